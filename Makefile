@@ -1,0 +1,68 @@
+# `make run`, `make demo` and `make test` set up all they need. See README.md.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ROOT ?=
+
+# Foreign judges and clients of the tests: curl and cadaver read and write through the doors, Apache is a WebDAV
+# server to receive from, systemd-analyze judges the unit.
+TOOLS := curl cadaver apache2 systemd
+
+.PHONY: help install run demo test lint bench tools clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+install: $(READY)  ## Make the virtual environment .venv with the command ocm-gateway
+
+$(READY): pyproject.toml
+	@python3 -c 'import ensurepip' 2>/dev/null || $(MAKE) --no-print-directory python-venv
+	@test -x $(BIN)/python || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	@touch $@
+
+.PHONY: python-venv
+python-venv:  # Debian packs ensurepip apart
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null; \
+	else echo 'Python cannot make virtual environments: install the package python3-venv.' >&2; exit 1; fi
+
+run: install  ## Start a gateway on http://localhost:8080 in front of ./var/data, or of ROOT=/srv/nas
+ifeq ($(ROOT),)
+	@mkdir -p var/data
+	$(BIN)/ocm-gateway --config config.example.yaml serve
+else
+	@mkdir -p var
+	@sed -e 's|^\( *root:\) \./var/data|\1 $(abspath $(ROOT))|' -e 's|\./var/|./|' config.example.yaml > var/config.yaml
+	$(BIN)/ocm-gateway --config var/config.yaml serve
+endif
+
+demo: install  ## Two gateways on localhost play the whole story and stay up (ONCE=1: end afterwards)
+	@command -v curl >/dev/null || $(MAKE) --no-print-directory tools
+	@$(BIN)/python tests/demo.py
+
+tools:  # Debian packages that tests need; installed when run as root, named otherwise
+	@missing=; for package in $(TOOLS); do dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	  else echo "The tests need these Debian packages:$$missing" >&2; exit 1; fi; \
+	fi
+
+test: install tools  ## Run every test
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+lint: install  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install  ## Measure against WsgiDAV on cheroot and rclone, in one run
+	$(BIN)/python tests/bench/run.py
+
+clean:  ## Remove what make has made, and the data of `make run`
+	rm -rf $(VENV) var build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
