@@ -1,0 +1,106 @@
+"""A fresh file in a directory: without a name where the file system can, else under a hidden one, until it is named.
+
+    new name     linkat from the unnamed file straight onto it, which fails where the name is taken
+    replace      a hidden link for a moment, then rename over the target
+
+Source: open(2), O_TMPFILE; a link of an unnamed file cannot replace, only rename can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+from backends import temporaries
+from backends.journal import Journal
+from backends.linux import Abilities, Descriptor
+from backends.paths import StoragePath
+from backends.renaming import rename_to_free_name
+
+_MODE = 0o666  # less the umask of the process, or as the directory's default ACL says
+
+# How a file system says that it has no unnamed files; EISDIR and ENOENT would come from kernels before 3.11
+_NO_UNNAMED_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOSYS})
+
+
+class FreshFile:
+    """Raises OSError; names are changed only while the directory is held `exclusively`."""
+
+    def __init__(self, directory: Descriptor, path: StoragePath, journal: Journal, abilities: Abilities) -> None:
+        """Create it in `directory`, which has the path `path` (for the journal)."""
+        self._directory = directory
+        self._path = path
+        self._journal = journal
+        self._abilities = abilities
+        self._hidden: bytes | None = None  # the temporary name, if it has one
+        self._noted = False
+        self.file = self._unnamed() or self._named()
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+    def appear(self, name: bytes) -> None:
+        """Give it the name `name`; raises FileExistsError where that is taken."""
+        directory = self._directory.fileno()
+        if self._hidden is None:
+            self._link(name)
+        else:
+            in_one_step = self._abilities.rename_noreplace
+            rename_to_free_name(directory, self._hidden, directory, name, in_one_step=in_one_step)
+            self._hidden = None
+
+    def replace(self, name: bytes) -> None:
+        """Give it the name `name`, in the place of the file that has it."""
+        if self._hidden is None:
+            self._note()
+            temporaries.lock(self.file)  # the sign of life comes before the name; nobody else can hold it yet
+            hidden = temporaries.new_name()
+            self._link(hidden)
+            self._hidden = hidden
+        directory = self._directory.fileno()
+        os.rename(self._hidden, name, src_dir_fd=directory, dst_dir_fd=directory)
+        self._hidden = None
+
+    def close(self) -> None:
+        """Close it, and remove it unless it has been named; never raises."""
+        with contextlib.suppress(OSError):
+            if self._hidden is not None:
+                os.unlink(self._hidden, dir_fd=self._directory.fileno())
+        self._hidden = None
+        self.file.close()
+        self._forget()
+
+    def _unnamed(self) -> Descriptor | None:
+        if not self._abilities.unnamed_files:
+            return None
+        try:
+            return Descriptor(os.open(b".", os.O_TMPFILE | os.O_RDWR, _MODE, dir_fd=self._directory.fileno()))
+        except OSError as error:
+            if error.errno not in _NO_UNNAMED_FILES:
+                raise
+            return None
+
+    def _named(self) -> Descriptor:
+        self._note()
+        try:
+            file, self._hidden = temporaries.create_locked(self._directory.fileno(), temporaries.new_name, _MODE)
+        except BaseException:
+            self._forget()
+            raise
+        return file
+
+    def _link(self, name: bytes) -> None:
+        # AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH; open(2) names this way for everybody else
+        source = f"/proc/self/fd/{self.file.fileno()}"
+        os.link(source, name, dst_dir_fd=self._directory.fileno(), follow_symlinks=True)
+
+    def _note(self) -> None:
+        if not self._noted:
+            self._journal.enter(self._path)
+            self._noted = True
+
+    def _forget(self) -> None:
+        if self._noted:
+            self._noted = False
+            self._journal.leave(self._path)

@@ -1,0 +1,333 @@
+"""The storage contract: a small mandatory part, and features that a backend declares.
+
+Everything here is synchronous and may be called from any thread, one operation at a time for each Reader,
+Writer and Scan; `pool.py` brings it to the event loop. Every method raises only the errors of `errors.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+from backends.errors import DigestMismatch, IncompleteWrite, IsADirectory, PreconditionFailed, Unsupported
+from backends.paths import StoragePath
+
+SCAN_BATCH = 1000  # entries per hop to a worker thread
+
+# The years 1 to 9999, which dates on the wire can express (RFC 9110 section 5.6.7), in nanoseconds since the epoch
+MODIFIED_MIN = -62_135_596_800 * 1_000_000_000
+MODIFIED_MAX = 253_402_300_799 * 1_000_000_000
+
+
+class Kind(Enum):
+    FILE = "file"
+    DIRECTORY = "directory"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What stays the same when a file or directory is renamed: numbers of the file system that contains it.
+
+    `device` is one that outlives restarts and new mounts, where the storage can tell; not always st_dev.
+    """
+
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file or directory as the storage shows it.
+
+    `name` is one that `StoragePath.child` accepts, empty for the root; `size` in bytes (0 for directories);
+    `modified` in nanoseconds since the epoch, from MODIFIED_MIN to MODIFIED_MAX; `etag` is strong, unquoted
+    and of at most 40 characters [0-9A-Za-z.-]: it changes whenever the content does; `mode` holds the permission
+    bits alone; `owner` is (uid, gid).
+    """
+
+    name: bytes
+    kind: Kind
+    size: int
+    modified: int
+    etag: str
+    identity: Identity | None = None
+    mode: int | None = None
+    owner: tuple[int, int] | None = None
+
+    @property
+    def is_directory(self) -> bool:
+        return self.kind is Kind.DIRECTORY
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Bytes free to the service, and in all."""
+
+    free: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Frozen facts about a backend; what is not declared is not called."""
+
+    atomic_replace: bool = False  # a reader sees the old content or the new, never a mixture
+    server_side_copy: bool = False  # copy() exists
+    random_write: bool = False
+    set_modified: bool = False  # set_modified() exists
+    case_sensitive: bool = True
+    empty_directories: bool = True  # a directory exists without anything in it
+    quota: bool = False  # space() exists
+    identity: bool = False  # Entry.identity is set and survives a rename
+    modified_precision: int = 1_000_000_000  # nanoseconds
+    checksums: frozenset[str] = field(default_factory=frozenset)
+
+
+def check_preconditions(present: Entry | None, if_match: str | None, if_none_match: bool) -> None:
+    """Compare what is there now with what `open_write` was told to expect; raises IsADirectory, PreconditionFailed."""
+    if present is not None and present.is_directory:
+        raise IsADirectory("a directory cannot be written as a file")
+    if if_none_match and present is not None:
+        raise PreconditionFailed("the file exists already")
+    if if_match is not None and (present is None or if_match not in ("*", present.etag)):
+        raise PreconditionFailed("the file is not the one expected")
+
+
+def check_modified(modified: int) -> None:
+    """Refuse a time that dates on the wire cannot express; raises Unsupported."""
+    if not MODIFIED_MIN <= modified <= MODIFIED_MAX:
+        raise Unsupported("a time outside of the years 1 to 9999")
+
+
+class Scan(ABC):
+    """One level of a directory as batches of entries, in no promised order; each batch is one hop."""
+
+    @abstractmethod
+    def next(self) -> list[Entry]:
+        """Return the next entries, at most the batch asked for; an empty list is the end."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the directory; may be called more than once."""
+
+    def __iter__(self) -> Iterator[Entry]:
+        while batch := self.next():
+            yield from batch
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class Reader(ABC):
+    """An open file; `entry` describes exactly the content that is read, even if the name is replaced meanwhile."""
+
+    entry: Entry
+
+    @abstractmethod
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from `offset`; fewer only at the end of the file, b"" beyond it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the file; may be called more than once."""
+
+    def read_cached(self, offset: int, size: int) -> bytes | None:
+        """Return what `read_at` would if that is in memory now, else None; never blocks, so the event loop may call it.
+
+        None means: use a thread.
+        """
+        return None
+
+    def fileno(self) -> int | None:
+        """Return a descriptor that preadv and sendfile work on, or None."""
+        return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class Writer(ABC):
+    """New content for one path, invisible until `commit` and gone without a trace after `abort`.
+
+    This class keeps rule 6 of the project for every backend: length and digests are checked before the
+    backend's `_commit`, which returns only when content and name are durable. Whatever fails, the old
+    content stays; a Writer whose `write` has failed is aborted, so that a part can never be committed.
+    """
+
+    def __init__(self, size: int | None, hashes: tuple[str, ...]) -> None:
+        """Expect `size` bytes (None: unknown) and compute `hashes` (names of hashlib) on the way."""
+        self._expected = size
+        self._hashes = {name: hashlib.new(name) for name in hashes}
+        self._open = True
+        self.written = 0  # bytes
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append `data`; raises IncompleteWrite as soon as there is more than was announced, OutOfSpace."""
+        self._require_open()
+        try:
+            self.written += len(data)
+            if self._expected is not None and self.written > self._expected:
+                raise IncompleteWrite(f"{self.written} bytes received, {self._expected} announced")
+            for digest in self._hashes.values():
+                digest.update(data)
+            self._write(data)
+        except BaseException:
+            self.abort()
+            raise
+
+    def commit(self, digests: Mapping[str, bytes] | None = None) -> Entry:
+        """Make the content durable under its name and return its entry.
+
+        `digests` maps names given as `hashes` to the values that the whole content must have.
+        Raises IncompleteWrite, DigestMismatch, PreconditionFailed, OutOfSpace and what the storage refuses;
+        after any of them the old content is in place and the new is gone. After Unavailable alone either may be
+        there, whole: the storage failed between the change of the name and making it durable.
+        """
+        self._require_open()
+        try:
+            if self._expected is not None and self.written != self._expected:
+                raise IncompleteWrite(f"{self.written} bytes received, {self._expected} announced")
+            for name, value in (digests or {}).items():
+                if not hmac.compare_digest(self._hashes[name].digest(), value):
+                    raise DigestMismatch(f"the content has another {name} digest than announced")
+            entry = self._commit()
+        except BaseException:
+            self.abort()
+            raise
+        self._open = False
+        return entry
+
+    def abort(self) -> None:
+        """Drop what was written; may be called more than once, and after commit it does nothing."""
+        if self._open:
+            self._open = False
+            self._abort()
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise ValueError("the Writer is closed")
+
+    @abstractmethod
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append all of `data`."""
+
+    @abstractmethod
+    def _commit(self) -> Entry:
+        """Check the preconditions, make the content durable and visible, and return its entry."""
+
+    @abstractmethod
+    def _abort(self) -> None:
+        """Drop what was written; never raises."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+
+class StorageBackend(ABC):
+    """A tree of files and directories below one root.
+
+    A path that leads out of the root, to a special file or to a temporary of our own does not exist.
+    """
+
+    features: Features
+
+    @abstractmethod
+    def stat(self, path: StoragePath) -> Entry:
+        """Return the entry at `path`; raises NotFound (also where a parent is a file), Unavailable."""
+
+    @abstractmethod
+    def scan(self, path: StoragePath, batch: int = SCAN_BATCH) -> Scan:
+        """Open one level of the directory at `path`; raises NotFound, NotADirectory.
+
+        Entries that vanish while the scan runs are left out, and so are names that no StoragePath can hold.
+        """
+
+    @abstractmethod
+    def open_read(self, path: StoragePath) -> Reader:
+        """Open the file at `path`; raises NotFound, IsADirectory, PermissionDenied."""
+
+    def try_open_read(self, path: StoragePath) -> Reader | None:
+        """Open the file if that needs nothing but caches, else return None; never blocks, so the event loop
+        may call it. Raises as open_read."""
+        return None
+
+    @abstractmethod
+    def open_write(
+        self,
+        path: StoragePath,
+        *,
+        size: int | None = None,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+        hashes: tuple[str, ...] = (),
+    ) -> Writer:
+        """Begin new content for `path`, creating the file or replacing the one that is there.
+
+        `if_match`: the etag that the present file must have, `"*"` for any; `if_none_match`: there must be none.
+        Both are checked here and again, atomically with the change of name, in commit (PreconditionFailed).
+        Raises NotFound when the parent does not exist, NotADirectory when it is a file, IsADirectory, InvalidPath,
+        PermissionDenied (also where the name is taken by something that must not be seen), OutOfSpace when `size`
+        cannot fit.
+        """
+
+    @abstractmethod
+    def make_directory(self, path: StoragePath) -> Entry:
+        """Create the directory, durably; raises AlreadyExists, NotFound (no parent), NotADirectory."""
+
+    @abstractmethod
+    def remove(self, path: StoragePath) -> None:
+        """Remove the file or the empty directory, durably; raises NotFound, DirectoryNotEmpty; the root is
+        PermissionDenied.
+
+        A link is removed itself, even one to a directory that is not empty. So whoever removes a tree calls this
+        first and descends only on DirectoryNotEmpty: then nothing beyond a link is ever removed.
+        """
+
+    @abstractmethod
+    def rename(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> None:
+        """Give `source` the name `target`, atomically and durably.
+
+        With `overwrite` a file or an empty directory at `target` is replaced by one of its own kind; without, a name
+        that is taken is AlreadyExists; onto itself nothing happens. Raises NotFound (also when the parent of `target`
+        does not exist), IsADirectory, NotADirectory, DirectoryNotEmpty, InvalidPath (`target` lies below `source`),
+        PermissionDenied for the root, Unsupported where the caller has to copy instead.
+        """
+
+    def copy(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> Entry:
+        """Copy one file inside the storage, durably and all or nothing (feature server_side_copy).
+
+        Raises as `open_read` of `source` and `open_write` of `target`; AlreadyExists without `overwrite`.
+        """
+        raise Unsupported("this storage does not copy by itself")
+
+    def set_modified(self, path: StoragePath, modified: int) -> Entry:
+        """Set the modification time in nanoseconds since the epoch, durably (feature set_modified).
+
+        The entry shows what the storage has kept of it. Raises NotFound, PermissionDenied, Unsupported for a time
+        outside of MODIFIED_MIN to MODIFIED_MAX.
+        """
+        raise Unsupported("this storage keeps its own modification times")
+
+    def space(self) -> Space:
+        """Return the space on the storage (feature quota)."""
+        raise Unsupported("this storage does not tell its free space")
+
+    def close(self) -> None:
+        """Release what the backend holds; open Readers and Writers become invalid."""

@@ -1,0 +1,279 @@
+"""A directory tree of this machine, or of a NAS that is mounted here, served where it lies.
+
+    linux           the system calls that Python lacks            temporaries   names and signs of life
+    beneath         opening without leaving the root              journal       where temporaries may be
+    root            is it still the recorded one?                 fresh         a file before it has its name
+    local_tree      what is visible, as entries                   renaming      names changed under a lock
+    local_content   reading, scanning, writing                    system_errors errno -> StorageError
+
+Links: a visible one is read through, and its permissions, times and etag are those of what it leads to; removing,
+renaming and replacing act on the link itself, so a PUT onto a link puts a file in its place and leaves what it
+led to alone. A link is renamed only within its directory, as elsewhere it would lead to something else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from backends import temporaries
+from backends.beneath import confinement
+from backends.errors import (
+    AlreadyExists,
+    IncompleteWrite,
+    InvalidPath,
+    IsADirectory,
+    NotADirectory,
+    OutOfSpace,
+    PermissionDenied,
+    PreconditionFailed,
+    StorageError,
+    Unavailable,
+    Unsupported,
+)
+from backends.fresh import FreshFile
+from backends.interface import SCAN_BATCH, Entry, Features, Space, StorageBackend, check_modified
+from backends.journal import Journal
+from backends.linux import Abilities, Descriptor
+from backends.local_content import LocalReader, LocalScan, LocalWriter, Target
+from backends.local_tree import ABSENT_BELOW_A_FILE, LocalTree, Opened, Taken
+from backends.paths import StoragePath
+from backends.renaming import exclusively, rename_to_free_name
+from backends.root import Root, RootIdentity
+from backends.system_errors import storage_errors
+
+# O_NONBLOCK: a FIFO or a device must not hold the thread before its type is known; no effect on regular files
+_READING = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+
+
+class LocalBackend(StorageBackend):
+    """The tree below `root`; every path is opened beneath its descriptor and nowhere else."""
+
+    features = Features(
+        atomic_replace=True,
+        server_side_copy=True,
+        set_modified=True,
+        quota=True,
+        identity=True,
+        modified_precision=1,  # what the kernel carries; a coarse file system keeps less, and entries show that
+    )
+
+    def __init__(
+        self,
+        root: Path | str,
+        journal_dir: Path,
+        *,
+        root_identity: RootIdentity | None = None,
+        name: str = "local",
+        abilities: Abilities | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Serve `root` if it is the one with `root_identity`, or the one found first if that is None.
+
+        `journal_dir` is on a disk of this machine and shared by the processes that serve the same root; `abilities`
+        leaves out what the kernel could do; `clock` gives seconds. A root that is away is no error here, but every
+        operation then raises Unavailable.
+        """
+        self._abilities = abilities or Abilities.detect()
+        self._tree = LocalTree(Root(os.fsencode(root), root_identity, name, clock), confinement(self._abilities))
+        self._journal = Journal(journal_dir, name)
+        self._sweep_is_due = True
+        with contextlib.suppress(Unavailable):
+            self._sweep_once()
+
+    @property
+    def identity(self) -> RootIdentity:
+        """The identity of the root, to be recorded; raises Unavailable if the root was never seen."""
+        return self._tree.root.identity
+
+    def sweep(self) -> int:
+        """Remove the temporaries that dead processes left; returns how many. Raises Unavailable."""
+        swept = 0
+        self._tree.root.open()
+        for directories in self._journal.left_by_the_dead():
+            for path in directories:
+                swept += self._sweep(path)
+        return swept
+
+    def _sweep_once(self) -> None:
+        """Sweep at the start, or before the first write if the root was away then."""
+        if self._sweep_is_due:
+            self.sweep()
+            self._sweep_is_due = False
+
+    def _sweep(self, path: StoragePath) -> int:
+        try:
+            with storage_errors(path), self._tree.open_directory(path) as directory:
+                return temporaries.sweep(directory.fileno())
+        except Unavailable:
+            raise
+        except StorageError:  # the directory is gone or closed to us: scan will meet what is in it
+            return 0
+
+    # Reading
+
+    def stat(self, path: StoragePath) -> Entry:
+        with storage_errors(path, ABSENT_BELOW_A_FILE):
+            return self._tree.look(path)
+
+    def scan(self, path: StoragePath, batch: int = SCAN_BATCH) -> LocalScan:
+        with storage_errors(path):
+            try:
+                opened = self._tree.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            except NotADirectoryError:
+                self.stat(path)  # NotFound where that is a file further up, or nothing visible
+                raise
+            return LocalScan(self._tree, path, opened, batch)
+
+    def open_read(self, path: StoragePath) -> LocalReader:
+        with storage_errors(path, ABSENT_BELOW_A_FILE):
+            return _reader(path, self._tree.open(path, _READING))
+
+    def try_open_read(self, path: StoragePath) -> LocalReader | None:
+        with storage_errors(path, ABSENT_BELOW_A_FILE):
+            opened = self._tree.try_open(path, _READING)
+            return None if opened is None else _reader(path, opened)
+
+    # Writing
+
+    def open_write(
+        self,
+        path: StoragePath,
+        *,
+        size: int | None = None,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+        hashes: tuple[str, ...] = (),
+    ) -> LocalWriter:
+        if path.is_root:
+            raise IsADirectory("the root cannot be written as a file")
+        self._sweep_once()
+        with storage_errors(path):
+            parent = self._tree.open_parent(path)
+            target = Target(self._tree, path, parent, if_match, if_none_match)
+            target.present()
+            _require_space(parent, size)
+            fresh = FreshFile(parent, path.parent, self._journal, self._abilities)
+            return LocalWriter(target, fresh, size, hashes)
+
+    def make_directory(self, path: StoragePath) -> Entry:
+        if path.is_root:
+            raise AlreadyExists("the root exists")
+        with storage_errors(path), self._tree.open_parent(path) as parent:
+            os.mkdir(path.name, dir_fd=parent.fileno())
+            os.fsync(parent.fileno())
+            return self._tree.visible(parent, path)[0]
+
+    def remove(self, path: StoragePath) -> None:
+        _require_below_root(path)
+        with storage_errors(path), self._tree.open_parent_of_existing(path) as parent:
+            with exclusively(parent.fileno()):
+                entry, taken = self._tree.visible(parent, path)
+                if entry.is_directory and not taken.is_link:
+                    os.rmdir(path.name, dir_fd=parent.fileno())
+                else:
+                    os.unlink(path.name, dir_fd=parent.fileno())
+            os.fsync(parent.fileno())
+
+    def rename(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> None:
+        _require_below_root(source)
+        _require_below_root(target)
+        if source != target and target.is_within(source):
+            raise InvalidPath(f"{source} cannot be renamed into itself")
+        with storage_errors(source), self._tree.open_parent_of_existing(source) as old:
+            self._tree.visible(old, source)
+            with storage_errors(target), self._tree.open_parent(target) as new:
+                with exclusively(old.fileno(), new.fileno()):
+                    self._rename(old, source, new, target, overwrite)
+                os.fsync(new.fileno())
+            os.fsync(old.fileno())
+
+    def _rename(
+        self, old: Descriptor, source: StoragePath, new: Descriptor, target: StoragePath, overwrite: bool
+    ) -> None:
+        entry, what = self._tree.visible(old, source)
+        if source == target:
+            return
+        if what.is_link and not _is_same(old, new):
+            raise Unsupported(f"{source}: a link leads elsewhere from another directory; copy what it shows")
+        in_the_way = self._tree.taken(new, target)
+        if not overwrite:
+            in_one_step = self._abilities.rename_noreplace
+            rename_to_free_name(old.fileno(), source.name, new.fileno(), target.name, in_one_step=in_one_step)
+        elif in_the_way is not None and _is_hard_link(what, in_the_way):
+            os.unlink(source.name, dir_fd=old.fileno())  # rename(2) would keep both names
+        else:
+            _require_replaceable(entry, in_the_way, target)
+            os.rename(source.name, target.name, src_dir_fd=old.fileno(), dst_dir_fd=new.fileno())
+
+    def copy(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> Entry:
+        with self.open_read(source) as reader:
+            try:
+                with self.open_write(target, size=reader.entry.size, if_none_match=not overwrite) as writer:
+                    writer.copy_from(reader.fileno())
+                    return writer.commit()
+            except PreconditionFailed as error:
+                raise AlreadyExists(f"{target}: the name is taken") from error
+            except IncompleteWrite as error:
+                raise Unavailable(f"{source}: it changed while it was copied", retry_after=5) from error
+
+    def set_modified(self, path: StoragePath, modified: int) -> Entry:
+        check_modified(modified)
+        with storage_errors(path, ABSENT_BELOW_A_FILE):
+            opened = self._tree.open(path, _READING)
+            with opened.file as file:
+                opened.entry(path.name)  # refuses what must not be seen
+                os.utime(file.fileno(), ns=(os.fstat(file.fileno()).st_atime_ns, modified))
+                os.fsync(file.fileno())
+                return opened.entry(path.name)
+
+    def space(self) -> Space:
+        with storage_errors("the root"):
+            facts = os.fstatvfs(self._tree.root.open().fileno())
+            return Space(free=facts.f_bavail * facts.f_frsize, total=facts.f_blocks * facts.f_frsize)
+
+    def close(self) -> None:
+        self._tree.root.close()
+        self._journal.close()
+
+
+def _reader(path: StoragePath, opened: Opened) -> LocalReader:
+    entry = opened.entry(path.name)
+    if entry.is_directory:
+        raise IsADirectory(f"{path} is a directory")
+    return LocalReader(path, opened, entry)
+
+
+def _require_below_root(path: StoragePath) -> None:
+    if path.is_root:
+        raise PermissionDenied("the root stays where it is")
+
+
+def _require_space(directory: Descriptor, size: int | None) -> None:
+    facts = os.fstatvfs(directory.fileno())
+    # Some file systems do not tell: then there are no blocks at all.
+    if size is not None and facts.f_blocks and size > facts.f_bavail * facts.f_frsize:
+        raise OutOfSpace(f"{size} bytes announced, {facts.f_bavail * facts.f_frsize} are free")
+
+
+def _require_replaceable(source: Entry, in_the_way: Taken | None, target: StoragePath) -> None:
+    """Refuse what rename(2) would do to something invisible, or to a link of the other kind."""
+    if in_the_way is None:
+        return
+    if in_the_way.entry is None:
+        raise PermissionDenied(f"{target}: the name is taken by something that is not served")
+    if in_the_way.entry.is_directory and not source.is_directory:
+        raise IsADirectory(f"{target} is a directory")
+    if source.is_directory and not in_the_way.entry.is_directory:
+        raise NotADirectory(f"{target} is not a directory")
+
+
+def _is_same(one: Descriptor, other: Descriptor) -> bool:
+    return os.path.samestat(os.fstat(one.fileno()), os.fstat(other.fileno()))
+
+
+def _is_hard_link(one: Taken, other: Taken) -> bool:
+    return os.path.samestat(one.status, other.status) and one.status.st_nlink > 1

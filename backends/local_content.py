@@ -1,0 +1,222 @@
+"""Content of files in a local tree: LocalReader, LocalWriter, and LocalScan for the content of directories."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+
+from backends import linux, temporaries
+from backends.errors import InvalidPath, PermissionDenied, Unavailable
+from backends.fresh import FreshFile
+from backends.interface import Entry, Reader, Scan, Writer, check_preconditions
+from backends.linux import Descriptor
+from backends.local_tree import LocalTree, Opened, entry_at
+from backends.paths import StoragePath, check_name
+from backends.renaming import exclusively
+from backends.system_errors import storage_errors, translate
+
+WRITE_BACK = 8 * 1024 * 1024  # bytes; the disk begins to write while the rest still arrives
+_COPY_CHUNK = 64 * 1024 * 1024  # bytes per copy_file_range, which cannot be interrupted
+
+# How copy_file_range(2) says that these two files or this kernel will not do
+_NOT_IN_THE_KERNEL = frozenset({errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
+
+
+class LocalReader(Reader):
+    """A descriptor of its own; what is read stays the file that was opened, whatever happens to its name."""
+
+    def __init__(self, path: StoragePath, opened: Opened, entry: Entry) -> None:
+        self.entry = entry
+        self._path = path
+        self._file = opened.file
+        self._file_system = opened.file_system()
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        try:
+            data = os.pread(self._file.fileno(), size, offset)
+            # pread(2) may stop early, and always does after 0x7ffff000 bytes
+            while data and len(data) < size and offset + len(data) < self.entry.size:
+                more = os.pread(self._file.fileno(), size - len(data), offset + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            raise translate(error, self._path) from error
+        return data
+
+    def read_cached(self, offset: int, size: int) -> bytes | None:
+        """As the contract says; tmpfs is memory, yet refuses RWF_NOWAIT, and a network file system is never asked."""
+        if self._file_system.is_memory:
+            return self.read_at(offset, size)
+        if not self._file_system.is_local:
+            return None
+        buffer = bytearray(size)
+        try:
+            count = os.preadv(self._file.fileno(), [buffer], offset, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+                return None
+            raise translate(error, self._path) from error
+        if count < size and offset + count < self.entry.size:
+            return None  # the cache ends here, the file does not
+        return bytes(buffer) if count == size else bytes(buffer[:count])
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class LocalScan(Scan):
+    """Streams a directory; one fstatat for each entry, one more look for links and mount points."""
+
+    def __init__(self, tree: LocalTree, path: StoragePath, opened: Opened, batch: int) -> None:
+        self._tree = tree
+        self._path = path
+        self._opened = opened
+        self._batch = batch
+        self._entries = os.scandir(opened.file.fileno())
+
+    def next(self) -> list[Entry]:
+        batch: list[Entry] = []
+        with storage_errors(self._path):
+            for found in self._entries:
+                entry = self._entry(found)
+                if entry is not None:
+                    batch.append(entry)
+                    if len(batch) == self._batch:
+                        break
+        return batch
+
+    def close(self) -> None:
+        self._entries.close()
+        self._opened.file.close()
+
+    def _entry(self, found: os.DirEntry[str]) -> Entry | None:
+        name = os.fsencode(found.name)
+        if temporaries.is_hidden(name):
+            self._sweep(name)
+            return None
+        try:
+            if b"\\" in name:
+                check_name(name)
+            status = found.stat(follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
+                return self._tree.look_through(self._path.child(name))
+            return entry_at(self._opened.root, self._opened.file, name, status)
+        except (FileNotFoundError, InvalidPath):  # vanished, of a special type, or impossible to address
+            return None
+
+    def _sweep(self, name: bytes) -> None:
+        with contextlib.suppress(OSError):
+            if temporaries.is_temporary(name):
+                temporaries.reap(self._opened.file.fileno(), name, temporaries.STALE_AFTER)
+
+
+class Target:
+    """The name that a write is for, in its open directory, and what the writer expects to be there."""
+
+    def __init__(
+        self, tree: LocalTree, path: StoragePath, parent: Descriptor, if_match: str | None, if_none_match: bool
+    ) -> None:
+        self.tree = tree
+        self.path = path
+        self.parent = parent
+        self._if_match = if_match
+        self._if_none_match = if_none_match
+
+    def present(self) -> Entry | None:
+        """Return the file that is there now; raises PreconditionFailed, IsADirectory, PermissionDenied."""
+        taken = self.tree.taken(self.parent, self.path)
+        if taken is not None and taken.entry is None:
+            raise PermissionDenied(f"{self.path}: the name is taken by something that is not served")
+        entry = None if taken is None else taken.entry
+        check_preconditions(entry, self._if_match, self._if_none_match)
+        return entry
+
+
+class LocalWriter(Writer):
+    """Writes a FreshFile and gives it its name in `commit`: fsync, compare and rename under a lock, fsync."""
+
+    def __init__(self, target: Target, fresh: FreshFile, size: int | None, hashes: tuple[str, ...]) -> None:
+        super().__init__(size, hashes)
+        self._target = target
+        self._fresh = fresh
+        self._begun = 0  # bytes that the disk was asked to write
+
+    def copy_from(self, source: int) -> None:
+        """Append the rest of the open file `source`, inside the kernel where it can do that."""
+        self._require_open()
+        try:
+            with storage_errors(self._target.path):
+                while count := self._copy_some(source):
+                    self.written += count
+        except BaseException:
+            self.abort()
+            raise
+
+    def _copy_some(self, source: int) -> int:
+        try:
+            if count := os.copy_file_range(source, self._fresh.fileno(), _COPY_CHUNK):
+                return count
+        except OSError as error:
+            if error.errno not in _NOT_IN_THE_KERNEL:
+                raise
+        data = os.read(source, WRITE_BACK)
+        self._write_all(data)
+        return len(data)
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
+        with storage_errors(self._target.path):
+            self._write_all(data)
+            if self.written - self._begun >= WRITE_BACK:
+                linux.start_write_back(self._fresh.fileno(), self._begun, self.written - self._begun)
+                self._begun = self.written
+
+    def _write_all(self, data: bytes | bytearray | memoryview) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._fresh.fileno(), rest) :]
+
+    def _commit(self) -> Entry:
+        target = self._target
+        with storage_errors(target.path):
+            root = target.tree.root.open()
+            self._keep_mode(target.present())
+            os.fsync(self._fresh.fileno())
+            self._require_whole()
+            with exclusively(target.parent.fileno()):
+                self._give_name()
+            os.fsync(target.parent.fileno())
+            # Linking and renaming have moved ctime, which is in the etag: only now is the entry what stat shows.
+            entry = Opened(root, self._fresh.file).entry(target.path.name)
+        self._abort()
+        return entry
+
+    def _keep_mode(self, replaced: Entry | None) -> None:
+        """Take over the permissions of the old file, if we may; never set-uid and the like, as write(2) drops them."""
+        if replaced is not None and replaced.mode is not None:
+            with contextlib.suppress(OSError):
+                os.fchmod(self._fresh.fileno(), replaced.mode & 0o777)
+
+    def _require_whole(self) -> None:
+        size = os.fstat(self._fresh.fileno()).st_size
+        if size != self.written:
+            raise Unavailable(f"{self._target.path}: {size} bytes are on the disk, {self.written} were written")
+
+    def _give_name(self) -> None:
+        name = self._target.path.name
+        if self._target.present() is None:
+            try:
+                self._fresh.appear(name)
+                return
+            except FileExistsError:  # by another program, which does not take our lock
+                self._target.present()
+        self._fresh.replace(name)
+
+    def _abort(self) -> None:
+        self._fresh.close()
+        self._target.parent.close()

@@ -1,0 +1,182 @@
+"""What is visible below the root of a local tree: regular files, directories, and links to them that stay inside.
+
+Everything else (a link that leaves, a FIFO, a socket, a device, a temporary of ours) does not exist for reading;
+its name can still be taken, and then nothing is created there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from types import MappingProxyType
+
+from backends import temporaries
+from backends.beneath import Confinement
+from backends.errors import NotFound, PermissionDenied, StorageError
+from backends.interface import MODIFIED_MAX, MODIFIED_MIN, Entry, Identity, Kind
+from backends.linux import Descriptor
+from backends.paths import StoragePath
+from backends.root import FileSystem, OpenRoot, Root
+from backends.system_errors import storage_errors
+
+# For a question about what is there, a file in the middle of the path only means that nothing is.
+ABSENT_BELOW_A_FILE: Mapping[int, type[StorageError]] = MappingProxyType({errno.ENOTDIR: NotFound})
+
+_KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY}
+_TYPE_BITS = 0o170000  # inode(7), S_IFMT
+_FACTS = struct.Struct("<QQQQ")
+_64_BITS = (1 << 64) - 1  # times of other programs' making may lie further away from 1970 than nanoseconds reach
+# A link that leads to nothing visible, or to something that the service may not reach
+_LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENXIO})
+
+
+def etag_of(status: os.stat_result) -> str:
+    """Return a strong etag: 32 hexadecimal digits from inode, size and both times of change in nanoseconds.
+
+    ctime moves where mtime was set back, and every write through the gateway makes a new inode. The known limit:
+    a foreign program that writes in place twice within one tick of the clock (up to 10 ms before Linux 6.13, none
+    since), keeping the size. No device number: NFS and btrfs change theirs with each mount.
+    """
+    facts = _FACTS.pack(status.st_ino, status.st_size, status.st_mtime_ns & _64_BITS, status.st_ctime_ns & _64_BITS)
+    return blake2b(facts, digest_size=16).hexdigest()
+
+
+def entry_of(name: bytes, status: os.stat_result, file_system: FileSystem) -> Entry:
+    """Return the entry of a regular file or a directory; raises FileNotFoundError for anything else."""
+    mode, modified = status.st_mode, status.st_mtime_ns
+    kind = _KINDS.get(mode & _TYPE_BITS)
+    if kind is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if not MODIFIED_MIN <= modified <= MODIFIED_MAX:
+        modified = MODIFIED_MIN if modified < 0 else MODIFIED_MAX
+    return Entry(
+        name,
+        kind,
+        status.st_size if kind is Kind.FILE else 0,
+        modified,
+        etag_of(status),
+        Identity(file_system.number, status.st_ino),
+        mode & 0o7777,
+        (status.st_uid, status.st_gid),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What holds a name: `entry` is what it shows, None if that must not be seen; `status` is not through a link."""
+
+    entry: Entry | None
+    status: os.stat_result
+
+    @property
+    def is_link(self) -> bool:
+        return stat.S_ISLNK(self.status.st_mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file or directory that was opened, and the opening of the root that led to it."""
+
+    root: OpenRoot
+    file: Descriptor
+
+    def entry(self, name: bytes) -> Entry:
+        """Return its entry; raises FileNotFoundError where it is neither a regular file nor a directory."""
+        status = os.fstat(self.file.fileno())
+        return entry_of(name, status, self.root.file_system(status.st_dev, self.file.fileno()))
+
+    def file_system(self) -> FileSystem:
+        """Return the file system that holds it."""
+        return self.root.file_system(os.fstat(self.file.fileno()).st_dev, self.file.fileno())
+
+
+def entry_at(root: OpenRoot, parent: Descriptor, name: bytes, status: os.stat_result) -> Entry:
+    """Return the entry of `name` in `parent`, of which fstatat said `status`; raises FileNotFoundError."""
+    file_system = root.file_systems.get(status.st_dev)
+    if file_system is not None:
+        return entry_of(name, status, file_system)
+    with Descriptor(os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=parent.fileno())) as file:
+        return Opened(root, file).entry(name)
+
+
+class LocalTree:
+    """Paths below the root as descriptors and entries; raises OSError, and Unavailable while the root is gone."""
+
+    def __init__(self, root: Root, confinement: Confinement) -> None:
+        self.root = root
+        self._confinement = confinement
+
+    def open(self, path: StoragePath, flags: int) -> Opened:
+        """Open `path` as far as it is visible by name; what was opened may still be of any type."""
+        _require_visible(path)
+        root = self.root.open()
+        return Opened(root, Descriptor(self._confinement.open(root.fileno(), path, flags)))
+
+    def try_open(self, path: StoragePath, flags: int) -> Opened | None:
+        """Open `path` if that needs only caches and a local file system, else return None."""
+        _require_visible(path)
+        root = self.root.open_if_fresh()
+        if root is None or not root.home.is_local:
+            return None
+        number = self._confinement.try_open(root.fileno(), path, flags)
+        return None if number is None else Opened(root, Descriptor(number))
+
+    def open_directory(self, path: StoragePath) -> Descriptor:
+        """Open a directory for reading, flock and fsync."""
+        return self.open(path, os.O_RDONLY | os.O_DIRECTORY).file
+
+    def open_parent(self, path: StoragePath) -> Descriptor:
+        """Open the directory that holds the name of `path`; raises PermissionDenied for a name that is ours alone."""
+        if temporaries.is_hidden(path.name):
+            raise PermissionDenied(f"{path}: names that begin with {temporaries.PREFIX.decode()} are reserved")
+        return self.open_directory(path.parent)
+
+    def open_parent_of_existing(self, path: StoragePath) -> Descriptor:
+        """Open the directory that holds the name of `path`; raises NotFound where that cannot exist."""
+        with storage_errors(path, ABSENT_BELOW_A_FILE):
+            _require_visible(path)
+            return self.open_directory(path.parent)
+
+    def look(self, path: StoragePath) -> Entry:
+        """Return the entry at `path`, through links; raises FileNotFoundError for what must not be seen."""
+        opened = self.open(path, os.O_PATH)
+        with opened.file:
+            return opened.entry(path.name)
+
+    def look_through(self, path: StoragePath) -> Entry | None:
+        """Return what a link or a mount point at `path` shows, None where it leads to nothing that is visible."""
+        try:
+            return self.look(path)
+        except OSError as error:
+            if error.errno in _LEADS_NOWHERE:
+                return None
+            raise
+
+    def taken(self, parent: Descriptor, path: StoragePath) -> Taken | None:
+        """Tell what holds the last name of `path` in its open directory `parent`, if anything does."""
+        try:
+            status = os.stat(path.name, dir_fd=parent.fileno(), follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
+                return Taken(self.look_through(path), status)
+            if status.st_mode & _TYPE_BITS not in _KINDS:
+                return Taken(None, status)
+            return Taken(entry_at(self.root.open(), parent, path.name, status), status)
+        except FileNotFoundError:
+            return None
+
+    def visible(self, parent: Descriptor, path: StoragePath) -> tuple[Entry, Taken]:
+        """Tell what can be seen under the last name of `path`; raises NotFound."""
+        taken = self.taken(parent, path)
+        if taken is None or taken.entry is None:
+            raise NotFound(f"{path}: {os.strerror(errno.ENOENT)}")
+        return taken.entry, taken
+
+
+def _require_visible(path: StoragePath) -> None:
+    if temporaries.hides(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))

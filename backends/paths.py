@@ -1,0 +1,102 @@
+"""StoragePath: a path that was checked once, when it was parsed, and cannot be made unsafe afterwards.
+
+Names are bytes, as POSIX has them, so a name that is not UTF-8 survives the way through. There is no
+normalisation: `..` is refused, never resolved, because a normaliser and the kernel may disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import quote_from_bytes
+
+from backends.errors import InvalidPath
+
+NAME_MAX = 255  # bytes; linux/limits.h, and what NFS, SMB and S3 gateways agree on
+PATH_MAX = 4096  # bytes; linux/limits.h
+
+
+def check_name(name: bytes) -> bytes:
+    """Return `name` if it can be one component of a path; raises InvalidPath."""
+    if not name or name in (b".", b"..") or b"/" in name or b"\0" in name:
+        raise InvalidPath(f"not a file name: {name!r}")
+    if len(name) > NAME_MAX:
+        raise InvalidPath(f"a file name of {len(name)} bytes; at most {NAME_MAX} fit")
+    # Some storage behind us takes `\` as a separator: then `..\x`, `\x` and `x\..` would climb.
+    if b"\\" in name and any(piece in (b"", b".", b"..") for piece in name.split(b"\\")):
+        raise InvalidPath(f"not a file name: {name!r}")
+    return name
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class StoragePath:
+    """A relative path as a tuple of checked names; the empty tuple is the root."""
+
+    parts: tuple[bytes, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.parts:
+            check_name(name)
+        if sum(map(len, self.parts)) + len(self.parts) > PATH_MAX:
+            raise InvalidPath(f"a path of more than {PATH_MAX} bytes")
+
+    @classmethod
+    def parse(cls, raw: bytes | str) -> StoragePath:
+        """Parse `a/b/c`, already percent-decoded; slashes at either end and doubled ones mean nothing.
+
+        In a str, undecodable bytes are surrogates as os.fsdecode makes them. Raises InvalidPath for `.` and `..`
+        components, NUL, names that are too long, and a str that stands for no bytes at all.
+        """
+        try:
+            data = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else raw
+        except UnicodeEncodeError as error:  # a lone surrogate, which JSON can carry
+            raise InvalidPath("not a path: it holds a lone surrogate") from error
+        return cls(tuple(part for part in data.split(b"/") if part))
+
+    def child(self, name: bytes) -> StoragePath:
+        """Return the path of `name` in this directory; raises InvalidPath."""
+        return StoragePath((*self.parts, name))
+
+    def join(self, parts: Iterable[bytes]) -> StoragePath:
+        """Return this path followed by `parts`; raises InvalidPath."""
+        return StoragePath((*self.parts, *parts))
+
+    @property
+    def is_root(self) -> bool:
+        return not self.parts
+
+    @property
+    def name(self) -> bytes:
+        """Return the last component, empty for the root."""
+        return self.parts[-1] if self.parts else b""
+
+    @property
+    def parent(self) -> StoragePath:
+        """Return the directory that holds this path; the root is its own parent."""
+        return StoragePath(self.parts[:-1])
+
+    def is_within(self, other: StoragePath) -> bool:
+        """Tell whether this is `other` or lies below it, by whole components."""
+        return self.parts[: len(other.parts)] == other.parts
+
+    def relative_to(self, other: StoragePath) -> tuple[bytes, ...]:
+        """Return the components below `other`; raises ValueError when this is not within it."""
+        if not self.is_within(other):
+            raise ValueError(f"{self} is not within {other}")
+        return self.parts[len(other.parts) :]
+
+    def __bytes__(self) -> bytes:
+        return b"/".join(self.parts)
+
+    def __str__(self) -> str:
+        """Return a form for people and logs: UTF-8 as it is, every other byte and control as %XX."""
+        return "/".join(printable(part) for part in self.parts)
+
+
+def printable(name: bytes) -> str:
+    """Return `name` for people: UTF-8 text as it is, undecodable bytes, controls and `%` as %XX."""
+    text = name.decode("utf-8", "surrogateescape")
+    return "".join(
+        char if char.isprintable() and char != "%" else quote_from_bytes(char.encode("utf-8", "surrogateescape"), "")
+        for char in text
+    )

@@ -1,0 +1,110 @@
+"""Temporaries `.ocm-gateway-<random>`: their names, the sign that their writer lives, and their removal.
+
+The sign of life is an exclusive flock(2) on the file, held by its writer: the kernel drops it with the process,
+however that ends, and several processes that share a root see each other's. A shared lock is enough to look for
+it, which also works on a descriptor for reading (NFS wants one for writing under an exclusive lock).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Callable
+
+from backends.linux import Descriptor
+from backends.paths import StoragePath
+
+PREFIX = b".ocm-gateway-"
+_TEMPORARY = re.compile(re.escape(PREFIX) + rb"[0-9a-f]{32}")
+
+# Met outside of a journal, a temporary could belong to a gateway on another machine whose locks do not reach us.
+STALE_AFTER = 24 * 3600  # seconds since the last write
+
+
+def new_name() -> bytes:
+    """Return the name of a new temporary, 128 bits of it random."""
+    return PREFIX + secrets.token_hex(16).encode()
+
+
+def is_hidden(name: bytes) -> bool:
+    """Tell whether `name` is in the name space of temporaries, which nobody can list or address."""
+    return name.startswith(PREFIX)
+
+
+def is_temporary(name: bytes) -> bool:
+    """Tell whether `name` has exactly the form that `new_name` gives, the only one that is ever swept."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def hides(path: StoragePath) -> bool:
+    """Tell whether any component of `path` is in the name space of temporaries."""
+    return any(map(is_hidden, path.parts))
+
+
+def create_locked(directory: int, new_name: Callable[[], bytes], mode: int) -> tuple[Descriptor, bytes]:
+    """Create a file under a new name and take its writer's lock; returns it, open for writing, and the name."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    while True:
+        name = new_name()
+        file = Descriptor(os.open(name, flags, mode, dir_fd=directory))
+        kept = False
+        try:
+            # A sweep may come between the creation and the lock: then it holds the lock, or the name is gone.
+            kept = lock(file) and os.fstat(file.fileno()).st_nlink > 0
+        finally:
+            if not kept:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=directory)
+                file.close()
+        if kept:
+            return file, name
+
+
+def lock(file: Descriptor) -> bool:
+    """Take the writer's lock, held until the file is closed; False when another holds one."""
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def open_dead(directory: int, name: bytes) -> Descriptor | None:
+    """Open the file if no living writer holds it, and keep every writer out until it is closed."""
+    file = Descriptor(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory))
+    try:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return file
+    except BlockingIOError:
+        pass
+    file.close()
+    return None
+
+
+def reap(directory: int, name: bytes, unchanged_for: float = 0) -> bool:
+    """Remove the temporary if its writer is dead and nothing was written for so many seconds; tells whether."""
+    file = open_dead(directory, name)
+    if file is None:
+        return False
+    with file:
+        if unchanged_for and time.time() - os.fstat(file.fileno()).st_mtime < unchanged_for:
+            return False
+        os.unlink(name, dir_fd=directory)
+    return True
+
+
+def sweep(directory: int) -> int:
+    """Remove the temporaries of dead writers from one directory, durably; returns how many."""
+    swept = 0
+    for name in map(os.fsencode, os.listdir(directory)):
+        with contextlib.suppress(FileNotFoundError):  # another sweep was faster
+            swept += is_temporary(name) and reap(directory, name)
+    if swept:
+        os.fsync(directory)
+    return swept

@@ -1,0 +1,21 @@
+"""What every backend must do, whatever it stands on: subclass BackendConformance and give it a `backend` fixture."""
+
+from .features import FeatureConformance
+from .names import NameConformance
+from .reading import ReadingConformance
+from .threads import ThreadConformance
+from .writing import PreconditionConformance, WritingConformance
+
+
+class BackendConformance(
+    ReadingConformance,
+    WritingConformance,
+    PreconditionConformance,
+    NameConformance,
+    FeatureConformance,
+    ThreadConformance,
+):
+    """The whole contract. `expected` are the features that the backend is known to have: none is lost unnoticed."""
+
+
+__all__ = ["BackendConformance"]

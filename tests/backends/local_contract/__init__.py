@@ -1,0 +1,19 @@
+"""What the local backend promises beyond the contract; the same with and without what newer kernels can do."""
+
+from .confinement import ConfinementTests
+from .contents import ContentTests
+from .crashes import CrashTests
+from .leftovers import LeftoverTests
+from .links import LinkTests
+from .place import Place, PlaceFixtures
+from .races import RaceTests
+from .roots import RootTests
+
+
+class LocalConformance(
+    PlaceFixtures, ConfinementTests, LinkTests, RaceTests, RootTests, ContentTests, LeftoverTests, CrashTests
+):
+    """Everything that is particular to a tree of this machine."""
+
+
+__all__ = ["LocalConformance", "Place"]

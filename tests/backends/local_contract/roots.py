@@ -1,0 +1,143 @@
+"""Is the root still the one that was recorded? An unmounted NAS must not look like an empty one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from backends.errors import Unavailable
+from backends.local import LocalBackend
+from backends.root import RootIdentity
+
+from ..conformance.actions import ROOT, get, names, path, put
+from .place import Place
+
+OPERATIONS: dict[str, Callable[[LocalBackend], object]] = {
+    "stat": lambda backend: backend.stat(ROOT),
+    "scan": lambda backend: backend.scan(ROOT),
+    "open_read": lambda backend: backend.open_read(path("file")),
+    "open_write": lambda backend: backend.open_write(path("file")),
+    "make_directory": lambda backend: backend.make_directory(path("new")),
+    "remove": lambda backend: backend.remove(path("file")),
+    "rename": lambda backend: backend.rename(path("file"), path("new"), overwrite=True),
+    "copy": lambda backend: backend.copy(path("file"), path("new"), overwrite=True),
+    "set_modified": lambda backend: backend.set_modified(path("file"), 0),
+    "space": lambda backend: backend.space(),
+    "sweep": lambda backend: backend.sweep(),
+}
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class RootTests:
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock()
+
+    @pytest.fixture
+    def checked(self, place: Place, clock: Clock) -> Iterator[LocalBackend]:
+        """A backend with a file in it, whose clock stands still until it is told."""
+        backend = place.open(name="nas", clock=clock)
+        put(backend, "file", b"content")
+        yield backend
+        backend.close()
+
+    @pytest.mark.parametrize("operation", OPERATIONS)
+    @pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "missing"])
+    def test_another_root_is_unavailable_until_the_recorded_one_is_back(
+        self, place: Place, checked: LocalBackend, clock: Clock, operation: str, replaced: bool
+    ) -> None:
+        away = place.base / "away"
+        place.root.rename(away)
+        if replaced:
+            place.root.mkdir()
+        clock.now += 1
+        with pytest.raises(Unavailable, match=r"^nas: the root .* is it mounted\?"):
+            OPERATIONS[operation](checked)
+        assert checked.try_open_read(path("file")) is None
+        if replaced:
+            place.root.rmdir()
+        away.rename(place.root)
+        with pytest.raises(Unavailable):  # not looked at again within the second
+            OPERATIONS[operation](checked)
+        clock.now += 1
+        assert get(checked, "file") == b"content"
+
+    def test_the_root_is_looked_at_once_a_second(self, place: Place, checked: LocalBackend, clock: Clock) -> None:
+        """Within it the descriptor of the recorded root is used: never the impostor."""
+        place.root.rename(place.base / "away")
+        place.root.mkdir()
+        clock.now += 0.99
+        put(checked, "late", b"late")
+        assert names(checked) == [b"file", b"late"]
+        assert (place.base / "away" / "late").read_bytes() == b"late"
+        assert list(place.root.iterdir()) == []
+
+    def test_an_upload_does_not_land_in_another_root(self, place: Place, checked: LocalBackend, clock: Clock) -> None:
+        with checked.open_write(path("upload")) as writer:
+            writer.write(b"content")
+            place.root.rename(place.base / "away")
+            place.root.mkdir()
+            clock.now += 1
+            with pytest.raises(Unavailable):
+                writer.commit()
+        assert list(place.root.iterdir()) == []
+        assert [found.name for found in (place.base / "away").iterdir()] == ["file"]
+
+    def test_the_identity_is_that_of_the_start_before(self, place: Place, checked: LocalBackend) -> None:
+        recorded = RootIdentity.parse(str(checked.identity))
+        assert recorded == checked.identity
+        again = place.open(root_identity=recorded)
+        assert get(again, "file") == b"content"
+        again.close()
+
+    def test_a_start_with_another_root_refuses(self, place: Place, checked: LocalBackend) -> None:
+        other = RootIdentity(checked.identity.filesystem, checked.identity.inode + 1)
+        backend = place.open(root_identity=other)
+        with pytest.raises(Unavailable, match="not the one recorded"):
+            backend.stat(ROOT)
+        assert backend.identity == other
+        backend.close()
+
+    def test_a_root_that_was_never_seen_has_no_identity(self, place: Place, clock: Clock) -> None:
+        backend = LocalBackend(place.base / "later", place.journals, abilities=place.abilities, clock=clock)
+        with pytest.raises(Unavailable):
+            _ = backend.identity
+        (place.base / "later").mkdir()
+        clock.now += 1
+        assert backend.identity.inode == (place.base / "later").stat().st_ino
+        backend.close()
+
+    @pytest.mark.parametrize("text", ["", "1", "1.2.3", "x.y", "1:2"])
+    def test_what_is_no_identity_is_refused(self, text: str) -> None:
+        with pytest.raises(ValueError):
+            RootIdentity.parse(text)
+
+    def test_a_file_is_no_root(self, place: Place) -> None:
+        backend = LocalBackend(place.outside / "secret", place.journals, abilities=place.abilities)
+        with pytest.raises(Unavailable):
+            backend.stat(ROOT)
+        backend.close()
+
+    def test_a_closed_backend_is_unavailable(self, place: Place) -> None:
+        backend = place.open()
+        backend.close()
+        backend.close()
+        with pytest.raises(Unavailable, match="closed"):
+            backend.stat(ROOT)
+
+    def test_the_root_itself_may_be_a_link(self, place: Place) -> None:
+        """The operator names it; what is below is confined."""
+        (place.base / "link").symlink_to(place.root)
+        backend = LocalBackend(place.base / "link", place.journals, abilities=place.abilities)
+        put(backend, "file", b"content")
+        assert (place.root / "file").read_bytes() == b"content"
+        backend.close()

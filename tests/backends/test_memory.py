@@ -1,0 +1,20 @@
+"""The reference backend keeps the contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from backends.interface import Features
+from backends.memory import MemoryBackend
+
+from .conformance import BackendConformance
+
+
+class TestMemory(BackendConformance):
+    expected = Features(
+        atomic_replace=True, server_side_copy=True, set_modified=True, identity=True, modified_precision=1
+    )
+
+    @pytest.fixture
+    def backend(self) -> MemoryBackend:
+        return MemoryBackend()
