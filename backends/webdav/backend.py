@@ -1,0 +1,267 @@
+"""The storage contract on WebDAV.
+
+WebDAV deletes and overwrites whole trees where the contract wants a refusal, so this side looks first. Between
+the look and the act another client may come; nothing in WebDAV prevents that without locks, which few servers
+have. Among the threads of one backend, commits to one path come one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+from threading import Lock
+
+from backends.errors import (
+    AlreadyExists,
+    DirectoryNotEmpty,
+    InvalidPath,
+    IsADirectory,
+    NotADirectory,
+    NotFound,
+    PermissionDenied,
+    PreconditionFailed,
+    StorageError,
+    Unavailable,
+    Unsupported,
+)
+from backends.interface import SCAN_BATCH, Entry, Features, Scan, Space, StorageBackend
+from backends.paths import StoragePath, check_name
+from backends.webdav.answers import OddAnswer
+from backends.webdav.multistatus import Resource
+from backends.webdav.reading import WebDAVReader, entry_of, with_size
+from backends.webdav.session import Answer, Session
+from backends.webdav.transport import Credential, Transport
+from backends.webdav.writing import WebDAVWriter
+
+LOCKS = 64
+MOVED = frozenset({201, 204})
+DELETED = frozenset({200, 202, 204})
+MADE = frozenset({200, 201, 204})
+
+# What servers answer, each in its own way, where a parent is missing or a file; so this side looks.
+UNCLEAR = (NotFound, PermissionDenied, OddAnswer)
+
+
+class WebDAVScan(Scan):
+    """Entries as they arrive; the connection stays open until the end or `close`."""
+
+    def __init__(self, answer: Answer, entries: Iterator[Entry], batch: int) -> None:
+        self._answer = answer
+        self._entries = entries
+        self._batch = batch
+
+    def next(self) -> list[Entry]:
+        found: list[Entry] = []
+        for entry in self._entries:
+            found.append(entry)
+            if len(found) == self._batch:
+                return found
+        self.close()
+        return found
+
+    def close(self) -> None:
+        self._entries = iter(())
+        self._answer.close()
+
+
+class WebDAVBackend(StorageBackend):
+    """The tree below `url`, or the single file there; `transport` and `credential` belong to who builds it."""
+
+    def __init__(self, url: str, *, transport: Transport, credential: Credential) -> None:
+        """Nothing is asked of the server yet. Raises InvalidPath for a URL that cannot be a root."""
+        self.features = Features(server_side_copy=True)
+        self._session = Session(url, transport, credential)
+        self._locks = [Lock() for _ in range(LOCKS)]
+
+    def stat(self, path: StoragePath) -> Entry:
+        return entry_of(self._look(path), path.name)
+
+    def scan(self, path: StoragePath, batch: int = SCAN_BATCH) -> WebDAVScan:
+        try:
+            answer, listed = self._session.listing(path)
+        except StorageError:
+            # A file has no URL that ends in a slash; servers say that in many ways.
+            if not self._session.look(path).is_collection:
+                raise NotADirectory(f"/{path} is not a directory") from None
+            raise
+        try:
+            entries = self._children(path, listed, answer.what)
+            return WebDAVScan(answer, entries, batch)
+        except BaseException:
+            answer.close()
+            raise
+
+    def open_read(self, path: StoragePath) -> WebDAVReader:
+        resource = self._look(path)
+        if resource.is_collection:
+            raise IsADirectory(f"/{path} is a directory")
+        if resource.size is None:
+            resource = with_size(self._session, path, resource)
+        return WebDAVReader(self._session, path, resource)
+
+    def open_write(
+        self,
+        path: StoragePath,
+        *,
+        size: int | None = None,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+        hashes: tuple[str, ...] = (),
+    ) -> WebDAVWriter:
+        lock = self._locks[hash(path) % LOCKS]
+        writer = WebDAVWriter(
+            self._session, path, lock, size=size, if_match=if_match, if_none_match=if_none_match, hashes=hashes
+        )
+        if writer.is_new:
+            self._require_parent(path)
+        return writer
+
+    def make_directory(self, path: StoragePath) -> Entry:
+        self._require_free(path)  # some servers make a directory again and call it created
+        try:
+            self._session.demand("MKCOL", path, MADE, directory=True)
+        except UNCLEAR:
+            self._require_free(path)
+            self._require_parent(path)
+            raise
+        return self.stat(path)
+
+    def remove(self, path: StoragePath) -> None:
+        _require_below_root(path)
+        resource = self._look(path)
+        if resource.is_collection:
+            self._require_empty(path)
+        self._session.demand("DELETE", path, DELETED, directory=resource.is_collection)
+
+    def rename(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> None:
+        _require_below_root(source)
+        _require_below_root(target)
+        if source != target and target.is_within(source):
+            raise InvalidPath(f"/{source} cannot be renamed into itself")
+        resource = self._look(source)
+        if source == target:
+            return
+        present = self._session.find(target)
+        if present is not None:
+            self._require_replaceable(resource, target, present, overwrite=overwrite)
+        self._transfer("MOVE", source, target, resource, replace_present=present is not None)
+
+    def copy(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> Entry:
+        resource = self._look(source)
+        if resource.is_collection:
+            raise IsADirectory(f"/{source} is a directory")
+        present = self._session.find(target)
+        if present is not None:
+            if present.is_collection:
+                raise IsADirectory(f"/{target} is a directory")
+            self._require_replaceable(resource, target, present, overwrite=overwrite)
+        self._transfer("COPY", source, target, resource, replace_present=present is not None)
+        made = self._look(target)
+        if made.size != resource.size:
+            raise Unavailable(f"{self._session.host}: COPY /{source}: {made.size} of {resource.size} bytes were copied")
+        return entry_of(made, target.name)
+
+    def space(self) -> Space:
+        root = self._look(StoragePath())
+        if root.available is None or root.used is None:
+            raise Unsupported(f"{self._session.host} does not tell its free space")
+        return Space(root.available, root.available + root.used)
+
+    def _look(self, path: StoragePath) -> Resource:
+        resource = self._session.look(path)
+        if path.is_root:
+            told = resource.available is not None and resource.used is not None
+            if told is not self.features.quota:
+                self.features = replace(self.features, quota=told)
+        return resource
+
+    def _children(self, path: StoragePath, listed: Iterator[Resource], what: str) -> Iterator[Entry]:
+        """Check the first resource, which should be the directory itself, and return the entries below it.
+
+        A server may know the directory by another path than the one it was asked for, behind a proxy or by the
+        credential alone; then its children are below that path.
+        """
+        base = self._session.components + path.parts
+        first = next(listed, None)
+        if first is None:
+            raise Unavailable(f"{what}: the listing is empty")
+        if first.parts == base and not first.is_collection:
+            raise NotADirectory(f"/{path} is not a directory")
+        if first.parts != base and first.parts[:-1] != base:
+            if not first.is_collection:
+                raise Unavailable(f"{what}: the listing is of another path than the one asked for")
+            base = first.parts
+        return _entries_below(base, first, listed)
+
+    def _require_free(self, path: StoragePath) -> None:
+        if self._session.find(path) is not None:
+            raise AlreadyExists(f"/{path}: the name is taken")
+
+    def _require_parent(self, path: StoragePath) -> None:
+        """Say why nothing can be made at `path`, if its parent is the reason; raises NotFound, NotADirectory."""
+        ancestor = path.parent
+        present = self._session.find(ancestor)
+        if present is not None and present.is_collection:
+            return
+        while present is None and not ancestor.is_root:
+            ancestor = ancestor.parent
+            present = self._session.find(ancestor)
+        if present is not None and not present.is_collection:
+            raise NotADirectory(f"/{ancestor} is not a directory")
+        raise NotFound(f"/{path.parent}: nothing there")
+
+    def _require_empty(self, path: StoragePath) -> None:
+        """Names that no StoragePath can hold count as well: DELETE would take them along."""
+        answer, listed = self._session.listing(path)
+        try:
+            base = next(listed, None)
+            if base is None or next((one for one in listed if one.parts != base.parts), None) is not None:
+                raise DirectoryNotEmpty(f"/{path} is not empty")
+        finally:
+            answer.close()
+
+    def _require_replaceable(
+        self, resource: Resource, target: StoragePath, present: Resource, *, overwrite: bool
+    ) -> None:
+        if not overwrite:
+            raise AlreadyExists(f"/{target}: the name is taken")
+        if present.is_collection and not resource.is_collection:
+            raise IsADirectory(f"/{target} is a directory")
+        if resource.is_collection and not present.is_collection:
+            raise NotADirectory(f"/{target} is not a directory")
+        if present.is_collection:
+            self._require_empty(target)
+
+    def _transfer(
+        self, method: str, source: StoragePath, target: StoragePath, resource: Resource, *, replace_present: bool
+    ) -> None:
+        """MOVE or COPY (RFC 4918 sections 9.8, 9.9); without `replace_present` a name taken meanwhile is refused."""
+        directory = resource.is_collection
+        headers = {
+            "Destination": self._session.url(target, directory=directory),
+            "Overwrite": "T" if replace_present else "F",
+        }
+        try:
+            self._session.demand(method, source, MOVED, headers, directory=directory)
+        except PreconditionFailed as error:
+            raise AlreadyExists(f"/{target}: the name is taken") from error
+        except UNCLEAR:
+            self._require_parent(target)
+            raise
+
+
+def _entries_below(base: tuple[bytes, ...], first: Resource, listed: Iterator[Resource]) -> Iterator[Entry]:
+    """Yield the children of `base`; itself, other levels and names that no StoragePath can hold are left out."""
+    for resource in chain((first,), listed):
+        if len(resource.parts) == len(base) + 1 and resource.parts[:-1] == base:
+            try:
+                name = check_name(resource.parts[-1])
+            except InvalidPath:
+                continue
+            yield entry_of(resource, name)
+
+
+def _require_below_root(path: StoragePath) -> None:
+    if path.is_root:
+        raise PermissionDenied("the root stays where it is")

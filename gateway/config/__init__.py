@@ -1,0 +1,38 @@
+"""The operator's YAML as a frozen, typed model; every mistake is reported at once, with its YAML path."""
+
+from gateway.config.loading import admin_socket, load
+from gateway.config.mistakes import ConfigError, Mistake
+from gateway.config.model import (
+    BACKENDS,
+    BackendConfig,
+    Config,
+    FederationConfig,
+    ListenConfig,
+    LocalConfig,
+    LogConfig,
+    MemoryConfig,
+    MountConfig,
+    ProxyConfig,
+    TLSConfig,
+)
+from gateway.config.values import Address, Network
+
+__all__ = [
+    "BACKENDS",
+    "Address",
+    "BackendConfig",
+    "Config",
+    "ConfigError",
+    "FederationConfig",
+    "ListenConfig",
+    "LocalConfig",
+    "LogConfig",
+    "MemoryConfig",
+    "Mistake",
+    "MountConfig",
+    "Network",
+    "ProxyConfig",
+    "TLSConfig",
+    "admin_socket",
+    "load",
+]

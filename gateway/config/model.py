@@ -1,0 +1,176 @@
+"""The sections and keys of the configuration; nothing else may stand in it.
+
+The description of a field says what it may hold, where no validator of its own says it better.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from gateway.config.values import (
+    CIDR,
+    Address,
+    AnyPath,
+    BackendName,
+    DatabaseURL,
+    Directory,
+    GroupName,
+    HTTPHost,
+    ListenAddress,
+    LoopbackAddress,
+    MountName,
+    MountPath,
+    NotEmpty,
+    OneWorker,
+    PublicURL,
+    ReadableFile,
+    Text,
+    UserName,
+    refuse,
+)
+
+
+class Section(BaseModel):
+    """A mapping in the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ListenConfig(Section):
+    """Where the doors are."""
+
+    http: ListenAddress = Address("127.0.0.1", 8080)
+    metrics: LoopbackAddress = Address("127.0.0.1", 9180)
+    admin: AnyPath
+    workers: OneWorker = 1
+
+
+class TLSConfig(Section):
+    """Certificate chain and private key of the HTTP door, as PEM files."""
+
+    certificate: ReadableFile = Field(description="a PEM file with the certificate chain")
+    key: ReadableFile = Field(description="a PEM file with the certificate's key")
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> TLSConfig:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key, password=lambda: b"")
+        except (ssl.SSLError, ValueError):  # ValueError: a key with a pass phrase
+            refuse("a certificate chain and its own key in PEM form, without pass phrase", "files that do not fit")
+        return self
+
+
+class ProxyConfig(Section):
+    """Reverse proxies in front of the gateway."""
+
+    trusted: tuple[CIDR, ...] = Field(default=(), description="a list of networks")
+
+
+class LocalConfig(Section):
+    """A directory of this machine, also one that is mounted there."""
+
+    type: Literal["local"]
+    root: Directory = Field(description="a directory")
+
+
+class MemoryConfig(Section):
+    """Storage that ends with the process, for trying things out."""
+
+    type: Literal["memory"]
+
+
+BackendConfig = LocalConfig | MemoryConfig
+BACKENDS: Mapping[str, type[LocalConfig | MemoryConfig]] = {"local": LocalConfig, "memory": MemoryConfig}
+
+
+def _backend(value: object, info: ValidationInfo) -> BackendConfig:
+    """Choose the model by `type`."""
+    if not isinstance(value, Mapping):
+        refuse("a mapping with `type` and the keys of that type")
+    kind = value.get("type")
+    model = BACKENDS.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        context = {"allowed": f"one of {', '.join(BACKENDS)}", "found": None}
+        error = PydanticCustomError("mistake", "{allowed}", context)
+        raise ValidationError.from_exception_data("backend", [InitErrorDetails(type=error, loc=("type",), input=kind)])
+    return model.model_validate(value, context=info.context)
+
+
+class MountConfig(Section):
+    """A part of a backend as some users have it in their tree; no users and no groups means everybody."""
+
+    name: MountName = Field(description="a name for the top of the users' trees")
+    backend: str = Field(description="the name of a backend")
+    path: MountPath = ""
+    rights: Literal["read", "write"] = Field(description="read or write")
+    users: Annotated[tuple[UserName, ...], NotEmpty] = Field(default=(), description="a list of user names")
+    groups: Annotated[tuple[GroupName, ...], NotEmpty] = Field(default=(), description="a list of group names")
+
+
+class FederationConfig(Section):
+    """Which servers may be contacted beyond https on the public Internet."""
+
+    allow_http: tuple[HTTPHost, ...] = Field(default=(), description="a list of host names")
+    allow_networks: tuple[CIDR, ...] = Field(default=(), description="a list of networks")
+
+    def http_allowed(self, host: str) -> bool:
+        """Tell whether `host`, a name or an address without port, may be spoken to in plain http."""
+        host = host.lower().strip("[]")
+        return any(host == entry or (entry.startswith(".") and host.endswith(entry)) for entry in self.allow_http)
+
+
+class LogConfig(Section):
+    """How and how much is logged."""
+
+    format: Literal["text", "json"] = Field(default="text", description="text or json")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error"
+    )
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    public_url: PublicURL = Field(description="the URL that users and peers see, as in https://cloud.example.org")
+    provider: Text = "OCM Gateway"
+    state_dir: AnyPath = Field(description="a directory for the gateway's own data")
+    database: DatabaseURL
+    listen: ListenConfig
+    tls: TLSConfig | None = None
+    proxy: ProxyConfig = ProxyConfig()
+    backends: Mapping[BackendName, Annotated[BackendConfig, PlainValidator(_backend)]] = Field(
+        default={}, description="a mapping of names to backends"
+    )
+    mounts: tuple[MountConfig, ...] = Field(default=(), description="a list of mounts")
+    groups: Mapping[GroupName, tuple[UserName, ...]] = Field(
+        default={}, description="a mapping of group names to lists of user names"
+    )
+    federation: FederationConfig = FederationConfig()
+    log: LogConfig = LogConfig()
+
+    @property
+    def database_url(self) -> str:
+        """The state's SQLAlchemy URL."""
+        return self.database
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and, unless it is the scheme's own, port of `public_url`."""
+        parts = urlsplit(self.public_url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def server(self) -> str:
+        """The name of this OCM Server: host[:port] of `public_url`, the port only if it is not the scheme's own."""
+        return urlsplit(self.public_url).netloc
+
+    @property
+    def base_path(self) -> str:
+        """The path of `public_url`: empty, or beginning and not ending with a slash."""
+        return urlsplit(self.public_url).path

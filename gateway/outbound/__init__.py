@@ -1,0 +1,26 @@
+"""The one guarded way out: every connection to an address that somebody else chose is made here.
+
+A URL is checked, its host is resolved once, each address is checked, and the connection goes to a checked
+address, so a name that changes its address between check and use gains nothing. Certificates are verified
+against the system's store. There are no environment proxies and no redirects: who calls decides what to do
+with a 3xx, and its target is checked like any other URL.
+"""
+
+from gateway.outbound.asynchronous import AsyncOutbound, Response
+from gateway.outbound.errors import OutboundError, OutboundRefused, PeerUnreachable, Step
+from gateway.outbound.guard import Destination, Guard
+from gateway.outbound.synchronous import SyncOutbound, SyncResponse, SyncUpload
+
+__all__ = [
+    "AsyncOutbound",
+    "Destination",
+    "Guard",
+    "OutboundError",
+    "OutboundRefused",
+    "PeerUnreachable",
+    "Response",
+    "Step",
+    "SyncOutbound",
+    "SyncResponse",
+    "SyncUpload",
+]

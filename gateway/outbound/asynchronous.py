@@ -1,0 +1,226 @@
+"""The way out for the event loop: whole requests with small answers, on aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from gateway.outbound.errors import OutboundRefused, PeerUnreachable, Step, in_words
+from gateway.outbound.guard import Destination, Guard, check_headers, verifying_context
+
+CONNECT_SECONDS = 5.0  # for the look-up, and again for each address with its handshake
+IDLE_SECONDS = 10.0
+CONNECTIONS_PER_HOST = 8
+PIECE = 64 * 1024  # bytes
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole answer; the names of `headers` are case-insensitive."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+
+# The step that the request of this task has reached; resolver, TLS context and tracing each know one transition.
+_step: ContextVar[list[Step] | None] = ContextVar("outbound_step", default=None)
+
+
+def _reached(step: Step) -> None:
+    if (steps := _step.get()) is not None:
+        steps[:] = [step]
+
+
+async def _ask_system(host: str, port: int) -> list[str]:
+    answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(answer[4][0]) for answer in answers]
+
+
+class _CheckedResolver(AbstractResolver):
+    """Gives aiohttp checked addresses only; it keeps none, so each connection has its own check."""
+
+    def __init__(self, guard: Guard, ask: Resolve, patience: float) -> None:
+        self._guard = guard
+        self._ask = ask
+        self._patience = patience
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        _reached("dns")
+        try:
+            async with asyncio.timeout(self._patience):
+                answers = await self._ask(host, port)
+        except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
+            raise PeerUnreachable("dns", f"{host}:{port}", in_words(error)) from None
+        addresses = self._guard.passing(host, answers)
+        if not addresses:
+            raise PeerUnreachable("dns", f"{host}:{port}", "the name has no address")
+        _reached("tcp")
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in addresses
+        ]
+
+    async def close(self) -> None:
+        """There is nothing to release."""
+
+
+class _TracingContext(ssl.SSLContext):
+    """Notes when a handshake begins, so that a failure before it and one in it have different names."""
+
+    def wrap_bio(self, *args: Any, **named: Any) -> ssl.SSLObject:
+        _reached("tls")
+        return super().wrap_bio(*args, **named)
+
+
+async def _connected(_session: aiohttp.ClientSession, _context: SimpleNamespace, _facts: object) -> None:
+    _reached("http")
+
+
+class AsyncOutbound:
+    """Sends one request at a time per call, any number of calls at once; an async context manager."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        user_agent: str,
+        ca_file: Path | None = None,
+        resolve: Resolve = _ask_system,
+        connect_timeout: float = CONNECT_SECONDS,
+        idle_timeout: float = IDLE_SECONDS,
+    ) -> None:
+        """`ca_file` (PEM) is believed beside the system's store; the time-outs are in seconds."""
+        self._guard = guard
+        self._user_agent = user_agent
+        self._context = verifying_context(_TracingContext, ca_file)
+        self._resolver = _CheckedResolver(guard, resolve, connect_timeout)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=idle_timeout)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        timeout: float,
+        max_body: int,
+    ) -> Response:
+        """Send one request and return the whole answer, whatever its status; redirects are not followed.
+
+        `timeout` bounds everything from the first look-up to the last byte, in seconds; `max_body` is in bytes.
+        Raises OutboundRefused, PeerUnreachable.
+        """
+        fields = {"Accept-Encoding": "identity", "User-Agent": self._user_agent, **(headers or {})}
+        check_headers(fields)
+        destination = self._guard.check_url(url)
+        steps: list[Step] = ["tcp"]
+        token = _step.set(steps)
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._exchange(method, destination, fields, body, max_body)
+        except aiohttp.ClientError as error:
+            # aiohttp hides the error of the operating system or of TLS inside its own.
+            cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+            raise PeerUnreachable(steps[0], str(destination), in_words(cause)) from None
+        except TimeoutError:
+            raise PeerUnreachable(steps[0], str(destination), f"not done within {timeout:g} s") from None
+        except OSError as error:
+            raise PeerUnreachable(steps[0], str(destination), in_words(error)) from None
+        finally:
+            _step.reset(token)
+
+    async def _exchange(
+        self, method: str, destination: Destination, fields: Mapping[str, str], body: bytes | None, max_body: int
+    ) -> Response:
+        async with self._open_session().request(
+            method,
+            _as_yarl(destination),
+            headers=fields,
+            data=body,
+            allow_redirects=False,
+            skip_auto_headers=("Content-Type",),
+        ) as answer:
+            if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise PeerUnreachable("http", str(destination), "the answer has an encoding that was not asked for")
+            content = bytearray()
+            async for piece in answer.content.iter_chunked(PIECE):
+                content += piece
+                if len(content) > max_body:
+                    answer.close()
+                    raise PeerUnreachable("http", str(destination), f"the answer is larger than {max_body} bytes")
+            return Response(answer.status, answer.headers, bytes(content))
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            tracing = aiohttp.TraceConfig()
+            tracing.on_connection_create_end.append(_connected)
+            tracing.on_connection_reuseconn.append(_connected)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    resolver=self._resolver,
+                    use_dns_cache=False,
+                    ssl=self._context,
+                    limit=0,
+                    limit_per_host=CONNECTIONS_PER_HOST,
+                ),
+                timeout=self._timeout,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                trace_configs=[tracing],
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close the connections; a later request opens new ones."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+
+def _as_yarl(destination: Destination) -> URL:
+    """Build aiohttp's URL from the parts that were checked, so that nothing is parsed twice."""
+    path, _, query = destination.target.partition("?")
+    url = URL.build(
+        scheme=destination.scheme,
+        host=destination.host,
+        port=destination.port,
+        path=path,
+        query_string=query,
+        encoded=True,
+    )
+    if url.raw_path_qs != destination.target:
+        raise OutboundRefused("URL_REFUSED", "a URL that would be sent in another form than it was given")
+    return url

@@ -1,0 +1,317 @@
+"""The way out for worker threads: bodies of any size in both directions, on urllib3's connections.
+
+urllib3's own pool takes a body only by pulling it from an iterator, which would cost a thread and a queue for
+each upload, and sends it under the connect time-out. So its connections are driven here step by step, and a body
+is pushed. It has the shape of `Transport` in `backends.webdav`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from gateway.outbound.errors import OutboundError, PeerUnreachable, Step, in_words
+from gateway.outbound.guard import Destination, Guard, check_headers, is_address, verifying_context
+
+CONNECT_SECONDS = 5.0  # for all addresses together, and again for the handshake
+IDLE_SECONDS = 30.0  # between two reads or writes; a transfer as a whole has no limit, so large files finish
+KEEP_SECONDS = 4.0  # Apache closes idle connections after 5: one that may be closing is not used again
+KEEP_CONNECTIONS = 8  # idle ones to one host
+DRAIN_MAX = 64 * 1024  # bytes of an unread answer worth reading to keep the connection
+
+Resolve = Callable[[str, int], list[str]]
+
+
+def _ask_system(host: str, port: int) -> list[str]:
+    return [str(answer[4][0]) for answer in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+class _PlainConnection(HTTPConnection):
+    """urllib3's connection over a socket that the guard has let pass."""
+
+    open_socket: Callable[[], socket.socket]
+
+    def _new_conn(self) -> socket.socket:
+        return self.open_socket()
+
+
+class _TLSConnection(HTTPSConnection):
+    """The same with TLS; SNI and certificate are for the host of the URL."""
+
+    open_socket: Callable[[], socket.socket]
+
+    def _new_conn(self) -> socket.socket:
+        return self.open_socket()
+
+
+_Connection = _PlainConnection | _TLSConnection
+
+
+@contextmanager
+def _failing_at(step: Step, destination: Destination) -> Iterator[None]:
+    """Translate what socket, ssl, http.client and urllib3 raise."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError) as error:
+        cause: BaseException = error
+        while isinstance(cause, urllib3.exceptions.HTTPError) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        cut = isinstance(cause, http.client.IncompleteRead | urllib3.exceptions.ProtocolError)
+        reason = "the answer was cut off" if cut else in_words(cause)
+        raise PeerUnreachable(step, str(destination), reason) from None
+
+
+class SyncResponse:
+    """An answer whose body is read piece by piece; `close` it in any case."""
+
+    def __init__(
+        self, destination: Destination, connection: _Connection, method: str, keep: Callable[[], None] | None
+    ) -> None:
+        """Read the status and the headers; `keep` takes the connection back, None when it cannot be used again."""
+        self._destination = destination
+        self._connection = connection
+        self._keep = keep
+        with _failing_at("http", destination):
+            # urllib3's getresponse() answers only to its own request(), which cannot be pushed to.
+            self._raw = http.client.HTTPConnection.getresponse(connection)
+            self._body = urllib3.HTTPResponse(
+                body=self._raw,
+                headers=urllib3.HTTPHeaderDict(self._raw.msg.items()),
+                status=self._raw.status,
+                preload_content=False,
+                decode_content=False,
+                original_response=self._raw,
+                request_method=method,
+            )
+            if self._body.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+                # RFC 9112 section 6.1: read to the end of the connection, the chunks would pass for content.
+                raise http.client.HTTPException
+        self.status = self._body.status
+        self.headers: Mapping[str, str] = self._body.headers
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes, fewer only at the true end; raises PeerUnreachable when the answer is cut off."""
+        pieces: list[bytes] = []
+        wanted = size
+        with _failing_at("http", self._destination):
+            while wanted > 0 and (piece := self._body.read(wanted)):
+                pieces.append(piece)
+                wanted -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        """Release the connection, for the next request if next to nothing of the answer is unread; may be repeated."""
+        left = self._body.length_remaining
+        if left is not None and left <= DRAIN_MAX:
+            self._body.drain_conn()
+        keep, self._keep = self._keep, None
+        if keep is not None and self._raw.isclosed() and not self._connection.is_closed:
+            keep()
+        elif keep is not None or not self._raw.isclosed():
+            self._body.close()
+            self._connection.close()
+
+
+class SyncUpload:
+    """A request whose body is pushed piece by piece; `finish` or `abort` it."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        connection: _Connection,
+        method: str,
+        size: int | None,
+        keep: Callable[[], None],
+    ) -> None:
+        self._destination = destination
+        self._connection = connection
+        self._method = method
+        self._left = size
+        self._keep = keep
+        self._accepting = True
+
+    def send(self, data: bytes) -> bool:
+        """Send `data`; False means that the server takes no more, and `finish` tells its answer."""
+        if self._left is not None:
+            self._left -= len(data)
+            self._push(data)
+        elif data:
+            self._push(b"%x\r\n%b\r\n" % (len(data), data))
+        return self._accepting
+
+    def _push(self, data: bytes) -> None:
+        if data and self._accepting:
+            try:
+                self._connection.send(data)
+            except OSError:
+                self._accepting = False
+
+    def finish(self) -> SyncResponse:
+        """End the body and return the answer.
+
+        Raises PeerUnreachable, and ValueError when the body has another size than announced.
+        """
+        try:
+            if self._left is None:
+                self._push(b"0\r\n\r\n")
+            elif self._left and self._accepting:
+                raise ValueError(f"the body and its announced size differ by {self._left} bytes")
+            keep = self._keep if self._accepting else None
+            return SyncResponse(self._destination, self._connection, self._method, keep)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def abort(self) -> None:
+        """Close the connection in the middle of the body, so that the server sees it cut off."""
+        self._connection.close()
+
+
+class SyncOutbound:
+    """Sends requests from any number of threads at once; keeps idle connections for the next."""
+
+    failures: tuple[type[Exception], ...] = (OutboundError,)
+
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        user_agent: str,
+        ca_file: Path | None = None,
+        resolve: Resolve = _ask_system,
+        connect_timeout: float = CONNECT_SECONDS,
+        idle_timeout: float = IDLE_SECONDS,
+    ) -> None:
+        """`ca_file` (PEM) is believed beside the system's store; the time-outs are in seconds."""
+        self._guard = guard
+        self._user_agent = user_agent
+        self._context = verifying_context(ssl.SSLContext, ca_file)
+        self._resolve = resolve
+        self._connect_timeout = connect_timeout
+        self._idle_timeout = idle_timeout
+        self._lock = threading.Lock()
+        self._idle: dict[Destination, list[tuple[float, _Connection]]] = {}
+
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> SyncResponse:
+        """Send one request and return its answer, whatever the status, with the body unread.
+
+        Raises OutboundRefused, PeerUnreachable.
+        """
+        length = {} if body is None else {"Content-Length": str(len(body))}
+        upload = self._begin(method, url, {**(headers or {}), **length}, len(body or b""))
+        upload.send(body or b"")
+        return upload.finish()
+
+    def upload(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> SyncUpload:
+        """Begin a request whose body of `size` bytes (None: unknown, then chunked) is pushed by the caller.
+
+        Raises OutboundRefused, PeerUnreachable.
+        """
+        framing = {"Transfer-Encoding": "chunked"} if size is None else {"Content-Length": str(size)}
+        return self._begin(method, url, {**headers, **framing}, size)
+
+    def _begin(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> SyncUpload:
+        fields = {"Accept-Encoding": "identity", "User-Agent": self._user_agent, **headers}
+        check_headers(fields)
+        destination = self._guard.check_url(url)
+        connection = self._take(destination) or self._connect(destination)
+        try:
+            with _failing_at("http", destination):
+                connection.putrequest(method, destination.target, skip_accept_encoding=True)
+                for name, value in fields.items():
+                    connection.putheader(name, value)
+                connection.endheaders()
+        except BaseException:
+            connection.close()
+            raise
+        return SyncUpload(destination, connection, method, size, lambda: self._put_back(destination, connection))
+
+    def _connect(self, destination: Destination) -> _Connection:
+        host, port = destination.host, destination.port
+        connection: _Connection
+        if destination.scheme == "https":
+            connection = _TLSConnection(host, port, timeout=self._idle_timeout, ssl_context=self._context)
+        else:
+            connection = _PlainConnection(host, port, timeout=self._idle_timeout)
+        connection.open_socket = lambda: self._open_socket(destination)
+        try:
+            with _failing_at("tls", destination):
+                connection.connect()
+        except BaseException:
+            connection.close()
+            raise
+        connection.sock.settimeout(self._idle_timeout)
+        return connection
+
+    def _open_socket(self, destination: Destination) -> socket.socket:
+        """Resolve once, check, and connect to the first checked address that answers."""
+        host, port = destination.host, destination.port
+        try:
+            answers = [host] if is_address(host) else self._resolve(host, port)
+        except (OSError, UnicodeError) as error:
+            raise PeerUnreachable("dns", str(destination), in_words(error)) from None
+        addresses = self._guard.passing(host, answers)
+        failed = PeerUnreachable("dns", str(destination), "the name has no address")
+        deadline = time.monotonic() + self._connect_timeout
+        for tried, address in enumerate(addresses):
+            share = (deadline - time.monotonic()) / (len(addresses) - tried)
+            try:
+                opened = socket.create_connection((address, port), timeout=max(share, 0.01))
+            except OSError as error:
+                failed = PeerUnreachable("tcp", str(destination), in_words(error))
+                continue
+            opened.settimeout(self._connect_timeout)
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return opened
+        raise failed
+
+    def _take(self, destination: Destination) -> _Connection | None:
+        """Take an idle connection that is young enough and still open."""
+        self._sweep()
+        while True:
+            with self._lock:
+                kept = self._idle.get(_origin(destination))
+                if not kept:
+                    return None
+                connection = kept.pop()[1]
+            if connection.is_connected:
+                return connection
+            connection.close()
+
+    def _put_back(self, destination: Destination, connection: _Connection) -> None:
+        """Keep a connection whose last answer was read to its end."""
+        with self._lock:
+            kept = self._idle.setdefault(_origin(destination), [])
+            kept.append((time.monotonic(), connection))
+            oldest = kept.pop(0)[1] if len(kept) > KEEP_CONNECTIONS else None
+        if oldest is not None:
+            oldest.close()
+
+    def _sweep(self, older_than: float = KEEP_SECONDS) -> None:
+        """Close what has been idle for too long, to whatever host."""
+        limit = time.monotonic() - older_than
+        with self._lock:
+            old = [connection for kept in self._idle.values() for since, connection in kept if since <= limit]
+            young = {origin: [one for one in kept if one[0] > limit] for origin, kept in self._idle.items()}
+            self._idle = {origin: kept for origin, kept in young.items() if kept}
+        for connection in old:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._sweep(older_than=0)
+
+
+def _origin(destination: Destination) -> Destination:
+    return Destination(destination.scheme, destination.host, destination.port, "")

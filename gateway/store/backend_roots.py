@@ -1,0 +1,16 @@
+"""The identity of each storage root, recorded at its first start."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, insert, select
+
+from gateway.store.tables import backend_roots
+
+
+def get(tx: Connection, backend: str) -> str | None:
+    return tx.execute(select(backend_roots.c.identity).where(backend_roots.c.backend == backend)).scalar()
+
+
+def put(tx: Connection, backend: str, identity: str) -> None:
+    tx.execute(delete(backend_roots).where(backend_roots.c.backend == backend))
+    tx.execute(insert(backend_roots).values(backend=backend, identity=identity))

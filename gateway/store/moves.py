@@ -1,0 +1,49 @@
+"""Renames on their way: the intent is written before the storage is touched, so a crash between both is repaired."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, insert, select
+
+from backends.interface import Identity
+from backends.paths import StoragePath
+from gateway.store.rows import identity_from_columns, identity_to_columns, path_from_column
+from gateway.store.tables import moves
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    id: int
+    backend: str
+    source: StoragePath
+    target: StoragePath
+    identity: Identity | None  # of what moves
+
+
+def add(tx: Connection, backend: str, source: StoragePath, target: StoragePath, identity: Identity | None) -> int:
+    result = tx.execute(
+        insert(moves).values(
+            backend=backend, source=bytes(source), target=bytes(target), **identity_to_columns(identity)
+        )
+    )
+    (move_id,) = result.inserted_primary_key or (0,)
+    return int(move_id)
+
+
+def remove(tx: Connection, move_id: int) -> None:
+    tx.execute(delete(moves).where(moves.c.id == move_id))
+
+
+def unfinished(tx: Connection) -> list[Move]:
+    rows = tx.execute(select(moves).order_by(moves.c.id)).mappings()
+    return [
+        Move(
+            row["id"],
+            row["backend"],
+            path_from_column(row["source"]),
+            path_from_column(row["target"]),
+            identity_from_columns(row),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,47 @@
+"""Columns <-> values of the domain: permissions as a frozen set, paths as StoragePath, identities as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy.engine import RowMapping
+
+from backends.interface import Identity
+from backends.paths import StoragePath
+from gateway.ocm.shares import Permission
+
+
+def permissions_to_column(permissions: Iterable[Permission]) -> list[str]:
+    """Return the wire's list, in the order of the specification."""
+    granted = frozenset(permissions)
+    return [permission.value for permission in Permission if permission in granted]
+
+
+def permissions_from_column(column: list[str]) -> frozenset[Permission]:
+    return frozenset(map(Permission, column))
+
+
+def path_from_column(column: bytes) -> StoragePath:
+    return StoragePath.parse(column)
+
+
+def identity_from_columns(row: RowMapping) -> Identity | None:
+    if row["inode"] is None:
+        return None
+    return Identity(_unsigned(row["device"]), _unsigned(row["inode"]))
+
+
+def identity_to_columns(identity: Identity | None) -> Mapping[str, Any]:
+    if identity is None:
+        return {"device": None, "inode": None}
+    return {"device": _signed(identity.device), "inode": _signed(identity.inode)}
+
+
+def _signed(value: int) -> int:
+    """Fold an unsigned 64-bit number of the kernel into the signed 64 bits that a database has."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _unsigned(value: int) -> int:
+    return value + (1 << 64) if value < 0 else value

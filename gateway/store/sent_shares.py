@@ -1,0 +1,193 @@
+"""Shares that this gateway's users have sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy.engine import RowMapping
+
+from backends.interface import Identity
+from backends.paths import StoragePath
+from gateway.ocm.shares import Permission
+from gateway.store.rows import (
+    identity_from_columns,
+    identity_to_columns,
+    path_from_column,
+    permissions_from_column,
+    permissions_to_column,
+)
+from gateway.store.tables import sent_shares
+
+# A pending Share already opens: Seafile looks at its root while the notification is still being answered.
+OPEN_STATES = ("pending", "sent", "accepted")
+
+
+@dataclass(frozen=True, slots=True)
+class SentShare:
+    id: str
+    provider_id: str
+    owner: str
+    share_with: str
+    server: str
+    name: str
+    resource_type: str
+    share_type: str
+    permissions: frozenset[Permission]
+    requires_exchange: bool
+    mount: str
+    backend: str
+    path: StoragePath
+    identity: Identity | None
+    expiration: int | None
+    state: str
+    recipient_display_name: str | None
+    created: int
+    updated: int
+
+    def expired(self, now: float) -> bool:
+        return self.expiration is not None and now >= self.expiration
+
+    def opens(self, now: float) -> bool:
+        """Tell whether its credentials give access now, as far as the Share itself goes."""
+        return self.state in OPEN_STATES and not self.expired(now)
+
+
+def add(tx: Connection, share: SentShare, secret_hash: bytes, secret_sealed: bytes) -> None:
+    tx.execute(
+        insert(sent_shares).values(
+            id=share.id,
+            provider_id=share.provider_id,
+            owner=share.owner,
+            share_with=share.share_with,
+            server=share.server,
+            name=share.name,
+            resource_type=share.resource_type,
+            share_type=share.share_type,
+            permissions=permissions_to_column(share.permissions),
+            requires_exchange=share.requires_exchange,
+            mount=share.mount,
+            backend=share.backend,
+            path=bytes(share.path),
+            **identity_to_columns(share.identity),
+            expiration=share.expiration,
+            state=share.state,
+            recipient_display_name=share.recipient_display_name,
+            secret_hash=secret_hash,
+            secret_sealed=secret_sealed,
+            created=share.created,
+            updated=share.updated,
+        )
+    )
+
+
+def get(tx: Connection, share_id: str) -> SentShare | None:
+    return _one(tx, sent_shares.c.id == share_id)
+
+
+def by_secret_hash(tx: Connection, secret_hash: bytes) -> SentShare | None:
+    return _one(tx, sent_shares.c.secret_hash == secret_hash)
+
+
+def get_by_provider_id(tx: Connection, provider_id: str) -> SentShare | None:
+    return _one(tx, sent_shares.c.provider_id == provider_id)
+
+
+def by_provider_id(tx: Connection, provider_id: str, server: str) -> SentShare | None:
+    """Return the Share if it was sent to `server`: nobody else may speak about it (wire.md, Binding)."""
+    return _one(tx, sent_shares.c.provider_id == provider_id, sent_shares.c.server == server)
+
+
+def by_provider_id_and_secret(tx: Connection, provider_id: str, secret_hash: bytes) -> SentShare | None:
+    """Return the Share to whoever proves both, which is all that unsigned peers can do."""
+    return _one(tx, sent_shares.c.provider_id == provider_id, sent_shares.c.secret_hash == secret_hash)
+
+
+def of_owner(tx: Connection, owner: str | None) -> list[SentShare]:
+    """Return the Shares of `owner`, or of everybody, the newest last."""
+    query = select(sent_shares).order_by(sent_shares.c.created, sent_shares.c.id)
+    if owner is not None:
+        query = query.where(sent_shares.c.owner == owner)
+    return [_share(row) for row in tx.execute(query).mappings()]
+
+
+def within(tx: Connection, backend: str, path: StoragePath) -> list[SentShare]:
+    """Return the open Shares whose Resource is `path` or lies below it."""
+    below = bytes(path) + b"/" if path.parts else b""
+    # `0` follows `/` in ASCII: [below, end) are all the paths that begin with `below`.
+    end = below[:-1] + b"0" if below else None
+    column = sent_shares.c.path
+    inside = column >= below if end is None else or_(column == bytes(path), (column >= below) & (column < end))
+    query = select(sent_shares).where(sent_shares.c.backend == backend, sent_shares.c.state.in_(OPEN_STATES), inside)
+    return [_share(row) for row in tx.execute(query).mappings()]
+
+
+def sealed_secret(tx: Connection, share_id: str) -> bytes | None:
+    return tx.execute(select(sent_shares.c.secret_sealed).where(sent_shares.c.id == share_id)).scalar()
+
+
+def set_state(tx: Connection, share_id: str, state: str, now: int) -> None:
+    _set(tx, share_id, state=state, updated=now)
+
+
+def set_recipient_display_name(tx: Connection, share_id: str, name: str) -> None:
+    _set(tx, share_id, recipient_display_name=name)
+
+
+def set_requires_exchange(tx: Connection, share_id: str, required: bool) -> None:
+    _set(tx, share_id, requires_exchange=required)
+
+
+def set_permissions(tx: Connection, share_id: str, permissions: Iterable[Permission], now: int) -> None:
+    _set(tx, share_id, permissions=permissions_to_column(permissions), updated=now)
+
+
+def set_expiration(tx: Connection, share_id: str, expiration: int | None, now: int) -> None:
+    _set(tx, share_id, expiration=expiration, updated=now)
+
+
+def set_path(tx: Connection, share_id: str, path: StoragePath) -> None:
+    _set(tx, share_id, path=bytes(path))
+
+
+def set_location(tx: Connection, share_id: str, backend: str, path: StoragePath, identity: Identity | None) -> None:
+    _set(tx, share_id, backend=backend, path=bytes(path), **identity_to_columns(identity))
+
+
+def wipe_secret(tx: Connection, share_id: str) -> None:
+    _set(tx, share_id, secret_hash=None, secret_sealed=None)
+
+
+def _set(tx: Connection, share_id: str, **values: Any) -> None:
+    tx.execute(update(sent_shares).where(sent_shares.c.id == share_id).values(**values))
+
+
+def _one(tx: Connection, *conditions: Any) -> SentShare | None:
+    row = tx.execute(select(sent_shares).where(*conditions)).mappings().first()
+    return _share(row) if row else None
+
+
+def _share(row: RowMapping) -> SentShare:
+    return SentShare(
+        id=row["id"],
+        provider_id=row["provider_id"],
+        owner=row["owner"],
+        share_with=row["share_with"],
+        server=row["server"],
+        name=row["name"],
+        resource_type=row["resource_type"],
+        share_type=row["share_type"],
+        permissions=permissions_from_column(row["permissions"]),
+        requires_exchange=row["requires_exchange"],
+        mount=row["mount"],
+        backend=row["backend"],
+        path=path_from_column(row["path"]),
+        identity=identity_from_columns(row),
+        expiration=row["expiration"],
+        state=row["state"],
+        recipient_display_name=row["recipient_display_name"],
+        created=row["created"],
+        updated=row["updated"],
+    )

@@ -1,0 +1,189 @@
+"""The tables, in the words of the specification; `migrations/` makes them.
+
+Times are whole seconds since the epoch. Paths and names of storage are BLOBs, because TEXT refuses the bytes that
+are not UTF-8. A secret is never in clear: `secret_hash` (SHA-256) finds it, `secret_sealed` gives it back to us alone.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("password_hash", String, nullable=False),  # argon2id, in its own encoded form
+    Column("disabled", Boolean, nullable=False, default=False),
+    Column("created", BigInteger, nullable=False),
+)
+
+sent_shares = Table(
+    "sent_shares",
+    metadata,
+    Column("id", String, primary_key=True),  # opaque; also the client_id of its access tokens
+    Column("provider_id", String, nullable=False, unique=True),
+    Column("owner", String, ForeignKey("users.name"), nullable=False),
+    Column("share_with", String, nullable=False),  # OCM Address
+    Column("server", String, nullable=False),  # host[:port] of share_with: who may speak about this Share
+    Column("name", String, nullable=False),
+    Column("resource_type", String, nullable=False),
+    Column("share_type", String, nullable=False),
+    Column("permissions", JSON, nullable=False),
+    Column("requires_exchange", Boolean, nullable=False),  # decided by the peer's discovery, at the first delivery
+    Column("mount", String, nullable=False),  # the owner's mount it was shared from: its rights bound the Share's
+    Column("backend", String, nullable=False),
+    Column("path", LargeBinary, nullable=False),
+    Column("device", BigInteger),  # the Resource's identity, where the storage has one
+    Column("inode", BigInteger),
+    Column("expiration", BigInteger),  # null: never
+    Column("state", String, nullable=False),
+    Column("recipient_display_name", String),
+    Column("secret_hash", LargeBinary, unique=True),  # both null once the Share has ended
+    Column("secret_sealed", LargeBinary),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Index("ix_sent_shares_backend_path", "backend", "path"),
+    Index("ix_sent_shares_owner", "owner"),
+)
+
+received_shares = Table(
+    "received_shares",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("user", String, ForeignKey("users.name"), nullable=False),
+    Column("server", String, nullable=False),  # host[:port] of the sender
+    Column("provider_id", String, nullable=False),
+    Column("owner", String, nullable=False),  # as received
+    Column("sender", String, nullable=False),  # as received
+    Column("owner_display_name", String),
+    Column("sender_display_name", String),
+    Column("share_with", String, nullable=False),  # as received: old peers want it back
+    Column("name", String, nullable=False),  # one path component
+    Column("description", String),
+    Column("resource_type", String, nullable=False),
+    Column("share_type", String, nullable=False),
+    Column("permissions", JSON, nullable=False),
+    Column("requires_exchange", Boolean, nullable=False),
+    Column("uri", String),  # as received; null: the webdav root of the sender
+    Column("encrypted", Boolean, nullable=False, default=False),
+    Column("expiration", BigInteger),
+    Column("state", String, nullable=False),
+    Column("mount", String),  # its name under /received/, fixed at acceptance
+    Column("evidence", String, nullable=False),  # how the sender was proved
+    Column("payload_digest", String, nullable=False),  # tells the same Share again from another one
+    Column("secret_hash", LargeBinary),
+    Column("secret_sealed", LargeBinary),
+    Column("access", String),  # the way in that worked last: token, bearer, basic, basic_root
+    Column("root_kind", String),  # file or directory, as last probed; null: never seen
+    Column("root_size", BigInteger),
+    Column("root_modified", BigInteger),  # nanoseconds
+    Column("root_etag", String),
+    Column("probed", BigInteger),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    UniqueConstraint("user", "mount"),
+    Index("ix_received_shares_server_provider_id", "server", "provider_id"),
+)
+
+exchanged_tokens = Table(
+    "exchanged_tokens",
+    metadata,
+    Column("share", String, ForeignKey("received_shares.id", ondelete="CASCADE"), primary_key=True),
+    Column("token_sealed", LargeBinary, nullable=False),
+    Column("obtained", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+)
+
+peers = Table(
+    "peers",
+    metadata,
+    Column("server", String, primary_key=True),  # host[:port]
+    Column("trust", String),  # trusted, blocked, or null
+    Column("discovery", String),  # the document as received
+    Column("discovery_url", String),
+    Column("discovered", BigInteger),
+    Column("jwks", String),
+    Column("jwks_fetched", BigInteger),
+    Column("signs", Boolean, nullable=False, default=False),  # has once sent a tagged signature that verified
+    Column("failures", Integer, nullable=False, default=0),  # in a row
+    Column("retry", BigInteger),  # not before; null: now
+    Column("last_error", String),
+    Column("seen", BigInteger),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("server", String, nullable=False),
+    Column("kind", String, nullable=False),  # share, or the notificationType
+    Column("role", String, nullable=False),  # sending or receiving: which of our two tables `share` is in
+    Column("share", String, nullable=False),
+    Column("state", String, nullable=False),  # pending, delivered, failed
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_attempt", BigInteger, nullable=False),
+    Column("last_error", String),
+    Column("created", BigInteger, nullable=False),
+    Column("finished", BigInteger),
+    Index("ix_outbox_state_next_attempt", "state", "next_attempt"),
+    Index("ix_outbox_share", "share"),
+    sqlite_autoincrement=True,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", String, nullable=False),  # a user, an OCM Server, or `operator`
+    Column("action", String, nullable=False),
+    Column("subject", String, nullable=False),  # the id of a Share, the name of a user, the host of a peer
+    Column("detail", JSON, nullable=False),
+    Index("ix_events_subject", "subject"),
+    sqlite_autoincrement=True,
+)
+
+moves = Table(  # a MOVE on its way: written before the rename, applied after it, replayed at start
+    "moves",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("backend", String, nullable=False),
+    Column("source", LargeBinary, nullable=False),
+    Column("target", LargeBinary, nullable=False),
+    Column("device", BigInteger),
+    Column("inode", BigInteger),
+)
+
+seen_signatures = Table(
+    "seen_signatures",
+    metadata,
+    Column("signature_hash", LargeBinary, primary_key=True),
+    Column("expires", BigInteger, nullable=False),
+)
+
+backend_roots = Table(  # the identity of each local root at its first start: an unmounted NAS looks empty
+    "backend_roots",
+    metadata,
+    Column("backend", String, primary_key=True),
+    Column("identity", String, nullable=False),
+)

@@ -1,0 +1,50 @@
+"""Local users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select, update
+
+from gateway.store.tables import users
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    name: str
+    disabled: bool
+    created: int
+
+
+def add(tx: Connection, name: str, password_hash: str, now: int) -> None:
+    tx.execute(insert(users).values(name=name, password_hash=password_hash, disabled=False, created=now))
+
+
+def get(tx: Connection, name: str) -> User | None:
+    row = tx.execute(select(users.c.name, users.c.disabled, users.c.created).where(users.c.name == name)).first()
+    return User(*row) if row else None
+
+
+def everybody(tx: Connection) -> list[User]:
+    rows = tx.execute(select(users.c.name, users.c.disabled, users.c.created).order_by(users.c.name))
+    return [User(*row) for row in rows]
+
+
+def password_hash(tx: Connection, name: str) -> str | None:
+    """Return the argon2id hash of a user who may log in; None for an unknown or disabled one."""
+    query = select(users.c.password_hash).where(users.c.name == name, users.c.disabled.is_(False))
+    return tx.execute(query).scalar()
+
+
+def is_enabled(tx: Connection, name: str) -> bool:
+    return password_hash(tx, name) is not None
+
+
+def set_password_hash(tx: Connection, name: str, password_hash: str) -> bool:
+    """Return whether there is such a user."""
+    return tx.execute(update(users).where(users.c.name == name).values(password_hash=password_hash)).rowcount == 1
+
+
+def set_disabled(tx: Connection, name: str, disabled: bool) -> bool:
+    """Return whether there is such a user."""
+    return tx.execute(update(users).where(users.c.name == name).values(disabled=disabled)).rowcount == 1
