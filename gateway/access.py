@@ -1,0 +1,186 @@
+"""Credential -> Grant, here and nowhere else; every door asks, and none looks a Share up by itself.
+
+A Grant is read anew after GRANT_LIFE seconds, so a revocation bites within that time in every process. Every way in
+that fails, fails alike: the caller learns neither which part was wrong nor what exists.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from backends.interface import Identity, Kind
+from backends.paths import StoragePath
+from gateway.errors import Unproven
+from gateway.ocm.errors import ProtocolError
+from gateway.ocm.keys import JWKSet
+from gateway.ocm.shares import Permission
+from gateway.ocm.tokens import AccessTokenClaims, verify_access_token
+from gateway.store import sent_shares, users
+from gateway.store.engine import Store
+from gateway.store.sealing import secret_hash
+from gateway.store.sent_shares import SentShare
+from gateway.users import Passwords
+
+GRANT_LIFE = 0.5  # seconds that a Grant may be used before it is read again; the promise to users is 1
+CACHE_LIMIT = 10_000  # Grants
+
+
+@dataclass(frozen=True, slots=True)
+class SharedResource:
+    """The Resource that a Share opens."""
+
+    share_id: str
+    backend: str
+    path: StoragePath
+    kind: Kind
+    identity: Identity | None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Who may do what: all that a door knows of a caller."""
+
+    principal: str  # stable name of the grantee for locks and logs: user:NAME or share:ID
+    who: str  # user name, or the OCM Address that the Share is with
+    permissions: frozenset[Permission]
+    shared: SharedResource | None  # None: a local user's whole tree
+
+
+class MountRights(Protocol):
+    """What `tree.Mounts` tells: a user's present rights in a mount."""
+
+    def rights(self, user: str, mount: str) -> frozenset[Permission]: ...
+
+
+class Access:
+    """Turns credentials into Grants and keeps them honest."""
+
+    def __init__(
+        self,
+        store: Store,
+        mounts: MountRights,
+        passwords: Passwords,
+        *,
+        issuer: str,
+        token_keys: Callable[[], JWKSet],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._mounts = mounts
+        self._passwords = passwords
+        self._issuer = issuer
+        self._token_keys = token_keys
+        self._clock = clock
+        self._salt = os.urandom(32)  # cache keys tell nothing of the credentials
+        self._cache: dict[bytes, tuple[float, Grant]] = {}
+
+    async def by_password(self, user: str, password: str) -> Grant:
+        """Return the Grant of a local user; raises Unproven."""
+
+        async def read() -> Grant:
+            if not await self._passwords.verify(user, password):
+                raise _refused("wrong user name or password")
+            return await self._store.read(lambda tx: self._of_user(tx, user))
+
+        return await self._grant(f"password\0{user}\0{password}", read)
+
+    async def by_secret(self, secret: str) -> Grant:
+        """Return the Grant of a Share's secret, sent as Bearer or as the user name of Basic; raises Unproven.
+
+        A Share that requires the token exchange is not opened by its secret (wire.md, Share Creation Notification).
+        """
+        if not secret:
+            raise _refused("an empty secret")
+        digest = secret_hash(secret)
+        return await self._grant(f"secret\0{secret}", lambda: self._store.read(lambda tx: self._of_secret(tx, digest)))
+
+    async def by_bearer(self, token: str) -> Grant:
+        """Return the Grant of an access token of ours, or else of a Share's secret; raises Unproven."""
+        if "." not in token:  # a JWT has dots, no secret of ours has
+            return await self.by_secret(token)
+
+        async def read() -> Grant:
+            try:
+                claims = verify_access_token(token, self._token_keys(), issuer=self._issuer, now=self._clock())
+            except ProtocolError as error:
+                raise _refused(str(error)) from error
+            return await self._store.read(lambda tx: self._of_token(tx, claims))
+
+        return await self._grant(f"token\0{token}", read)
+
+    async def of_user(self, name: str) -> Grant:
+        """Return the Grant of a user whom the operating system has proved (the admin socket); raises Unproven."""
+        return await self._store.read(lambda tx: self._of_user(tx, name))
+
+    async def renew(self, grant: Grant) -> Grant:
+        """Return the Grant as it is now, for work that lasts; raises Unproven once it has ended.
+
+        The expiry of a token is judged when a request begins, revocation and everything else always (wire.md).
+        """
+        return await self._store.read(lambda tx: self._again(tx, grant))
+
+    def forget(self) -> None:
+        """Drop every cached Grant, after a change in this process."""
+        self._cache.clear()
+
+    async def _grant(self, credential: str, read: Callable[[], Awaitable[Grant]]) -> Grant:
+        """Return the Grant of `credential`, read anew when the one in the cache is older than GRANT_LIFE."""
+        key = hmac.digest(self._salt, credential.encode("utf-8", "surrogatepass"), "sha256")
+        now = time.monotonic()
+        cached = self._cache.get(key)
+        if cached and now - cached[0] < GRANT_LIFE:
+            return cached[1]
+        grant = await read()
+        if len(self._cache) >= CACHE_LIMIT:
+            self._cache.clear()
+        self._cache[key] = (now, grant)
+        return grant
+
+    def _again(self, tx: Connection, grant: Grant) -> Grant:
+        if grant.shared is None:
+            return self._of_user(tx, grant.who)
+        return self._of_share(tx, sent_shares.get(tx, grant.shared.share_id))
+
+    def _of_user(self, tx: Connection, name: str) -> Grant:
+        if not users.is_enabled(tx, name):
+            raise _refused(f"there is no enabled user {name}")
+        return Grant(f"user:{name}", name, frozenset(Permission), None)
+
+    def _of_secret(self, tx: Connection, digest: bytes) -> Grant:
+        share = sent_shares.by_secret_hash(tx, digest)
+        if share is not None and share.requires_exchange:
+            raise _refused(f"Share {share.id} requires the token exchange")
+        return self._of_share(tx, share)
+
+    def _of_token(self, tx: Connection, claims: AccessTokenClaims) -> Grant:
+        share = sent_shares.get(tx, claims.client_id)
+        if share is None or (share.owner, share.share_with) != (claims.subject, claims.audience):
+            raise _refused("a token of no Share")
+        return self._of_share(tx, share)
+
+    def _of_share(self, tx: Connection, share: SentShare | None) -> Grant:
+        """Return Share ∩ the owner's present rights in the mount ∩ owner enabled (design rule 9)."""
+        if share is None:
+            raise _refused("no such Share")
+        if not share.opens(self._clock()):
+            raise _refused(f"Share {share.id} has ended")
+        if not users.is_enabled(tx, share.owner):
+            raise _refused(f"the owner of Share {share.id} is disabled")
+        permissions = share.permissions & (self._mounts.rights(share.owner, share.mount) | {Permission.SHARE})
+        if Permission.READ not in permissions:
+            raise _refused(f"the owner of Share {share.id} may no longer read it")
+        kind = Kind.FILE if share.resource_type == "file" else Kind.DIRECTORY
+        resource = SharedResource(share.id, share.backend, share.path, kind, share.identity)
+        return Grant(f"share:{share.id}", share.share_with, permissions, resource)
+
+
+def _refused(reason: str) -> Unproven:
+    """Return the one answer; `reason` is for the log, the caller sees the code alone."""
+    return Unproven("ACCESS_DENIED", reason)

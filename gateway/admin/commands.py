@@ -1,0 +1,271 @@
+"""The commands of the admin socket: one table, each entry parses its arguments and calls one use case.
+
+A caller is root or the service itself, who act as anyone, or another account, which acts only as the user of its own
+name; what concerns users, peers and keys is for the former alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backends.errors import InvalidPath
+from backends.paths import StoragePath
+from gateway.access import Access
+from gateway.admin import views
+from gateway.errors import Invalid, NoSuch, NotAllowed
+from gateway.ocm.address import canonical_server
+from gateway.ocm.errors import ProtocolError
+from gateway.outbox import Outbox
+from gateway.peers import Peers
+from gateway.receiving import Receiving
+from gateway.sending import Sending, ShareRequest, permissions
+from gateway.signing_keys import SigningKeys
+from gateway.trust import BLOCKED, TRUSTED, Trust
+from gateway.users import Users
+
+OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: `user` is None for root and the service, who may act as anyone."""
+
+    user: str | None
+
+    @property
+    def actor(self) -> str:
+        return self.user or OPERATOR
+
+    def acting_as(self, wanted: str | None) -> str:
+        """Return the user to act as; raises NotAllowed, Invalid."""
+        if self.user is None and wanted is None:
+            raise Invalid("USER_MISSING", "say for whom, with `--as USER`")
+        if self.user is not None and wanted not in (None, self.user):
+            raise NotAllowed("NOT_YOURSELF", f"you can act as {self.user} only; ask the operator for the rest")
+        return wanted or self.user or ""
+
+    def scope(self, wanted: str | None) -> str | None:
+        """Return whose Shares are meant: None, for operators alone, means everybody's."""
+        return wanted if self.user is None else self.acting_as(wanted)
+
+    def require_operator(self) -> None:
+        if self.user is not None:
+            raise NotAllowed("OPERATOR_ONLY", "this is for root and the service's own account")
+
+
+Arguments = Mapping[str, Any]
+Command = Callable[[Caller, Arguments], Awaitable[Any]]
+
+
+class Commands:
+    """Calls the use cases for the command line."""
+
+    def __init__(
+        self,
+        users: Users,
+        access: Access,
+        sending: Sending,
+        receiving: Receiving,
+        trust: Trust,
+        peers: Peers,
+        outbox: Outbox,
+        keys: SigningKeys,
+        status: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._users = users
+        self._access = access
+        self._sending = sending
+        self._receiving = receiving
+        self._trust = trust
+        self._peers = peers
+        self._outbox = outbox
+        self._keys = keys
+        self._status = status
+        self.table: dict[str, Command] = {
+            "status": self._show_status,
+            "user.add": self._user_add,
+            "user.list": self._user_list,
+            "user.passwd": self._user_passwd,
+            "user.disable": self._user_disable,
+            "user.enable": self._user_enable,
+            "share.create": self._share_create,
+            "share.list": self._share_list,
+            "share.show": self._share_show,
+            "share.update": self._share_update,
+            "share.revoke": self._share_revoke,
+            "received.list": self._received_list,
+            "received.show": self._received_show,
+            "received.accept": self._received_accept,
+            "received.decline": self._received_decline,
+            "received.leave": self._received_leave,
+            "peer.list": self._peer_list,
+            "peer.show": self._peer_show,
+            "peer.trust": self._peer_trust,
+            "peer.block": self._peer_block,
+            "peer.forget": self._peer_forget,
+            "outbox.list": self._outbox_list,
+            "outbox.retry": self._outbox_retry,
+            "keys.list": self._keys_list,
+            "keys.rotate": self._keys_rotate,
+        }
+
+    async def _show_status(self, _caller: Caller, _arguments: Arguments) -> Any:
+        return self._status()
+
+    # --- users --------------------------------------------------------------------------------------------------
+
+    async def _user_add(self, caller: Caller, arguments: Arguments) -> Any:
+        caller.require_operator()
+        name, password = _text(arguments, "name"), _text(arguments, "password")
+        return views.user(await self._users.add(name, password, caller.actor))
+
+    async def _user_list(self, caller: Caller, _arguments: Arguments) -> Any:
+        caller.require_operator()
+        return [views.user(user) for user in await self._users.everybody()]
+
+    async def _user_passwd(self, caller: Caller, arguments: Arguments) -> Any:
+        caller.require_operator()
+        await self._users.set_password(_text(arguments, "name"), _text(arguments, "password"), caller.actor)
+
+    async def _user_disable(self, caller: Caller, arguments: Arguments) -> Any:
+        await self._set_disabled(caller, arguments, disabled=True)
+
+    async def _user_enable(self, caller: Caller, arguments: Arguments) -> Any:
+        await self._set_disabled(caller, arguments, disabled=False)
+
+    async def _set_disabled(self, caller: Caller, arguments: Arguments, *, disabled: bool) -> None:
+        caller.require_operator()
+        await self._users.set_disabled(_text(arguments, "name"), disabled, caller.actor)
+        self._access.forget()
+
+    # --- Shares of ours -----------------------------------------------------------------------------------------
+
+    async def _share_create(self, caller: Caller, arguments: Arguments) -> Any:
+        owner = caller.acting_as(arguments.get("as"))
+        request = ShareRequest(
+            path=_path(_text(arguments, "path")),
+            share_with=_text(arguments, "with"),
+            permissions=permissions(arguments.get("permissions") or ["read"]),
+            name=arguments.get("name"),
+            expiration=_seconds(arguments, "expiration"),
+        )
+        view, problem = await self._sending.create(await self._access.of_user(owner), request)
+        return views.sent_share(view) | {"problem": problem}
+
+    async def _share_list(self, caller: Caller, arguments: Arguments) -> Any:
+        return [views.sent_share(view) for view in await self._sending.list(caller.scope(arguments.get("as")))]
+
+    async def _share_show(self, caller: Caller, arguments: Arguments) -> Any:
+        view = await self._sending.show(caller.scope(arguments.get("as")), _text(arguments, "id"))
+        return views.sent_share(view) | {"events": views.history(view.history)}
+
+    async def _share_update(self, caller: Caller, arguments: Arguments) -> Any:
+        words = arguments.get("permissions")
+        view = await self._sending.update(
+            caller.scope(arguments.get("as")),
+            _text(arguments, "id"),
+            caller.actor,
+            permissions=permissions(words) if words else None,
+            expiration=_seconds(arguments, "expiration"),
+            never_expires=bool(arguments.get("never_expires")),
+        )
+        return views.sent_share(view)
+
+    async def _share_revoke(self, caller: Caller, arguments: Arguments) -> Any:
+        scope = caller.scope(arguments.get("as"))
+        return views.sent_share(await self._sending.revoke(scope, _text(arguments, "id"), caller.actor))
+
+    # --- Shares of others ---------------------------------------------------------------------------------------
+
+    async def _received_list(self, caller: Caller, arguments: Arguments) -> Any:
+        return [views.received_share(view) for view in await self._receiving.list(caller.scope(arguments.get("as")))]
+
+    async def _received_show(self, caller: Caller, arguments: Arguments) -> Any:
+        view = await self._receiving.show(caller.scope(arguments.get("as")), _text(arguments, "id"))
+        return views.received_share(view) | {"events": views.history(view.history)}
+
+    async def _received_accept(self, caller: Caller, arguments: Arguments) -> Any:
+        scope = caller.scope(arguments.get("as"))
+        view, problem = await self._receiving.accept(scope, _text(arguments, "id"), caller.actor)
+        return views.received_share(view) | {"problem": problem}
+
+    async def _received_decline(self, caller: Caller, arguments: Arguments) -> Any:
+        scope = caller.scope(arguments.get("as"))
+        return views.received_share(await self._receiving.decline(scope, _text(arguments, "id"), caller.actor))
+
+    async def _received_leave(self, caller: Caller, arguments: Arguments) -> Any:
+        scope = caller.scope(arguments.get("as"))
+        return views.received_share(await self._receiving.leave(scope, _text(arguments, "id"), caller.actor))
+
+    # --- peers, outbox, keys ------------------------------------------------------------------------------------
+
+    async def _peer_list(self, caller: Caller, _arguments: Arguments) -> Any:
+        caller.require_operator()
+        return [views.peer(record) for record in await self._peers.everyone()]
+
+    async def _peer_show(self, caller: Caller, arguments: Arguments) -> Any:
+        caller.require_operator()
+        record = await self._peers.record(_server(arguments))
+        if record is None:
+            raise NoSuch("NO_SUCH_PEER", "nothing is known of this server; `peer list` shows who is known")
+        document = json.loads(record.discovery) if record.discovery else None
+        return views.peer(record) | {"discovery": document}
+
+    async def _peer_trust(self, caller: Caller, arguments: Arguments) -> Any:
+        caller.require_operator()
+        await self._trust.set(_server(arguments), TRUSTED, caller.actor)
+
+    async def _peer_block(self, caller: Caller, arguments: Arguments) -> Any:
+        caller.require_operator()
+        await self._trust.set(_server(arguments), BLOCKED, caller.actor)
+
+    async def _peer_forget(self, caller: Caller, arguments: Arguments) -> Any:
+        caller.require_operator()
+        await self._trust.forget(_server(arguments), caller.actor)
+
+    async def _outbox_list(self, caller: Caller, _arguments: Arguments) -> Any:
+        caller.require_operator()
+        return [views.message(record) for record in await self._outbox.everything()]
+
+    async def _outbox_retry(self, caller: Caller, arguments: Arguments) -> Any:
+        caller.require_operator()
+        return {"messages": await self._outbox.retry(_seconds(arguments, "id"))}
+
+    async def _keys_list(self, caller: Caller, _arguments: Arguments) -> Any:
+        caller.require_operator()
+        return [views.key(record) for record in self._keys.records()]
+
+    async def _keys_rotate(self, caller: Caller, _arguments: Arguments) -> Any:
+        caller.require_operator()
+        return [views.key(record) for record in self._keys.rotate()]
+
+
+def _text(arguments: Arguments, name: str) -> str:
+    value = arguments.get(name)
+    if not isinstance(value, str) or not value:
+        raise Invalid("ARGUMENT_MISSING", f"the argument {name} is missing")
+    return value
+
+
+def _seconds(arguments: Arguments, name: str) -> int | None:
+    value = arguments.get(name)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise Invalid("ARGUMENT_INVALID", f"the argument {name} has to be a whole number")
+    return value
+
+
+def _path(text: str) -> StoragePath:
+    try:
+        return StoragePath.parse(text)
+    except InvalidPath as error:
+        raise Invalid("INVALID_PATH", str(error)) from error
+
+
+def _server(arguments: Arguments) -> str:
+    try:
+        return canonical_server(_text(arguments, "server"))
+    except ProtocolError as error:
+        raise Invalid("INVALID_SERVER", str(error)) from error

@@ -1,0 +1,117 @@
+"""Metrics for Prometheus and a health check, on a loopback port of their own; and one line per request in the log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from backends.errors import StorageError
+from gateway.config import Network
+from gateway.proxies import client_address
+from gateway.store import outbox
+from gateway.store.engine import Store
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+METHODS = frozenset(
+    (
+        "GET",
+        "HEAD",
+        "PUT",
+        "POST",
+        "OPTIONS",
+        "PROPFIND",
+        "PROPPATCH",
+        "MKCOL",
+        "DELETE",
+        "COPY",
+        "MOVE",
+        "LOCK",
+        "UNLOCK",
+    )
+)  # what is counted by name; anything else is OTHER, so that a client cannot invent labels
+
+log = structlog.get_logger()
+
+
+class Metrics:
+    """What is counted."""
+
+    def __init__(self, store: Store, trusted_proxies: Iterable[Network] = ()) -> None:
+        self._store = store
+        self._trusted = tuple(trusted_proxies)
+        self._registry = CollectorRegistry()
+        labels = ("door", "method", "status")
+        self._requests = Counter("ocm_gateway_requests", "Requests answered", labels, registry=self._registry)
+        self._seconds = Histogram(
+            "ocm_gateway_request_seconds",
+            "Time from request to the end of its answer",
+            ("door",),
+            registry=self._registry,
+        )
+        self._pending = Gauge("ocm_gateway_outbox_pending", "Messages not delivered yet", registry=self._registry)
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/metrics", self._show)
+        app.router.add_get("/health", self._health)
+        return app
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Count a request and log it when it ends; the path alone, never a query, a credential or a header."""
+        begun = time.monotonic()
+        status = 500
+        try:
+            response = await handler(request)
+            status = response.status
+            return response
+        except web.HTTPException as error:
+            status = error.status
+            raise
+        finally:
+            seconds = time.monotonic() - begun
+            door = door_of(request)
+            self._requests.labels(door, _known_method(request.method), str(status)).inc()
+            self._seconds.labels(door).observe(seconds)
+            log.info(
+                "request",
+                door=door,
+                method=request.method,
+                path=request.raw_path.partition("?")[0],
+                status=status,
+                seconds=round(seconds, 4),
+                principal=request.get("principal"),
+                remote=client_address(request.remote, request.headers.get("X-Forwarded-For", ""), self._trusted),
+            )
+
+    async def _show(self, _request: web.Request) -> web.Response:
+        self._pending.set(await self._store.read(outbox.count_pending))
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        """200 when the state answers; storage and peers have their own answers at their own doors."""
+        try:
+            await self._store.read(outbox.count_pending)
+        except StorageError:
+            return web.json_response({"status": "state unavailable"}, status=503)
+        return web.json_response({"status": "ok"})
+
+
+def door_of(request: web.Request) -> str:
+    """Return the door by the route, so that the number of labels stays small."""
+    resource = request.match_info.route.resource
+    path = resource.canonical if resource is not None else ""
+    for word in ("/dav/ocm", "/dav/files", "/ocm", "/.well-known"):
+        if word in path:
+            return word.rpartition("/")[2].lstrip(".") if word != "/ocm" else "api"
+    return "web"
+
+
+def _known_method(method: str) -> str:
+    return method if method in METHODS else "OTHER"

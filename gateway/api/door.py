@@ -1,0 +1,151 @@
+"""The endpoints of the OCM API, and the discovery documents at all the paths that peers ask for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import structlog
+from aiohttp import web
+
+from backends.errors import Unavailable
+from gateway.api import errors
+from gateway.api.inbound import read_message
+from gateway.errors import Busy, NotBuilt, Refusal
+from gateway.ocm.address import OCMAddress
+from gateway.ocm.discovery import legacy_version_for
+from gateway.ocm.errors import ProtocolError, TokenError
+from gateway.ocm.fields import decode_object
+from gateway.ocm.notifications import Notification, NotificationType, parse_notification
+from gateway.ocm.shares import ShareCreated, parse_share, serialise_share_created
+from gateway.ocm.signatures import Message
+from gateway.ocm.tokens import TokenRequest, parse_token_request
+from gateway.peers import Peers
+from gateway.proof import Peer
+from gateway.receiving import Receiving
+from gateway.sending import Sending
+from gateway.signing_keys import SigningKeys
+
+# All are asked for by some product, with and without the slash, and none follows a redirect (peers.md §1).
+DISCOVERY_PATHS = ("/.well-known/ocm", "/.well-known/ocm/", "/ocm-provider", "/ocm-provider/")
+PROOF_TIME = 9.0  # seconds to find out who speaks; the whole answer takes at most 10
+
+# Which of our roles a notification speaks to; a type that is not here is not built.
+ROLE_OF: dict[NotificationType, str] = {
+    NotificationType.SHARE_ACCEPTED: "sending",
+    NotificationType.SHARE_DECLINED: "sending",
+    NotificationType.SHARE_UNSHARED: "receiving",
+    NotificationType.SHARE_CHANGE_PERMISSION: "receiving",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answer = Callable[[Refusal | ProtocolError | Unavailable], web.Response]
+
+log = structlog.get_logger()
+
+
+class ApiDoor:
+    """The OCM API under `<base>/ocm`."""
+
+    def __init__(
+        self,
+        sending: Sending,
+        receiving: Receiving,
+        peers: Peers,
+        keys: SigningKeys,
+        *,
+        document: dict[str, object],
+        origin: str,
+        base_path: str,
+    ) -> None:
+        self._sending = sending
+        self._receiving = receiving
+        self._peers = peers
+        self._keys = keys
+        self._document = document
+        self._origin = origin
+        self._base_path = base_path
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        prefixes = {"", self._base_path}  # discovery is always at the host's root, and where a proxy may pass it on
+        for prefix in sorted(prefixes):
+            for path in DISCOVERY_PATHS:
+                router.add_get(prefix + path, self._discovery)
+            router.add_get(f"{prefix}/.well-known/jwks.json", self._jwks)
+        api = f"{self._base_path}/ocm"
+        router.add_get(f"{api}/jwks", self._jwks)
+        router.add_post(f"{api}/shares", _refusing(self._shares, errors.response))
+        router.add_post(f"{api}/notifications", _refusing(self._notifications, errors.response))
+        router.add_post(f"{api}/token", _refusing(self._token, errors.token_response))
+
+    async def _discovery(self, request: web.Request) -> web.Response:
+        legacy = legacy_version_for(request.headers.get("User-Agent"))
+        return web.json_response(self._document | ({"apiVersion": legacy} if legacy else {}))
+
+    async def _jwks(self, _request: web.Request) -> web.Response:
+        return web.json_response(self._keys.document(), content_type="application/jwk-set+json")
+
+    async def _shares(self, request: web.Request) -> web.Response:
+        message = await read_message(request, self._origin)
+        notification = parse_share(decode_object(message.body))
+        peer = await self._proof(message, OCMAddress.normalise(notification.sender).server)
+        display_name = await self._receiving.admit(peer, notification)
+        return web.json_response(serialise_share_created(ShareCreated(display_name)), status=201)
+
+    async def _notifications(self, request: web.Request) -> web.Response:
+        message = await read_message(request, self._origin)
+        notification = parse_notification(decode_object(message.body))
+        role = ROLE_OF.get(notification.type)
+        if role is None:
+            raise NotBuilt("NOTIFICATION_NOT_SUPPORTED", f"{notification.type.value} is not handled here")
+        use_case = self._sending if role == "sending" else self._receiving
+        peer = await self._proof(message, await _speaker(use_case, notification))
+        await use_case.notified(peer, notification)
+        return web.json_response({}, status=201)
+
+    async def _token(self, request: web.Request) -> web.Response:
+        message = await read_message(request, self._origin)
+        token_request = parse_token_request(request.headers.get("Content-Type"), message.body)
+        server = await self._sending.server_of_code(token_request.code.reveal())
+        _require_client(token_request, server)
+        peer = await self._proof(message, server, once=True)
+        granted = (await self._sending.issue_token(peer, token_request)).serialise()
+        return web.json_response(granted, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})
+
+    async def _proof(self, message: Message, server: str, *, once: bool = False) -> Peer:
+        try:
+            async with asyncio.timeout(PROOF_TIME):
+                return await self._peers.prove(message, server, once=once)
+        except TimeoutError as error:
+            raise Busy("SENDER_UNREACHABLE", f"{server} did not answer within {PROOF_TIME:.0f} s") from error
+
+
+async def _speaker(use_case: Sending | Receiving, notification: Notification) -> str:
+    """Return the server that the notification speaks for: senderDomain, or else the stored Share's other host."""
+    if notification.sender_domain is not None:
+        return notification.sender_domain
+    return await use_case.server_of(notification)
+
+
+def _require_client(request: TokenRequest, server: str) -> None:
+    """The client_id is the Share's receiver; reva sends a URL or none, Nextcloud leaves out the port (peers.md §8)."""
+    if request.client_id is None:
+        return
+    client, receiver = OCMAddress.normalise(f"client@{request.client_id}"), OCMAddress.parse(f"client@{server}")
+    if client not in (receiver, replace(receiver, port=None)):
+        raise TokenError("invalid_client", f"{client.server} is not the receiver of this Share")
+
+
+def _refusing(handler: Handler, answer: Answer) -> Handler:
+    """Turn what `handler` refuses into an answer and one log line."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except (Refusal, ProtocolError, Unavailable) as error:
+            code = getattr(error, "code", "UNAVAILABLE")
+            log.warning("refused", path=request.path, code=code, reason=str(error), remote=request.remote)
+            return answer(error)
+
+    return handle

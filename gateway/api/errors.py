@@ -1,0 +1,56 @@
+"""The one table from refusals to answers of the OCM API (wire.md, Endpoints)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from backends.errors import Unavailable
+from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, PeerFailed, Refusal, Unproven
+from gateway.ocm.errors import FieldError, Malformed, ProtocolError, TokenError, error_body
+
+STATUS: dict[type[Refusal], int] = {
+    Invalid: 400,
+    Unproven: 401,
+    NotAllowed: 403,
+    NoSuch: 404,
+    Conflict: 409,
+    NotBuilt: 501,
+    PeerFailed: 503,
+    Busy: 503,
+}
+RETRY_AFTER = 30  # seconds
+
+# What the token endpoint says instead (RFC 6749 §5.2); what is not named here is an invalid_request.
+TOKEN_ERRORS: dict[type[Refusal], str] = {Unproven: "invalid_client", NotAllowed: "unauthorized_client"}
+
+
+def response(error: Refusal | ProtocolError | Unavailable) -> web.Response:
+    """Return the answer of the OCM API for a refusal."""
+    if isinstance(error, ProtocolError):
+        return web.json_response(error_body(error), status=error.status_hint)
+    if isinstance(error, Unavailable):
+        return _later("UNAVAILABLE", error.retry_after)
+    status = STATUS[type(error)]
+    if status == 503:
+        return _later(error.code, error.retry_after if isinstance(error, Busy) else RETRY_AFTER)
+    if isinstance(error, Invalid):
+        fields = (FieldError(error.field, error.code),) if error.field else ()
+        return web.json_response(error_body(Malformed(error.code, fields=fields)), status=status)
+    return web.json_response({"message": error.code}, status=status)
+
+
+def token_response(error: Refusal | ProtocolError | Unavailable) -> web.Response:
+    """Return the answer of the token endpoint for a refusal."""
+    if isinstance(error, TokenError):
+        word = error.code
+    elif isinstance(error, Refusal) and STATUS[type(error)] != 503:
+        word = TOKEN_ERRORS.get(type(error), "invalid_request")
+    elif isinstance(error, ProtocolError):
+        word = "invalid_request"
+    else:
+        return response(error)
+    return web.json_response({"error": word}, status=400, headers={"Cache-Control": "no-store"})
+
+
+def _later(code: str, retry_after: int) -> web.Response:
+    return web.json_response({"message": code}, status=503, headers={"Retry-After": str(retry_after)})

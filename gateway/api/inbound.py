@@ -1,0 +1,40 @@
+"""An HTTP request as the protocol core takes it: a bounded body, and the target as our own origin names it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from gateway.errors import Invalid
+from gateway.ocm.errors import Malformed
+from gateway.ocm.signatures import Message
+
+MAX_BODY = 64 * 1024  # bytes
+BODY_TIME = 10.0  # seconds for the whole of so small a body
+
+
+class TooLarge(Malformed):
+    """A body over MAX_BODY."""
+
+    status_hint = 413
+
+
+async def read_message(request: web.Request, origin: str) -> Message:
+    """Read the request; `@target-uri` is `origin` and the raw target, never what Host says (wire.md, Verifying).
+
+    Raises TooLarge, Invalid when the body does not arrive in time.
+    """
+    if request.content_length is not None and request.content_length > MAX_BODY:
+        raise TooLarge("BODY_TOO_LARGE")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIME):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise TooLarge("BODY_TOO_LARGE")
+    except TimeoutError as error:
+        raise Invalid("BODY_TIMEOUT", f"the body did not arrive within {BODY_TIME:.0f} s") from error
+    headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers)
+    return Message(request.method, origin + request.raw_path, headers, bytes(body))

@@ -1,0 +1,178 @@
+"""`user`, `peer`, `outbox`, `keys`, `status`: for the operator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gateway.cli.options import as_json, gateway
+from gateway.cli.printing import facts, show_json, table
+
+password_file = click.option(
+    "--password-file",
+    type=click.File("r", encoding="utf-8"),
+    help="The file with the password, `-` for standard input; asked for, if not given.",
+)
+
+
+@click.group()
+def user() -> None:
+    """Local users."""
+
+
+@user.command()
+@click.argument("name")
+@password_file
+@as_json
+def add(name: str, password_file: Any, json_output: bool) -> None:
+    """Create a user."""
+    result = gateway("user.add", name=name, password=_password(password_file))
+    show_json(result) if json_output else print(f"User {name} can log in now.")
+
+
+@user.command("list")
+@as_json
+def list_users(json_output: bool) -> None:
+    """List users."""
+    rows = gateway("user.list")
+    show_json(rows) if json_output else table(rows, ("name", "disabled", "created"), "There are no users yet.")
+
+
+@user.command()
+@click.argument("name")
+@password_file
+def passwd(name: str, password_file: Any) -> None:
+    """Set a user's password."""
+    gateway("user.passwd", name=name, password=_password(password_file))
+    print(f"User {name} has a new password.")
+
+
+@user.command()
+@click.argument("name")
+def disable(name: str) -> None:
+    """Keep a user out, with all that the user has shared, until enabled again."""
+    gateway("user.disable", name=name)
+    print(f"User {name} is disabled, and nothing shared by {name} opens.")
+
+
+@user.command()
+@click.argument("name")
+def enable(name: str) -> None:
+    """Let a disabled user in again."""
+    gateway("user.enable", name=name)
+    print(f"User {name} is enabled.")
+
+
+def _password(file: Any) -> str:
+    """Return the first line of the file, or what is typed twice; never from the command line, which others can read."""
+    if file is None:
+        answer: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        return answer
+    line: str = file.readline()
+    return line.rstrip("\r\n")
+
+
+@click.group()
+def peer() -> None:
+    """Other OCM servers."""
+
+
+@peer.command("list")
+@as_json
+def list_peers(json_output: bool) -> None:
+    """List the servers that this one knows."""
+    rows = gateway("peer.list")
+    columns = ("server", "trust", "signs", "seen", "last_error")
+    show_json(rows) if json_output else table(rows, columns, "No other server is known yet.")
+
+
+@peer.command("show")
+@click.argument("server", metavar="HOST")
+@as_json
+def show_peer(server: str, json_output: bool) -> None:
+    """Show what is known of a server."""
+    result = gateway("peer.show", server=server)
+    if json_output:
+        show_json(result)
+        return
+    facts(result, ("server", "trust", "signs", "discovered", "seen", "failures", "last_error"))
+    if result["discovery"]:
+        print("discovery:")
+        show_json(result["discovery"])
+
+
+@peer.command()
+@click.argument("server", metavar="HOST")
+def trust(server: str) -> None:
+    """Trust a server, or open a blocked one again."""
+    gateway("peer.trust", server=server)
+    print(f"{server} is trusted.")
+
+
+@peer.command()
+@click.argument("server", metavar="HOST")
+def block(server: str) -> None:
+    """Refuse every message from a server and send it none."""
+    gateway("peer.block", server=server)
+    print(f"{server} is blocked.")
+
+
+@peer.command()
+@click.argument("server", metavar="HOST")
+def forget(server: str) -> None:
+    """Drop what is known of a server: trust, discovery, keys, and that it signs."""
+    gateway("peer.forget", server=server)
+    print(f"{server} is forgotten.")
+
+
+@click.group()
+def outbox() -> None:
+    """Messages to other servers."""
+
+
+@outbox.command("list")
+@as_json
+def list_messages(json_output: bool) -> None:
+    """List messages and how their delivery stands."""
+    rows = gateway("outbox.list")
+    columns = ("id", "state", "server", "kind", "share", "attempts", "next_attempt", "last_error")
+    show_json(rows) if json_output else table(rows, columns, "No message was ever sent.")
+
+
+@outbox.command()
+@click.argument("message_id", metavar="[ID]", type=int, required=False)
+@as_json
+def retry(message_id: int | None, json_output: bool) -> None:
+    """Try one message, or all that wait, now."""
+    result = gateway("outbox.retry", id=message_id)
+    show_json(result) if json_output else print(f"{result['messages']} message(s) are tried now.")
+
+
+@click.group()
+def keys() -> None:
+    """The keys that this gateway signs with."""
+
+
+@keys.command("list")
+@as_json
+def list_keys(json_output: bool) -> None:
+    """List the published keys; those marked sign."""
+    rows = gateway("keys.list")
+    show_json(rows) if json_output else table(rows, ("kid", "alg", "created", "signs"), "There are no keys.")
+
+
+@keys.command()
+@as_json
+def rotate(json_output: bool) -> None:
+    """Make new keys; they are published now and sign in an hour, the old ones stay published."""
+    rows = gateway("keys.rotate")
+    show_json(rows) if json_output else table(rows, ("kid", "alg", "created", "signs"), "There are no keys.")
+
+
+@click.command(hidden=True)
+@as_json
+def status(json_output: bool) -> None:
+    """Tell whether the gateway runs."""
+    result = gateway("status")
+    show_json(result) if json_output else facts(result, ("version", "pid"))

@@ -1,0 +1,68 @@
+"""What people read: aligned lines on a terminal, or JSON with `--json`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+Row = Mapping[str, Any]
+
+TIMES = frozenset(
+    {"created", "updated", "expiration", "discovered", "seen", "next_attempt", "finished", "probed", "at"}
+)
+
+
+def show_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(rows: Sequence[Row], columns: Sequence[str], nothing: str) -> None:
+    """Print `columns` of `rows` under headings, or the sentence `nothing` when there are none."""
+    if not rows:
+        print(nothing)
+        return
+    lines = [[column.replace("_", " ").upper() for column in columns]]
+    lines += [[text(column, row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def facts(row: Row, columns: Iterable[str]) -> None:
+    """Print one thing as `name: value` lines, leaving out what is not known."""
+    shown = [(column.replace("_", " "), text(column, row.get(column))) for column in columns]
+    width = max(len(name) for name, _ in shown) + 1
+    for name, value in shown:
+        if value != "-":
+            print(f"{name + ':':<{width}} {value}")
+
+
+def history(events: Iterable[Row]) -> None:
+    for event in events:
+        detail = ", ".join(f"{name} {plain(value)}" for name, value in event["detail"].items())
+        print(f"  {text('at', event['at'])}  {event['actor']}  {event['action']}" + (f"  ({detail})" if detail else ""))
+
+
+def note(sentence: str) -> None:
+    """Say something beside the result, on standard error."""
+    print(f"ocm-gateway: {sentence}", file=sys.stderr)
+
+
+def text(column: str, value: Any) -> str:
+    if value is None or value == []:
+        return "-"
+    if column in TIMES:
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return plain(value)
+
+
+def plain(value: Any) -> str:
+    """Return a value on one line; control characters of peers and file names cannot reach the terminal."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ",".join(plain(each) for each in value)
+    return "".join(char if char.isprintable() else "?" for char in str(value))

@@ -1,0 +1,110 @@
+"""`received`: what others share with this gateway's users."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gateway.cli.options import as_json, as_user, gateway
+from gateway.cli.printing import facts, history, note, show_json, table
+from gateway.cli.values import placeholder
+
+COLUMNS = ("id", "state", "sender", "name", "permissions", "mount", "user")
+FACTS = (
+    "id",
+    "state",
+    "sender",
+    "owner",
+    "evidence",
+    "name",
+    "description",
+    "resource_type",
+    "permissions",
+    "requirements",
+    "encrypted",
+    "mount",
+    "user",
+    "expiration",
+    "created",
+    "waiting",
+)
+
+
+@click.group()
+def received() -> None:
+    """Accept, decline and leave what others share with you."""
+
+
+@received.command("list")
+@as_user
+@as_json
+def list_received(user: str | None, json_output: bool) -> None:
+    """List what others share with you."""
+    rows = gateway("received.list", **{"as": user})
+    show_json(rows) if json_output else table(rows, COLUMNS, "Nobody has shared anything yet.")
+
+
+@received.command()
+@click.argument("share_id", metavar="ID")
+@as_user
+@as_json
+def show(share_id: str, user: str | None, json_output: bool) -> None:
+    """Show one Share and what has happened to it."""
+    result = gateway("received.show", id=share_id, **{"as": user})
+    if json_output:
+        show_json(result)
+        return
+    facts(result, FACTS)
+    history(result["events"])
+
+
+@received.command()
+@click.argument("share_id", metavar="ID")
+@as_user
+@as_json
+def accept(share_id: str, user: str | None, json_output: bool) -> None:
+    """Accept a Share: it appears in your tree under /received/."""
+    result = gateway("received.accept", id=share_id, **{"as": user})
+    if json_output:
+        show_json(result)
+        return
+    print(f"Accepted: {result['mount']} is {result['sender']}'s {result['resource_type']}.")
+    _say_what_waits(result)
+    if result["problem"]:
+        note(f"its content cannot be seen yet: {result['problem']}")
+
+
+@received.command()
+@click.argument("share_id", metavar="ID")
+@as_user
+@as_json
+def decline(share_id: str, user: str | None, json_output: bool) -> None:
+    """Decline a Share that you have not accepted."""
+    _part("received.decline", "Declined", share_id, user, json_output)
+
+
+@received.command()
+@click.argument("share_id", metavar="ID")
+@as_user
+@as_json
+def leave(share_id: str, user: str | None, json_output: bool) -> None:
+    """Give back a Share that you have accepted."""
+    _part("received.leave", "Left", share_id, user, json_output)
+
+
+def _part(command: str, word: str, share_id: str, user: str | None, json_output: bool) -> None:
+    result = gateway(command, id=share_id, **{"as": user})
+    if json_output:
+        show_json(result)
+        return
+    print(f"{word}: {result['name']} of {result['sender']}.")
+    _say_what_waits(result)
+
+
+def _say_what_waits(result: dict[str, Any]) -> None:
+    if result["waiting"]:
+        note(f"the sender could not be told yet ({result['waiting']}); it is tried again until it answers")
+
+
+received.add_command(placeholder("cp", "`received cp`"))

@@ -1,0 +1,156 @@
+"""`share`: what this gateway's users share with others."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from gateway.cli.client import FAILED
+from gateway.cli.options import as_json, as_user, gateway
+from gateway.cli.printing import facts, history, note, show_json, table
+from gateway.cli.values import When, Words, not_built
+
+COLUMNS = ("id", "state", "share_with", "name", "permissions", "expiration", "owner")
+FACTS = (
+    "id",
+    "state",
+    "share_with",
+    "name",
+    "resource_type",
+    "permissions",
+    "requirements",
+    "protocols",
+    "path",
+    "owner",
+    "expiration",
+    "recipient_display_name",
+    "created",
+    "waiting",
+)
+PERMISSIONS = Words("read", "write", "share")
+
+
+@click.group()
+def share() -> None:
+    """Share files and folders with people at other servers."""
+
+
+@share.command()
+@click.argument("path")
+@as_user
+@click.option("--with", "share_with", required=True, metavar="OCM_ADDRESS", help="Such as bob@cloud.example.org.")
+@click.option("--permissions", type=PERMISSIONS, default="read", show_default=True, help="Of read, write, share.")
+@click.option("--protocols", type=Words("webdav", "ssh", "webapp"), default="webdav", hidden=True)
+@click.option("--expires", type=When(), help="30d, 12h, or ISO 8601; never, if not given.")
+@click.option("--name", help="What the other side sees; the last part of PATH, if not given.")
+@click.option("--group", is_flag=True, hidden=True, callback=not_built("sharing with groups"), expose_value=False)
+@click.option("--mfa", is_flag=True, hidden=True, callback=not_built("asking for a second factor"), expose_value=False)
+@click.option("--datatx", is_flag=True, hidden=True, callback=not_built("data transfer"), expose_value=False)
+@as_json
+def create(
+    path: str,
+    user: str | None,
+    share_with: str,
+    permissions: list[str],
+    protocols: list[str],
+    expires: int | None,
+    name: str | None,
+    json_output: bool,
+) -> None:
+    """Share PATH, as in /MOUNT/FOLDER, with somebody at another server."""
+    if protocols != ["webdav"]:
+        raise click.UsageError("sharing by ssh or webapp is not built yet; nothing was done")
+    arguments = {
+        "as": user,
+        "path": path,
+        "with": share_with,
+        "permissions": permissions,
+        "expiration": expires,
+        "name": name,
+    }
+    result = gateway("share.create", **arguments)
+    if json_output:
+        show_json(result)
+    else:
+        _say_how_it_went(result)
+    sys.exit(FAILED if result["state"] == "refused" else 0)
+
+
+def _say_how_it_went(result: dict[str, Any]) -> None:
+    who = result["share_with"]
+    sentences = {
+        "sent": f"Shared with {who}, whose server has taken it. It is theirs to accept now.",
+        "accepted": f"Shared with {who}, who has accepted it.",
+        "pending": f"The Share is stored, but {who}'s server could not be told yet; it is tried again.",
+        "refused": f"{who}'s server has refused the Share.",
+        "declined": f"{who} has declined the Share.",
+    }
+    print(sentences.get(result["state"], f"The Share is {result['state']}."))
+    facts(result, ("id", "name", "permissions", "expiration"))
+    if result.get("problem") and result["state"] in ("pending", "refused"):
+        note(result["problem"])
+
+
+@share.command("list")
+@as_user
+@as_json
+def list_shares(user: str | None, json_output: bool) -> None:
+    """List what you have shared."""
+    rows = gateway("share.list", **{"as": user})
+    show_json(rows) if json_output else table(rows, COLUMNS, "Nothing is shared yet.")
+
+
+@share.command()
+@click.argument("share_id", metavar="ID")
+@as_user
+@as_json
+def show(share_id: str, user: str | None, json_output: bool) -> None:
+    """Show one Share and what has happened to it."""
+    _show(gateway("share.show", id=share_id, **{"as": user}), json_output)
+
+
+@share.command()
+@click.argument("share_id", metavar="ID")
+@as_user
+@click.option("--permissions", type=PERMISSIONS, help="The new permissions, all of them.")
+@click.option("--expires", type=When(), help="The new end: 30d, 12h, or ISO 8601.")
+@click.option("--never-expires", is_flag=True, help="Take the end away.")
+@as_json
+def update(
+    share_id: str,
+    user: str | None,
+    permissions: list[str] | None,
+    expires: int | None,
+    never_expires: bool,
+    json_output: bool,
+) -> None:
+    """Change the permissions or the end of a Share."""
+    if permissions is None and expires is None and not never_expires:
+        raise click.UsageError("say what to change: --permissions, --expires or --never-expires")
+    if expires is not None and never_expires:
+        raise click.UsageError("--expires and --never-expires exclude each other")
+    arguments = {"permissions": permissions, "expiration": expires, "never_expires": never_expires or None, "as": user}
+    _show(gateway("share.update", id=share_id, **arguments), json_output)
+
+
+@share.command()
+@click.argument("share_id", metavar="ID")
+@as_user
+@as_json
+def revoke(share_id: str, user: str | None, json_output: bool) -> None:
+    """End a Share: it opens nothing from now on, and the other server is told."""
+    result = gateway("share.revoke", id=share_id, **{"as": user})
+    if json_output:
+        show_json(result)
+    else:
+        print(f"Revoked: {result['share_with']} has no access to {result['name']} any more.")
+
+
+def _show(result: dict[str, Any], json_output: bool) -> None:
+    if json_output:
+        show_json(result)
+        return
+    facts(result, FACTS)
+    history(result.get("events", ()))

@@ -1,0 +1,123 @@
+"""One request, once it is known who asks for what; its body, and the hop into the storage's threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from aiohttp import ClientPayloadError, HttpVersion11, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
+
+from backends.errors import NotFound, Unavailable
+from gateway.access import Grant
+from gateway.dav.conditions import CONDITIONAL, expectation
+from gateway.dav.errors import DavError
+from gateway.dav.paths import Location
+from gateway.tree import Place, Storage
+
+T = TypeVar("T")
+
+CLOSE = {"Connection": "close"}
+
+BODY_MAX = 1 << 20  # bytes of an XML body
+BODY_TIME = 60.0  # seconds that a whole XML body, or any one piece of a file, may take to arrive
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who asks, the address as asked for, and the place in storage that it is."""
+
+    request: web.Request
+    grant: Grant
+    location: Location
+    place: Place
+
+
+async def in_pool(place: Place, job: Callable[..., T], *args: Any, **named: Any) -> T:
+    """Run `job` in the storage's threads, after making sure that a Share still is what was shared."""
+    return await place.storage.pool.run(_checked, place, job, *args, **named)
+
+
+def _checked(place: Place, job: Callable[..., T], *args: Any, **named: Any) -> T:
+    place.check()
+    return job(*args, **named)
+
+
+async def release(storage: Storage, close: Callable[[], None]) -> None:
+    """Run `close`, which frees a Reader, Writer or Scan, in the storage's threads, even when this task is cancelled."""
+    try:
+        await asyncio.shield(asyncio.ensure_future(storage.pool.run(close)))
+    except Unavailable:  # the line is full, but what is open must not stay so
+        threading.Thread(target=close, daemon=True).start()
+
+
+def require_conditions(call: Call) -> None:
+    """Check If-Match and its family before a method that the storage cannot make conditional; in the storage's threads.
+
+    Raises DavError 412.
+    """
+    if any(field in call.request.headers for field in CONDITIONAL):
+        try:
+            present = call.place.backend.stat(call.place.path)
+        except NotFound:
+            expectation(call.request.headers, None)
+        else:
+            expectation(call.request.headers, present)
+
+
+def has_body(request: web.Request) -> bool:
+    """Tell whether the request announces a body of at least one byte, or of unknown length."""
+    return request.body_exists and request.content_length != 0
+
+
+def refuse_body(request: web.Request) -> None:
+    """Refuse a body that would be ignored (RFC 4918 §8.4)."""
+    if has_body(request):
+        raise DavError(415, "UNEXPECTED_BODY", f"{request.method} takes no body")
+
+
+async def invite_body(request: web.Request) -> None:
+    """Send 100 Continue to a client that waits for it: everything that can be known before the body was checked."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the response itself has not begun
+
+
+async def read_body(request: web.Request) -> bytes:
+    """Return the whole body, at most BODY_MAX bytes; raises DavError 413, 408, 400."""
+    if not has_body(request):
+        return b""
+    if (request.content_length or 0) > BODY_MAX:
+        raise _too_large()
+    await invite_body(request)
+    body = bytearray()
+    async with receiving():
+        while piece := await request.content.read(BODY_MAX):
+            body += piece
+            if len(body) > BODY_MAX:
+                raise _too_large()
+    return bytes(body)
+
+
+@asynccontextmanager
+async def receiving(seconds: float = BODY_TIME) -> AsyncIterator[None]:
+    """Bound the time in which the block receives, and name what is wrong with a body; raises DavError 408, 400.
+
+    A connection that is lost raises OSError, as aiohttp does.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise DavError(408, "TOO_SLOW", f"nothing has arrived for {seconds:.0f} s", headers=CLOSE) from None
+    except (RequestPayloadError, ClientPayloadError, HttpProcessingError) as error:
+        raise DavError(400, "MALFORMED_BODY", "the body's transfer coding is broken", headers=CLOSE) from error
+
+
+def _too_large() -> DavError:
+    return DavError(413, "BODY_TOO_LARGE", f"the body has more than {BODY_MAX} bytes")

@@ -1,0 +1,231 @@
+"""The WebDAV door: which request is for whom and where, and which file of this package answers it.
+
+The credential is resolved before the path, and rights before anything of the request is read. Two roots below
+public_url: `dav/ocm/` for Shares, where the credential names the Share, and `dav/files/<user>/` for local users.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+from aiohttp import web
+
+from backends.errors import NotFound
+from backends.paths import printable
+from backends.pool import Pool
+from gateway.access import Access, Grant
+from gateway.dav import credentials, if_header
+from gateway.dav.call import Call, in_pool, refuse_body
+from gateway.dav.errors import REFUSALS, DavError, nothing_is_created_here, response, root_stays, translate
+from gateway.dav.get import Get
+from gateway.dav.longtail import LongTail
+from gateway.dav.moving import Moving
+from gateway.dav.paths import Addresses, Location, Root
+from gateway.dav.propfind import Propfind
+from gateway.dav.put import Put
+from gateway.dav.stream import reset
+from gateway.errors import Unproven
+from gateway.files import Moves
+from gateway.tree import Place, Tree, VirtualFolder
+from gateway.watch import Watch
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+# RFC 4918 §18: locks (class 2) are not offered
+_COMPLIANCE = {"DAV": "1, 3", "MS-Author-Via": "DAV"}
+_WRITING = frozenset({"PUT", "MKCOL", "DELETE", "MOVE", "PROPPATCH"})
+_WITH_BODY = frozenset({"PUT", "PROPFIND", "PROPPATCH"})
+_READING = ("OPTIONS", "GET", "HEAD", "PROPFIND", "COPY")
+_ON_FILE = (*_READING, "PUT", "DELETE", "MOVE", "PROPPATCH")
+_ON_FOLDER = ("OPTIONS", "PROPFIND", "COPY", "DELETE", "MOVE", "PROPPATCH")
+_ON_NOTHING = ("OPTIONS", "PUT", "MKCOL")
+_ON_NAMES = ("OPTIONS", "PROPFIND")
+_ALL = (*_ON_FILE, "MKCOL")
+
+log = structlog.get_logger()
+
+
+class DavDoor:
+    """Answers everything below `dav/`."""
+
+    def __init__(self, access: Access, tree: Tree, moves: Moves, watch: Watch, *, base_path: str, origin: str) -> None:
+        """`base_path` is the path of public_url, which every href carries, and `origin` its scheme and authority."""
+        self._access = access
+        self._tree = tree
+        self._addresses = Addresses(base_path, origin)
+        self._across = Pool("dav-across", threads=2, waiting=64)
+        self._propfind = Propfind(watch)
+        get, longtail = Get(watch), LongTail()
+        moving = Moving(tree, moves, self._addresses, self._across)
+        self._handlers: Mapping[str, Handler] = {
+            "OPTIONS": self._options,
+            "GET": get,
+            "HEAD": get,
+            "PUT": Put(access, tree, watch),
+            "PROPFIND": self._propfind,
+            "MOVE": moving.move,
+            "COPY": moving.copy,
+            "MKCOL": longtail.make_collection,
+            "DELETE": longtail.delete,
+            "PROPPATCH": longtail.patch_properties,
+        }
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Serve both roots with everything below them."""
+        for root in Root:
+            # A name may hold any byte, also a line feed: `.` would stop there.
+            path = f"{self._addresses.prefix(root)}{{below:(?:/[\\s\\S]*)?}}"
+            router.add_route("*", path, self.handle, expect_handler=_expect_later)
+
+    def close(self) -> None:
+        """Take no more work between storages."""
+        self._across.close()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request; nothing but a lost connection comes out of here as an exception."""
+        asked = _Asked(request)
+        try:
+            return await self._serve(request, asked)
+        except REFUSALS as error:
+            return self._refuse(request, asked, error)
+        except Exception as error:
+            if isinstance(error, OSError) and (request.transport is None or request.transport.is_closing()):
+                return web.Response(status=400)  # the client is gone: this goes nowhere
+            log.exception("dav.failed", **asked.facts())  # a mistake of ours, and honestly 500
+            return _failed(request)
+
+    async def _serve(self, request: web.Request, asked: _Asked) -> web.StreamResponse:
+        target = self._addresses.parse(request.raw_path)
+        asked.root = target.root
+        handler = self._handlers.get(request.method)
+        if handler is None:
+            raise _not_offered(_ALL)
+        if request.method == "OPTIONS" and not credentials.is_given(request.headers):
+            return _offer(_ALL)  # clients ask this before they log in
+        asked.grant = grant = await self._grant(target.root, request)
+        asked.location = location = self._addresses.locate(target, grant)
+        place = await self._resolve(request, grant, location)
+        if isinstance(place, VirtualFolder):
+            return await self._virtual(request, location, place, grant)
+        if request.method in _WRITING and not place.may_write:
+            raise DavError(403, "READ_ONLY", "this is read-only for you")
+        if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+            raise DavError(417, "UNKNOWN_EXPECTATION", "only 100-continue can be expected")
+        if request.method not in _WITH_BODY:
+            refuse_body(request)
+        call = Call(request, grant, location, place)
+        await self._require_if(call)
+        return await handler(call)
+
+    async def _grant(self, root: Root, request: web.Request) -> Grant:
+        if root is Root.SHARES:
+            return await credentials.share_grant(self._access, request.headers)
+        return await credentials.user_grant(self._access, request.headers)
+
+    async def _resolve(self, request: web.Request, grant: Grant, location: Location) -> Place | VirtualFolder:
+        try:
+            return await self._tree.resolve(grant, location.path)
+        except NotFound:
+            if request.method in ("PUT", "MKCOL"):
+                raise nothing_is_created_here() from None
+            raise
+
+    async def _virtual(
+        self, request: web.Request, location: Location, folder: VirtualFolder, grant: Grant
+    ) -> web.StreamResponse:
+        """Answer for `/` and `/received`, which exist only as names."""
+        if request.method == "PROPFIND":
+            return await self._propfind.virtual(request, location, folder, grant)
+        if request.method == "OPTIONS":
+            return _offer(_ON_NAMES)
+        if request.method in ("DELETE", "MOVE", "PROPPATCH", "COPY"):
+            raise root_stays()
+        raise _not_offered(_ON_NAMES)
+
+    async def _options(self, call: Call) -> web.StreamResponse:
+        methods: tuple[str, ...] = _ON_NOTHING
+        with contextlib.suppress(NotFound):
+            entry = await in_pool(call.place, call.place.backend.stat, call.place.path)
+            methods = _ON_FOLDER if entry.is_directory else _ON_FILE
+        if not call.place.may_write:
+            methods = tuple(method for method in methods if method not in _WRITING)
+        elif call.place.is_root:
+            methods = tuple(method for method in methods if method not in ("DELETE", "MOVE"))
+        return _offer(methods)
+
+    async def _require_if(self, call: Call) -> None:
+        """Evaluate the If header; raises DavError 400 and 412."""
+        header = call.request.headers.get("If")
+        if header is None:
+            return
+        lists = if_header.parse_if(", ".join(call.request.headers.getall("If")))
+        etags = {tag: await self._etag(call, tag) for tag in {tagged.tag for tagged in lists}}
+        if not if_header.holds(lists, etags.__getitem__):
+            raise DavError(412, "PRECONDITION_FAILED", "the If header does not hold")
+
+    async def _etag(self, call: Call, tag: str | None) -> str | None:
+        """Return the present etag of the resource that a tag names; None where the caller sees nothing."""
+        try:
+            place: Place | VirtualFolder = call.place
+            if tag is not None:
+                location = self._addresses.locate(self._addresses.parse_reference(tag), call.grant)
+                place = await self._tree.resolve(call.grant, location.path)
+            if isinstance(place, VirtualFolder):
+                return place.entry.etag
+            return (await in_pool(place, place.backend.stat, place.path)).etag
+        except (NotFound, DavError):
+            return None
+
+    def _refuse(self, request: web.Request, asked: _Asked, error: Exception) -> web.StreamResponse:
+        refusal = translate(error)
+        if refusal.status >= 500 or refusal.status in (401, 403):
+            write = log.error if refusal.status >= 500 else log.info
+            write("dav.refused", status=refusal.status, code=refusal.code, reason=str(error), **asked.facts())
+        if refusal.status == 405:
+            refusal.headers.setdefault("Allow", ", ".join(_ON_FOLDER))
+        answer = response(refusal)
+        if isinstance(error, Unproven):
+            credentials.challenge(answer, credentials.CHALLENGES[asked.root or Root.SHARES])
+        if not request.content.is_eof():
+            answer.force_close()  # what is left of the body must not be taken for the next request
+        return answer
+
+
+class _Asked:
+    """What is known of a request so far, for the log; never the credential, nor a path that could hold one."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self.root: Root | None = None
+        self.grant: Grant | None = None
+        self.location: Location | None = None
+
+    def facts(self) -> dict[str, str | None]:
+        return {
+            "method": printable(self._request.method.encode("utf-8", "surrogateescape")),
+            "principal": self.grant.principal if self.grant else None,
+            "root": self.root.value.decode() if self.root else None,
+            "path": str(self.location.path) if self.location else None,
+        }
+
+
+def _failed(request: web.Request) -> web.StreamResponse:
+    if request.writer.output_size:  # half an answer is out: only a reset tells the client
+        reset(request.transport)
+    answer = response(DavError(500, "INTERNAL_ERROR", "this is our mistake; the operator finds it in the log"))
+    answer.force_close()
+    return answer
+
+
+async def _expect_later(request: web.Request) -> None:
+    """Leave 100 Continue to whoever reads the body: credential, rights and preconditions come first."""
+
+
+def _offer(methods: tuple[str, ...]) -> web.Response:
+    return web.Response(headers={**_COMPLIANCE, "Allow": ", ".join(methods)})
+
+
+def _not_offered(methods: tuple[str, ...]) -> DavError:
+    return DavError(405, "METHOD_NOT_ALLOWED", "this method is not offered here", headers={"Allow": ", ".join(methods)})

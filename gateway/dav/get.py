@@ -1,0 +1,130 @@
+"""GET and HEAD. The entry of the opened file rules, not an earlier look at its name."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import mimetypes
+import os
+from collections.abc import AsyncIterator
+
+import structlog
+from aiohttp import web
+
+from backends.errors import StorageError
+from backends.interface import Entry, Reader
+from backends.pool import Pool
+from gateway.dav import conditions
+from gateway.dav.call import Call, in_pool, release
+from gateway.dav.conditions import ByteRange, http_date
+from gateway.dav.stream import TRANSPORT_PIECE, Cut, open_outlet, pump, reset
+from gateway.ocm.shares import Permission
+from gateway.tree import Place
+from gateway.watch import Watch
+
+SMALL = TRANSPORT_PIECE  # bytes; up to here a body goes out in one piece with its head
+
+# Content of others is shown under our origin: it may neither run there nor be taken for what it is not called.
+_SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
+
+# What mimetypes tells of a compression; it is part of the file, not a content coding of ours.
+_COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+_UNKNOWN = "application/octet-stream"
+
+log = structlog.get_logger()
+
+
+class Get:
+    """Answers GET and HEAD of files."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    async def __call__(self, call: Call) -> web.StreamResponse:
+        async with _opened(call.place) as reader:
+            entry = reader.entry
+            headers = call.request.headers
+            if conditions.is_not_modified(headers, entry):
+                return web.Response(status=304, headers=_validators(entry))
+            if call.request.method == "HEAD":
+                return web.Response(headers=_headers(entry, ByteRange(0, entry.size)))
+            part = conditions.selected_range(headers, entry)
+            whole = ByteRange(0, entry.size)
+            response = web.StreamResponse(status=200 if part is None else 206, headers=_headers(entry, part or whole))
+            if part is not None:
+                response.headers["Content-Range"] = part.content_range(entry.size)
+            return await self._send(call, reader, part or whole, response)
+
+    async def _send(
+        self, call: Call, reader: Reader, part: ByteRange, response: web.StreamResponse
+    ) -> web.StreamResponse:
+        pool = call.place.storage.pool
+        if part.length <= SMALL:
+            piece = await _read(reader, pool, part)
+            if len(piece) == part.length:
+                return web.Response(status=response.status, headers=response.headers, body=piece)
+        try:
+            outlet = await open_outlet(call.request, response)
+            try:
+                with self._watch.over(call.grant, Permission.READ, outlet.abort):
+                    await pump(reader, pool, part, outlet)
+            finally:
+                outlet.close()
+        except (StorageError, Cut, OSError) as error:  # TimeoutError is one
+            reset(call.request.transport)
+            log.info(
+                "dav.download.cut", principal=call.grant.principal, path=str(call.location.path), reason=str(error)
+            )
+        except BaseException:
+            reset(call.request.transport)
+            raise
+        return response
+
+
+async def _read(reader: Reader, pool: Pool, part: ByteRange) -> bytes:
+    if not part.length:
+        return b""
+    cached = reader.read_cached(part.start, part.length)
+    return await pool.run(reader.read_at, part.start, part.length) if cached is None else cached
+
+
+@contextlib.asynccontextmanager
+async def _opened(place: Place) -> AsyncIterator[Reader]:
+    """Open the file, without a thread where caches can answer; a Share's place has to be checked, which may block."""
+    reader = place.backend.try_open_read(place.path) if place.shared is None else None
+    if reader is not None:
+        with reader:
+            yield reader
+        return
+    reader = await in_pool(place, place.backend.open_read, place.path)
+    try:
+        yield reader
+    finally:
+        await release(place.storage, reader.close)
+
+
+def _validators(entry: Entry) -> dict[str, str]:
+    return {"ETag": f'"{entry.etag}"', "Last-Modified": http_date(entry.modified)}
+
+
+def _headers(entry: Entry, part: ByteRange) -> dict[str, str]:
+    return {
+        **_validators(entry),
+        **_SAFE,
+        "Accept-Ranges": "bytes",
+        "Content-Type": media_type(entry.name),
+        "Content-Length": str(part.length),
+    }
+
+
+def media_type(name: bytes) -> str:
+    """Return the media type that the ending of `name` stands for."""
+    return _media_type(os.path.splitext(name)[1].lower())
+
+
+@functools.lru_cache(maxsize=1024)
+def _media_type(ending: bytes) -> str:
+    if not ending.isascii():
+        return _UNKNOWN
+    guess, compression = mimetypes.guess_type(f"name{ending.decode()}")
+    return guess or _UNKNOWN if compression is None else _COMPRESSED.get(compression, _UNKNOWN)

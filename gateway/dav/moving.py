@@ -1,0 +1,89 @@
+"""MOVE and COPY (RFC 4918 §9.8, §9.9); what they do is in `gateway/files.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from backends.errors import AlreadyExists, NotFound
+from backends.pool import Pool
+from gateway.dav.call import Call, require_conditions
+from gateway.dav.errors import DavError, nothing_is_created_here, root_stays
+from gateway.dav.multistatus import multistatus
+from gateway.dav.paths import Addresses, Location
+from gateway.files import Incomplete, Moves, copy_tree
+from gateway.tree import Place, Tree, VirtualFolder
+
+
+class Moving:
+    """Answers MOVE and COPY."""
+
+    def __init__(self, tree: Tree, moves: Moves, addresses: Addresses, across: Pool) -> None:
+        """Work between two storages is done in the threads of `across`, so that neither holds up the other's."""
+        self._tree = tree
+        self._moves = moves
+        self._addresses = addresses
+        self._across = across
+
+    async def move(self, call: Call) -> web.StreamResponse:
+        if call.place.is_root:
+            raise root_stays()
+        if call.request.headers.get("Depth", "infinity").lower() != "infinity":
+            raise DavError(400, "INVALID_DEPTH", "a MOVE has Depth infinity")
+        overwrite = _overwrite(call.request)
+        return await self._answer(call, lambda target: self._moves.move(call.place, target, overwrite=overwrite))
+
+    async def copy(self, call: Call) -> web.StreamResponse:
+        depth = call.request.headers.get("Depth", "infinity").lower()
+        if depth not in ("0", "infinity"):
+            raise DavError(400, "INVALID_DEPTH", "a COPY has Depth 0 or infinity")
+        overwrite, recurse = _overwrite(call.request), depth == "infinity"
+        return await self._answer(
+            call, lambda target: copy_tree(call.place, target, overwrite=overwrite, recurse=recurse)
+        )
+
+    async def _answer(self, call: Call, work: Callable[[Place], bool]) -> web.StreamResponse:
+        location, target = await self._destination(call)
+        same = call.place.storage.name == target.storage.name
+        pool = call.place.storage.pool if same else self._across
+        try:
+            is_new = await pool.run(_perform, call, target, work)
+        except AlreadyExists:
+            raise DavError(412, "DESTINATION_EXISTS", "the destination exists and must not be overwritten") from None
+        except Incomplete as error:
+            return multistatus(error.failures, [(target, location), (call.place, call.location)])
+        return web.Response(status=201 if is_new else 204)
+
+    async def _destination(self, call: Call) -> tuple[Location, Place]:
+        """Return where to; raises DavError 400, 502 and 403."""
+        header = call.request.headers.get("Destination")
+        if not header:
+            raise DavError(400, "NO_DESTINATION", f"{call.request.method} needs a Destination")
+        reference = self._addresses.parse_reference(header)
+        if reference.root is not self._addresses.parse(call.request.raw_path).root:
+            raise DavError(403, "OUTSIDE_OF_ROOT", "the destination is outside of what you were given")
+        location = self._addresses.locate(reference, call.grant)
+        try:
+            target = await self._tree.resolve(call.grant, location.path)
+        except NotFound:
+            raise nothing_is_created_here() from None
+        if isinstance(target, VirtualFolder) or target.is_root:
+            raise root_stays()
+        if not target.may_write:
+            raise DavError(403, "READ_ONLY", "the destination is read-only for you")
+        return location, target
+
+
+def _perform(call: Call, target: Place, work: Callable[[Place], bool]) -> bool:
+    call.place.check()
+    target.check()
+    require_conditions(call)
+    return work(target)
+
+
+def _overwrite(request: web.Request) -> bool:
+    value = request.headers.get("Overwrite", "T").strip().upper()
+    if value not in ("T", "F"):
+        raise DavError(400, "INVALID_OVERWRITE", "Overwrite is T or F")
+    return value == "T"

@@ -1,0 +1,175 @@
+"""PROPFIND of Depth 0 and 1, streamed: one hop to the storage's threads for each batch of entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import structlog
+from aiohttp import web
+
+from backends.errors import NotADirectory, StorageError
+from backends.interface import SCAN_BATCH, Entry, Scan, Space
+from gateway.access import Grant
+from gateway.dav.call import Call, in_pool, read_body, release
+from gateway.dav.errors import DavError
+from gateway.dav.paths import Location, quote
+from gateway.dav.properties import CLOSING, OPENING, Question, Shown
+from gateway.dav.stream import ResponseOutlet, reset
+from gateway.dav.xml import CONTENT_TYPE, BadXml, parse_body
+from gateway.ocm.shares import Permission
+from gateway.tree import Place, VirtualFolder
+from gateway.watch import Watch
+
+MULTI_STATUS = 207
+
+log = structlog.get_logger()
+
+
+class Propfind:
+    """Answers PROPFIND."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    async def __call__(self, call: Call) -> web.StreamResponse:
+        question, deep = await _question(call.request)
+        listing = await in_pool(call.place, _open, call, question, deep)
+        try:
+            return await self._answer(call, listing)
+        finally:
+            await release(call.place.storage, listing.close)
+
+    async def virtual(
+        self, request: web.Request, location: Location, folder: VirtualFolder, grant: Grant
+    ) -> web.StreamResponse:
+        """Answer for a folder that is only names."""
+        question, deep = await _question(request)
+        own = replace(folder.entry, name=location.path.name)
+        texts = [question.answer(location.href(is_directory=True), Shown(own, None, is_root=True, space=None))]
+        if deep:
+            texts.extend(
+                question.answer(
+                    location.below((child.name,)).href(is_directory=child.is_directory),
+                    Shown(child, None, is_root=True, space=None),
+                )
+                for child in folder.children
+            )
+        return _whole("".join(texts))
+
+    async def _answer(self, call: Call, listing: _Listing) -> web.StreamResponse:
+        if listing.is_complete:
+            return _whole(listing.text)
+        response = web.StreamResponse(status=MULTI_STATUS, headers={"Content-Type": CONTENT_TYPE})
+        pool = call.place.storage.pool
+        outlet = ResponseOutlet(call.request, response)
+        try:
+            await response.prepare(call.request)
+            with self._watch.over(call.grant, Permission.READ, outlet.abort):
+                await outlet.send(OPENING + listing.text.encode())
+                while text := await pool.run(listing.next):
+                    await outlet.send(text.encode())
+                await outlet.send(CLOSING)
+        except (StorageError, OSError) as error:
+            reset(call.request.transport)
+            log.info("dav.listing.cut", principal=call.grant.principal, path=str(call.location.path), reason=str(error))
+        return response
+
+
+async def _question(request: web.Request) -> tuple[Question, bool]:
+    """Return what is asked, and whether the members are meant too.
+
+    Without a Depth it is 1: Seafile sends none and means that (peers.md §3b), the RFC's infinity is refused anyway.
+    """
+    depth = request.headers.get("Depth", "1").strip().lower()
+    if depth == "infinity":
+        raise DavError(403, "FINITE_DEPTH", "a listing has Depth 0 or 1 here", condition="propfind-finite-depth")
+    if depth not in ("0", "1"):
+        raise DavError(400, "INVALID_DEPTH", "Depth is 0, 1 or infinity")
+    body = await read_body(request)
+    try:
+        return Question.parse(parse_body(body, "propfind") if body else None), depth == "1"
+    except BadXml as error:
+        raise DavError(400, "INVALID_XML", str(error)) from None
+
+
+def _whole(text: str) -> web.Response:
+    body = OPENING + text.encode() + CLOSING
+    return web.Response(status=MULTI_STATUS, body=body, headers={"Content-Type": CONTENT_TYPE})
+
+
+def _open(call: Call, question: Question, deep: bool) -> _Listing:
+    """Look at the resource and at its first members; runs in the storage's threads."""
+    place = call.place
+    backend = place.backend
+    entry = backend.stat(place.path)
+    space = backend.space() if question.wants_space and entry.is_directory and backend.features.quota else None
+    scan: Scan | None = None
+    if deep and entry.is_directory:
+        try:
+            scan = backend.scan(place.path)
+        except NotADirectory:  # a file has just taken its name
+            return _open(call, question, deep=False)
+    listing = _Listing(call.location, place, question, space, scan)
+    try:
+        listing.begin(entry)
+    except BaseException:
+        listing.close()
+        raise
+    return listing
+
+
+class _Listing:
+    """An open directory on its way into text; used in the storage's threads, one call at a time."""
+
+    def __init__(
+        self, location: Location, place: Place, question: Question, space: Space | None, scan: Scan | None
+    ) -> None:
+        self._location = location
+        self._rights = place.rights
+        self._is_root = place.is_root
+        self._question = question
+        self._space = space
+        self._scan = scan
+        self._root_href = location.href(is_directory=True)
+        self.is_complete = scan is None
+        self.text = ""
+
+    def __enter__(self) -> _Listing:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def begin(self, entry: Entry) -> None:
+        """Put the resource itself first, and after it as many members as one answer may hold without a second hop."""
+        own = replace(entry, name=self._location.path.name or entry.name)
+        shown = Shown(own, self._rights, self._is_root, self._space)
+        parts = [self._question.answer(self._location.href(is_directory=entry.is_directory), shown)]
+        count = 0
+        while self._scan is not None and count < SCAN_BATCH:
+            batch = self._scan.next()
+            if not batch:
+                self.is_complete = True
+                break
+            count += len(batch)
+            parts.append(self._render(batch))
+        self.text = "".join(parts)
+
+    def next(self) -> str:
+        """Return the next members; the empty text is the end."""
+        return self._render(self._scan.next()) if self._scan is not None else ""
+
+    def close(self) -> None:
+        if self._scan is not None:
+            self._scan.close()
+
+    def _render(self, entries: Iterable[Entry]) -> str:
+        answer, root, rights, space = self._question.answer, self._root_href, self._rights, self._space
+        return "".join(
+            answer(
+                f"{root}{quote(entry.name)}{'/' if entry.is_directory else ''}",
+                Shown(entry, rights, is_root=False, space=space),
+            )
+            for entry in entries
+        )

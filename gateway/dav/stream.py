@@ -1,0 +1,260 @@
+"""A file's bytes onto a connection, as fast as the client takes them and without a thread while it does not.
+
+On plain TCP the bytes go straight to the socket, past the transport: through it they would be copied twice more.
+What the page cache holds is read on the event loop, anything else in the storage's threads, one piece ahead. A client
+that makes us wait holds no memory either: its piece is dropped and read again. Nothing is padded and nothing ends
+silently: a body that cannot be finished ends with a reset connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from abc import ABC, abstractmethod
+
+from aiohttp import web
+
+from backends.interface import Reader
+from backends.pool import Pool
+from gateway.dav.conditions import ByteRange
+
+CACHED_PIECE = 512 * 1024  # bytes read on the event loop at a time; measured: more gains nothing, less is slower
+STORED_PIECE = 1 << 20  # bytes for each hop to a thread
+TRANSPORT_PIECE = 256 * 1024  # bytes handed to a transport, which copies and keeps what it cannot send
+PATIENCE = 1.0  # seconds that a piece is kept for a client that does not take it
+IDLE = 300.0  # seconds in which a client must take at least something
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close(2) sends a reset and drops what is queued
+
+Piece = bytes | memoryview
+
+
+class Cut(Exception):
+    """The file became shorter: what was announced cannot be sent."""
+
+
+def reset(transport: asyncio.Transport | None) -> None:
+    """Abort a connection so that the other side knows, and what the kernel still holds is not delivered."""
+    if transport is None:
+        return
+    with contextlib.suppress(OSError, AttributeError), _duplicate(transport) as own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
+
+
+def _duplicate(transport: asyncio.Transport) -> socket.socket:
+    own = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+    own.setblocking(False)
+    return own
+
+
+class Outlet(ABC):
+    """Where a body goes."""
+
+    piece_max: int  # bytes; more at a time is no use
+
+    @abstractmethod
+    async def send(self, piece: Piece) -> int:
+        """Send `piece` and return how many bytes are out of our hands; fewer than all when the client is slow.
+
+        Raises OSError when the connection is gone.
+        """
+
+    async def wait(self) -> None:
+        """Wait until a slow client takes something again; raises TimeoutError after IDLE."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """End the transfer now; `send` and `wait` then raise OSError. May be called at any time, more than once."""
+
+    def close(self) -> None:
+        """Release what the outlet holds of its own."""
+
+
+class ResponseOutlet(Outlet):
+    """Through aiohttp and the transport: TLS needs it."""
+
+    piece_max = TRANSPORT_PIECE
+
+    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
+        self._request = request
+        self._response = response
+
+    async def send(self, piece: Piece) -> int:
+        async with asyncio.timeout(IDLE):
+            await self._response.write(bytes(piece))  # a copy of its own: transports keep what they are given
+        return len(piece)
+
+    def abort(self) -> None:
+        reset(self._request.transport)
+
+
+class SocketOutlet(Outlet):
+    """Straight to the socket of a plain connection, on a descriptor of its own.
+
+    The transport must have written everything before; it goes on reading, and closes as it likes.
+    """
+
+    piece_max = STORED_PIECE
+
+    def __init__(self, request: web.Request, transport: asyncio.Transport) -> None:
+        self._request = request
+        self._socket = _duplicate(transport)
+        self._loop = asyncio.get_running_loop()
+        self._writable: asyncio.Future[None] | None = None
+
+    def close(self) -> None:
+        self._socket.close()
+
+    async def send(self, piece: Piece) -> int:
+        rest = memoryview(piece)
+        while rest:
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except BlockingIOError:
+                if not await self._becomes_writable(PATIENCE):
+                    break
+        taken = len(piece) - len(rest)
+        self._request.writer.output_size += taken
+        return taken
+
+    async def wait(self) -> None:
+        if not await self._becomes_writable(IDLE):
+            raise TimeoutError(f"the client has taken nothing for {IDLE:.0f} s")
+
+    def abort(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._socket.shutdown(socket.SHUT_RDWR)
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_exception(ConnectionAbortedError("the transfer was cut"))
+        reset(self._request.transport)
+
+    async def _becomes_writable(self, seconds: float) -> bool:
+        self._writable = self._loop.create_future()
+        self._loop.add_writer(self._socket.fileno(), _wake, self._writable)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._writable
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            self._loop.remove_writer(self._socket.fileno())
+            self._writable = None
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def open_outlet(request: web.Request, response: web.StreamResponse) -> Outlet:
+    """Begin `response` and return the fastest way for its body, to be closed; raises OSError, TimeoutError."""
+    await response.prepare(request)
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the connection is gone")
+    if transport.get_extra_info("sslcontext") is not None or transport.get_extra_info("socket") is None:
+        return ResponseOutlet(request, response)
+    await _flush(request, transport)
+    return SocketOutlet(request, transport)
+
+
+async def _flush(request: web.Request, transport: asyncio.Transport) -> None:
+    """Wait until the transport has written everything; nothing else writes while a request is being answered."""
+    transport.set_write_buffer_limits(high=0)
+    try:
+        async with asyncio.timeout(IDLE):
+            while transport.get_write_buffer_size():
+                await asyncio.sleep(0)  # uvloop writes at the end of an iteration
+                await request.writer.drain()
+    finally:
+        transport.set_write_buffer_limits()
+
+
+async def pump(reader: Reader, pool: Pool, part: ByteRange, outlet: Outlet) -> None:
+    """Send `part` of the file. Raises StorageError, OSError, and Cut when the file ends before the part does."""
+    source = _Source(reader, pool, part, outlet.piece_max)
+    offset, end = part.start, part.start + part.length
+    try:
+        while offset < end:
+            piece = await source.piece(offset)
+            if not piece:
+                raise Cut("the file became shorter while it was read")
+            taken = await outlet.send(piece)
+            offset += taken
+            if taken < len(piece):
+                del piece
+                await source.drop()
+                await outlet.wait()
+            else:
+                await asyncio.sleep(0)  # others have their turn between two pieces from the cache
+    finally:
+        await source.drop()
+
+
+class _Source:
+    """The pieces of a file: from the page cache at once, or else from a thread, which then reads one piece ahead."""
+
+    def __init__(self, reader: Reader, pool: Pool, part: ByteRange, piece_max: int) -> None:
+        self._reader = reader
+        self._pool = pool
+        self._end = part.start + part.length
+        self._piece_max = piece_max
+        self._descriptor = reader.fileno()
+        self._answers_from_cache = False
+        self._buffer: memoryview | None = None
+        self._ahead: asyncio.Future[bytes] | None = None
+        if self._descriptor is not None and part.length > STORED_PIECE:
+            with contextlib.suppress(OSError):  # only a hint: read further ahead than usual
+                os.posix_fadvise(self._descriptor, part.start, part.length, os.POSIX_FADV_SEQUENTIAL)
+
+    async def piece(self, offset: int) -> Piece:
+        """Return the next bytes from `offset`, valid until the next call; none at the end of the file."""
+        if self._ahead is None:
+            cached = self._cached(offset)
+            if cached is not None:
+                return cached
+            self._ahead = self._read(offset)
+        piece = await self._ahead
+        self._ahead = None
+        following = offset + len(piece)
+        if piece and following < self._end and self._reader.read_cached(following, 1) is None:
+            self._ahead = self._read(following)
+        return piece
+
+    async def drop(self) -> None:
+        """Forget what was read; a file must not be closed, nor read a second time, under a read of a thread."""
+        self._buffer = None
+        if self._ahead is not None:
+            with contextlib.suppress(Exception):
+                await self._ahead
+            self._ahead = None
+
+    def _read(self, offset: int) -> asyncio.Future[bytes]:
+        size = min(STORED_PIECE, self._piece_max, self._end - offset)
+        return asyncio.ensure_future(self._pool.run(self._reader.read_at, offset, size))
+
+    def _cached(self, offset: int) -> Piece | None:
+        size = min(CACHED_PIECE, self._piece_max, self._end - offset)
+        # The reader knows where the cache may be asked without waiting; once it has answered, so may we, directly.
+        if not self._answers_from_cache:
+            first = self._reader.read_cached(offset, 1)
+            if first is None:
+                return None
+            self._answers_from_cache = True
+        if self._descriptor is None:
+            return self._reader.read_cached(offset, size)
+        if self._buffer is None:
+            self._buffer = memoryview(bytearray(CACHED_PIECE))
+        try:
+            return self._buffer[: os.preadv(self._descriptor, [self._buffer[:size]], offset, os.RWF_NOWAIT)]
+        except BlockingIOError:
+            return None
+        except OSError:  # tmpfs does not take the flag (preadv2(2)); what is really wrong shows in the reader too
+            self._descriptor = None
+            return self._reader.read_cached(offset, size)

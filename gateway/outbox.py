@@ -1,0 +1,176 @@
+"""Durable delivery: messages are rows first; one worker delivers them, with back-off, and survives any crash.
+
+A peer that does not answer costs one attempt per back-off, not one per message: what waits for it waits together.
+Order is kept per Share. Receivers treat a repeated message as done, so "at least once" has one visible effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+
+import structlog
+from sqlalchemy import Connection
+
+from backends.errors import StorageError
+from gateway.errors import PeerFailed, Refusal
+from gateway.store import events, outbox
+from gateway.store.engine import Store
+from gateway.store.outbox import Message
+
+# Seconds to the next attempt, the last value again and again.
+BACK_OFF = (2, 5, 15, 60, 300, 900, 3600)
+GIVE_UP = 7 * 86400  # seconds after which a message is no longer tried; the operator still can
+AT_ONCE = 8  # servers that are talked to at the same time
+BATCH = 100  # messages read from the state at a time
+
+log = structlog.get_logger()
+
+# Delivers one message. Raises PeerFailed: final ones end the message, others are tried again.
+Deliver = Callable[[Message], Awaitable[None]]
+# Runs in the transaction that ends a message as delivered, failed or dropped.
+Finished = Callable[[Connection, Message], None]
+
+
+class Outbox:
+    """The worker; `deliver` and `finished` belong to the role (sending, receiving) that wrote the message."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+        self._roles: dict[str, tuple[Deliver, Finished]] = {}
+        self._wake = asyncio.Event()
+        self._attempted = asyncio.Condition()
+        self._busy: dict[str, asyncio.Task[None]] = {}  # by server
+        self._task: asyncio.Task[None] | None = None
+
+    def register(self, role: str, deliver: Deliver, finished: Finished) -> None:
+        self._roles[role] = (deliver, finished)
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._work(), name="outbox")
+
+    async def stop(self) -> None:
+        """End the worker; a message whose answer has not come stays pending and is sent again."""
+        tasks = [task for task in (self._task, *self._busy.values()) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def kick(self) -> None:
+        """Tell the worker that something is due; call it after the transaction that wrote the row."""
+        self._wake.set()
+
+    async def attempted(self, message_id: int, timeout: float) -> Message:
+        """Wait up to `timeout` seconds for the first attempt at a message, and return the message as it is then."""
+        self.kick()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout), self._attempted:
+                while (message := await self._get(message_id)).attempts == 0 and message.state == "pending":
+                    await self._attempted.wait()
+        return await self._get(message_id)
+
+    async def everything(self) -> list[Message]:
+        return await self._store.read(outbox.everything)
+
+    async def retry(self, message_id: int | None = None) -> int:
+        """Make pending messages due now and return how many."""
+        now = int(self._clock())
+        count = await self._store.run(lambda tx: outbox.hurry(tx, now, message_id))
+        self.kick()
+        return count
+
+    async def _get(self, message_id: int) -> Message:
+        message = await self._store.read(lambda tx: outbox.get(tx, message_id))
+        assert message is not None
+        return message
+
+    async def _work(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                await self._start_due()
+                pause = await self._pause()
+            except StorageError as error:
+                log.warning("outbox cannot read its messages; it tries again", reason=str(error))
+                pause = 5.0
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+
+    async def _start_due(self) -> None:
+        """Give every server that is free and has something due a task that works off its messages."""
+        now = int(self._clock())
+        messages = await self._store.read(lambda tx: outbox.due(tx, now, BATCH, tuple(self._busy)))
+        queues: dict[str, list[Message]] = {}
+        for message in messages:
+            queues.setdefault(message.server, []).append(message)
+        for server, queue in queues.items():
+            if len(self._busy) >= AT_ONCE:
+                return
+            self._busy[server] = asyncio.create_task(self._work_off(server, queue), name=f"outbox {server}")
+
+    async def _pause(self) -> float:
+        """Return the seconds until the next message is due; a task that ends wakes the worker anyway."""
+        due = await self._store.read(lambda tx: outbox.next_due(tx, tuple(self._busy)))
+        return 60.0 if due is None else min(60.0, max(0.05, due - self._clock()))
+
+    async def _work_off(self, server: str, messages: list[Message]) -> None:
+        try:
+            for message in messages:
+                if not await self._attempt(message):
+                    return
+        finally:
+            del self._busy[server]
+            self.kick()
+
+    async def _attempt(self, message: Message) -> bool:
+        """Deliver one message and record how it went; False when the server does not answer."""
+        deliver, _ = self._roles[message.role]
+        reachable = True
+        try:
+            await deliver(message)
+        except PeerFailed as error:
+            if error.is_final or self._clock() - message.created > GIVE_UP:
+                await self._finish(message, "failed", str(error))
+            else:
+                await self._postpone(message, str(error))
+                reachable = error.status is not None
+        except (Refusal, StorageError) as error:
+            await self._postpone(message, str(error))
+        except Exception:
+            log.exception("outbox: an error of ours", message=message.id, kind=message.kind, peer=message.server)
+            await self._postpone(message, "an error of this gateway's own; its log has the details")
+        else:
+            await self._finish(message, "delivered", None)
+        async with self._attempted:
+            self._attempted.notify_all()
+        return reachable
+
+    async def _finish(self, message: Message, state: str, error: str | None) -> None:
+        _, finished = self._roles[message.role]
+        now = int(self._clock())
+
+        def work(tx: Connection) -> None:
+            current = outbox.get(tx, message.id)
+            if current is None or current.state != "pending":
+                return  # dropped meanwhile by the use case
+            outbox.finish(tx, message.id, state, error, now)
+            action = f"{message.kind} {state}"
+            detail: Mapping[str, str] = {"reason": error} if error else {}
+            events.add(tx, at=now, actor=message.server, action=action, subject=message.share, **detail)
+            finished(tx, message)
+
+        await self._store.run(work)
+        log.info("message " + state, kind=message.kind, peer=message.server, share=message.share, reason=error)
+
+    async def _postpone(self, message: Message, error: str) -> None:
+        """Try this message, and what else waits for its server, after the back-off."""
+        wait = BACK_OFF[min(message.attempts, len(BACK_OFF) - 1)]
+        next_attempt = int(self._clock()) + wait
+        await self._store.run(lambda tx: outbox.postpone(tx, message.id, message.server, error, next_attempt))
+        log.warning(
+            "message postponed", kind=message.kind, peer=message.server, share=message.share, reason=error, seconds=wait
+        )

@@ -1,0 +1,300 @@
+"""The OCM client: discovery and keys of peers, cached; requests to them, signed; and the proof of who sent theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from sqlalchemy import Connection
+
+from gateway.errors import Busy, PeerFailed, Unproven
+from gateway.ocm.discovery import Discovery, parse_discovery
+from gateway.ocm.errors import ProtocolError
+from gateway.ocm.fields import decode_object
+from gateway.ocm.keys import JWKSet
+from gateway.ocm.signatures import Message, VerifiedRequest, find_signature, sign, verify
+from gateway.ocm.text import line
+from gateway.outbound import AsyncOutbound, OutboundRefused, PeerUnreachable, Response
+from gateway.proof import Evidence, Peer
+from gateway.signing_keys import SigningKeys
+from gateway.single_flight import SingleFlight
+from gateway.store import peers, seen_signatures
+from gateway.store.engine import Store
+from gateway.store.peers import PeerRecord
+from gateway.trust import Trust
+
+DISCOVERY_LIFE = 3600  # seconds a discovery document is believed
+FAILURE_LIFE = 5  # seconds a failed discovery is not repeated
+FAILURES_KEPT = 1000  # servers
+FRESH_ENOUGH = 10  # seconds: a `fresh` look does not repeat one this young, so nobody can make us hammer a host
+DISCOVERY_TIME = 8.0  # seconds for a whole discovery, so that /shares answers within 10
+REQUEST_TIME = 20.0  # seconds for one request of the OCM API
+MAX_DISCOVERY = 64 * 1024  # bytes
+MAX_JWKS = 256 * 1024
+MAX_ANSWER = 64 * 1024
+REPLAY_WINDOW = 600  # seconds a signature is remembered: the freshness window and the clock skew, twice
+
+# Old products answer only the second and third (peers.md §1).
+DISCOVERY_PATHS = ("/.well-known/ocm", "/ocm-provider/")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a peer answered: its status and its body, which may be anything."""
+
+    status: int
+    content: bytes
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """Return the JSON object that was answered, empty if it was none."""
+        return _json_object(self.content)
+
+    @property
+    def message(self) -> str:
+        """Return the peer's own machine-readable reason, as far as it gave one, cut to a line."""
+        return line(str(self.body.get("message") or self.body.get("error") or ""))[:200]
+
+
+class Peers:
+    """Speaks OCM to other servers on behalf of this one."""
+
+    def __init__(
+        self,
+        store: Store,
+        outbound: AsyncOutbound,
+        trust: Trust,
+        keys: SigningKeys,
+        *,
+        server: str,
+        http_allowed: Callable[[str], bool],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._outbound = outbound
+        self._trust = trust
+        self._keys = keys
+        self._server = server
+        self._http_allowed = http_allowed
+        self._clock = clock
+        self._discoveries: SingleFlight[Discovery] = SingleFlight()
+        self._key_sets: SingleFlight[JWKSet] = SingleFlight()
+        self._failed: dict[str, tuple[float, str]] = {}  # in memory: anybody can name hosts that do not answer
+
+    async def discover(self, server: str, *, fresh: bool = False) -> Discovery:
+        """Return what `server` says of itself, from the cache while that is young; raises PeerFailed, NotAllowed."""
+        await self._trust.require(server)
+        record = await self._record(server)
+        now = self._clock()
+        age = now - (record.discovered or 0)
+        if record.discovery and record.discovery_url and age < (FRESH_ENOUGH if fresh else DISCOVERY_LIFE):
+            return parse_discovery(record.discovery.encode(), record.discovery_url)
+        until, reason = self._failed.get(server, (0.0, ""))
+        if now < until:
+            raise PeerFailed("PEER_UNREACHABLE", f"{reason} (asked a moment ago)")
+        return await self._discoveries.run(server, lambda: self._fetch_discovery(server))
+
+    async def jwks(self, server: str, *, fresh: bool = False) -> JWKSet:
+        """Return the keys that `server` publishes; raises PeerFailed, NotAllowed."""
+        record = await self._record(server)
+        age = self._clock() - (record.jwks_fetched or 0)
+        if record.jwks and age < (FRESH_ENOUGH if fresh else DISCOVERY_LIFE):
+            return JWKSet.parse(record.jwks.encode())
+        return await self._key_sets.run(server, lambda: self._fetch_jwks(server, fresh))
+
+    async def post(self, server: str, path: str, payload: Mapping[str, Any]) -> Answer:
+        """POST JSON to `path` of the peer's OCM API, signed if the peer can verify that.
+
+        Raises PeerFailed when there is no answer; any answer, also a refusal, is returned.
+        """
+        discovery = await self.discover(server)
+        url = f"{discovery.end_point.rstrip('/')}{path}"
+        return await self.send(server, discovery, url, json.dumps(payload).encode(), "application/json")
+
+    async def send(self, server: str, discovery: Discovery, url: str, body: bytes, content_type: str) -> Answer:
+        """POST `body` to a URL that the peer's discovery names; raises PeerFailed when there is no answer."""
+        headers = {"Content-Type": content_type, "Accept": "application/json"}
+        if "http-sig" in discovery.capabilities:
+            key = self._keys.signing_key()
+            headers |= sign(Message("POST", url, (), body), key, int(self._clock()), nonce=secrets.token_urlsafe(16))
+        response = await self._request(server, "POST", url, headers=headers, body=body, max_body=MAX_ANSWER)
+        return Answer(response.status, response.body)
+
+    async def everyone(self) -> list[PeerRecord]:
+        return await self._store.read(peers.everyone)
+
+    async def record(self, server: str) -> PeerRecord | None:
+        """Return what is known of `server`, None when nothing is."""
+        return await self._store.read(lambda tx: peers.get(tx, server) if peers.is_known(tx, server) else None)
+
+    async def prove(self, message: Message, server: str, *, once: bool = False) -> Peer:
+        """Return who sent `message`, which speaks for `server`, by the signature on it.
+
+        An unsigned message from a server that signs is refused, one from a server that cannot sign gives a Peer
+        without evidence. `once`: refuse a second message with the same signature. Raises Unproven, Busy when the
+        server's keys cannot be fetched now, NotAllowed.
+        """
+        await self._trust.require(server)
+        try:
+            found = find_signature(message.headers, accept_labelled=True)
+            if found is None:
+                return await self._unsigned(server)
+            verified = await self._verified(message, server)
+        except ProtocolError as error:
+            base = getattr(error, "signature_base", None)
+            log.warning("signature refused", peer=server, code=error.code, reason=str(error), signature_base=base)
+            raise Unproven(error.code, f"{server}: {error}") from error
+        except PeerFailed as error:
+            raise Busy("SENDER_UNREACHABLE", f"who speaks for {server} cannot be verified: {error}") from error
+        return await self._proved(server, verified, once)
+
+    async def _unsigned(self, server: str) -> Peer:
+        record = await self._record(server)
+        if not record.signs:
+            try:
+                discovery = await self.discover(server)
+                if "http-sig" in discovery.capabilities:
+                    discovery = await self.discover(server, fresh=True)
+            except PeerFailed as error:
+                raise Busy("SENDER_UNREACHABLE", f"{server} cannot be discovered: {error}") from error
+            if "http-sig" not in discovery.capabilities:
+                return Peer(server, Evidence.NONE)
+        raise Unproven("SIGNATURE_REQUIRED", f"{server} signs its requests, and this one is not signed")
+
+    async def _verified(self, message: Message, server: str) -> VerifiedRequest:
+        """Verify with the cached keys, and once more with fresh ones: the peer may have rotated."""
+        now = int(self._clock())
+        try:
+            return verify(message, await self.jwks(server), now=now)
+        except ProtocolError as error:
+            if error.code not in ("KEY_NOT_FOUND", "SIGNATURE_INVALID"):
+                raise
+        return verify(message, await self.jwks(server, fresh=True), now=now)
+
+    async def _proved(self, server: str, verified: VerifiedRequest, once: bool) -> Peer:
+        now = int(self._clock())
+
+        def work(tx: Connection) -> bool:
+            record = peers.get(tx, server)
+            if verified.tagged and not record.signs:
+                peers.put(tx, server, signs=True)
+            if not verified.tagged and record.signs:
+                raise Unproven("SIGNATURE_REQUIRED", f"{server} has signed with a tag before, and now has not")
+            return not once or seen_signatures.remember(tx, verified.signature_hash, now + REPLAY_WINDOW, now)
+
+        if not await self._store.run(work):
+            raise Unproven("SIGNATURE_REPLAYED", f"{server}: this signature was used before")
+        return Peer(server, Evidence.RFC9421 if verified.tagged else Evidence.LABELLED)
+
+    async def _fetch_discovery(self, server: str) -> Discovery:
+        try:
+            async with asyncio.timeout(DISCOVERY_TIME):
+                response, url = await self._first_document(server)
+            discovery = parse_discovery(response.body, url)
+            if not discovery.enabled:
+                raise PeerFailed("PEER_DISABLED", f"{server} says that its OCM service is switched off")
+        except (PeerFailed, ProtocolError, TimeoutError) as error:
+            slow = f"{server} gave no discovery document within {DISCOVERY_TIME:.0f} s"
+            reason = slow if isinstance(error, TimeoutError) else str(error)
+            await self._note_failure(server, reason)
+            raise PeerFailed("PEER_UNREACHABLE", reason) from error
+        await self._note(
+            server,
+            discovery=response.body.decode("utf-8", "replace"),
+            discovery_url=url,
+            discovered=int(self._clock()),
+        )
+        return discovery
+
+    async def _first_document(self, server: str) -> tuple[Response, str]:
+        """Return the first discovery document that is one; https before http, which the operator must allow."""
+        name = urlsplit(f"//{server}").hostname or ""
+        schemes = ("https", "http") if self._http_allowed(name) else ("https",)
+        failures: list[str] = []
+        for scheme in schemes:
+            for path in DISCOVERY_PATHS:
+                url = f"{scheme}://{server}{path}"
+                try:
+                    response = await self._request(server, "GET", url, max_body=MAX_DISCOVERY)
+                except PeerFailed as error:
+                    failures.append(f"{scheme}: {error}")
+                    break  # the next path of the same scheme meets the same closed door
+                if response.status == 200 and _json_object(response.body):
+                    return response, url
+                failures.append(f"{url} answers {response.status}, no OCM document")
+        raise PeerFailed("NO_DISCOVERY", "; ".join(failures))
+
+    async def _fetch_jwks(self, server: str, fresh: bool) -> JWKSet:
+        discovery = await self.discover(server, fresh=fresh)
+        if discovery.jwks_uri is None:
+            raise PeerFailed("NO_JWKS", f"{server} publishes no jwksUri")
+        try:
+            async with asyncio.timeout(DISCOVERY_TIME):
+                response = await self._request(server, "GET", discovery.jwks_uri, max_body=MAX_JWKS)
+        except TimeoutError as error:
+            raise PeerFailed("PEER_UNREACHABLE", f"{server}: no keys within {DISCOVERY_TIME:.0f} s") from error
+        if response.status != 200:
+            raise PeerFailed("NO_JWKS", f"{discovery.jwks_uri} answers {response.status}", response.status)
+        try:
+            keys = JWKSet.parse(response.body)
+        except ProtocolError as error:
+            raise PeerFailed("NO_JWKS", f"{discovery.jwks_uri}: {error}") from error
+        await self._note(server, jwks=response.body.decode("utf-8", "replace"), jwks_fetched=int(self._clock()))
+        return keys
+
+    async def _request(
+        self,
+        server: str,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        max_body: int,
+    ) -> Response:
+        try:
+            response = await self._outbound.request(
+                method, url, headers=headers or {}, body=body, timeout=REQUEST_TIME, max_body=max_body
+            )
+        except (OutboundRefused, PeerUnreachable) as error:
+            raise PeerFailed("PEER_UNREACHABLE", str(error)) from error
+        return response
+
+    async def _record(self, server: str) -> PeerRecord:
+        return await self._store.read(lambda tx: peers.get(tx, server))
+
+    async def _note(self, server: str, **values: Any) -> None:
+        self._failed.pop(server, None)
+        seen = int(self._clock())
+        values |= {"failures": 0, "retry": None, "last_error": None, "seen": seen}
+        await self._store.run(lambda tx: peers.put(tx, server, **values))
+
+    async def _note_failure(self, server: str, reason: str) -> None:
+        """Remember a failed discovery for a moment; a server that never answered gets no row in the state."""
+        until = self._clock() + FAILURE_LIFE
+        if len(self._failed) >= FAILURES_KEPT:
+            self._failed.clear()
+        self._failed[server] = (until, reason)
+
+        def work(tx: Connection) -> None:
+            record = peers.get(tx, server)
+            if peers.is_known(tx, server):
+                peers.put(tx, server, failures=record.failures + 1, retry=int(until), last_error=reason)
+
+        await self._store.run(work)
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        return decode_object(body)
+    except ProtocolError:
+        return {}

@@ -1,0 +1,369 @@
+"""The Receiving Server: admit a Share Creation Notification; accept, decline, leave; follow what the sender says."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, PeerFailed
+from gateway.ocm.address import OCMAddress
+from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
+from gateway.ocm.secret import Secret
+from gateway.ocm.shares import (
+    Requirement,
+    ShareCreationNotification,
+    ShareType,
+    WebdavProtocol,
+    file_name,
+    payload_digest,
+)
+from gateway.ocm.states import RECEIVED_ON_EVENT, RECEIVED_ON_NOTIFICATION, ReceivedEvent, ReceivedState
+from gateway.outbox import Outbox
+from gateway.peers import Peers
+from gateway.proof import Evidence, Peer
+from gateway.remote import Remote
+from gateway.store import events, exchanged_tokens, outbox, received_shares, users
+from gateway.store.engine import Store
+from gateway.store.events import Event
+from gateway.store.outbox import Message
+from gateway.store.received_shares import ReceivedShare
+from gateway.store.sealing import Sealer, secret_hash
+
+ROLE = "receiving"
+LIVE_STATES = (ReceivedState.PENDING, ReceivedState.ACCEPTED)
+FIRST_ATTEMPT = 15.0  # seconds that accept and decline wait for the sender's answer
+PROBE_TIME = 15.0  # seconds that accept waits for a first look at the Remote Resource
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedShareView:
+    """A received Share as its user sees it: `state` as of now."""
+
+    share: ReceivedShare
+    state: str
+    history: tuple[Event, ...] = ()
+    waiting: str | None = None  # why a message about it is still on its way
+
+
+class Receiving:
+    """The use cases of the Receiving Server."""
+
+    def __init__(
+        self,
+        store: Store,
+        peers: Peers,
+        outgoing: Outbox,
+        remote: Remote,
+        sealer: Sealer,
+        *,
+        server: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._peers = peers
+        self._outbox = outgoing
+        self._remote = remote
+        self._sealer = sealer
+        self._server = server
+        self._clock = clock
+        outgoing.register(ROLE, self._deliver, self._delivered)
+
+    # --- what the Sending Server says ---------------------------------------------------------------------------
+
+    async def admit(self, peer: Peer, notification: ShareCreationNotification) -> str:
+        """Store a Share for its user to decide on and return the user's display name.
+
+        The same Share again changes nothing; another one under the same id is a Conflict, and the stored one stays.
+        Raises Invalid, NotAllowed, NotBuilt.
+        """
+        webdav = _usable_protocol(notification)
+        self._require_same_host(peer, notification)
+        user = self._recipient(notification)
+        share = self._new_share(user, peer, notification, webdav)
+        secret = webdav.shared_secret.reveal()
+
+        def work(tx: Connection) -> None:
+            if not users.is_enabled(tx, user):
+                raise Invalid("RECIPIENT_NOT_FOUND", f"there is no user {user!r} here", "shareWith")
+            digest = secret_hash(secret)
+            for known in received_shares.by_provider_id(tx, peer.server, share.provider_id):
+                if known.payload_digest == share.payload_digest:
+                    return
+                # Servers with one id for everything (Seafile) tell their Shares apart by the secret alone.
+                if known.state in LIVE_STATES and (
+                    known.user == user or received_shares.with_secret(tx, known.id, digest)
+                ):
+                    raise Conflict("SHARE_ALREADY_EXISTS", f"{peer.server} has sent another Share under this id")
+            received_shares.add(tx, share, digest, self._sealer.seal(secret, share.id))
+            detail = {"evidence": share.evidence, "for": user}
+            events.add(tx, at=share.created, actor=peer.server, action="share.receive", subject=share.id, **detail)
+
+        await self._store.run(work)
+        return user
+
+    async def notified(self, peer: Peer, notification: Notification) -> None:
+        """Take SHARE_UNSHARED or SHARE_CHANGE_PERMISSION from the server that sent the Share.
+
+        Raises NoSuch for a Share that this peer has not sent, Unproven without signature and secret, Conflict.
+        """
+        now = int(self._clock())
+
+        def work(tx: Connection) -> ReceivedShare:
+            share = self._spoken_of(tx, peer, notification)
+            state = RECEIVED_ON_NOTIFICATION.get((ReceivedState(share.state), notification.type))
+            if state is None:
+                raise Conflict(
+                    "WRONG_STATE", f"Share {share.id} is {share.state}: {notification.type.value} means nothing"
+                )
+            detail: dict[str, object] = {"message": notification.message[:500]} if notification.message else {}
+            if notification.type is NotificationType.SHARE_CHANGE_PERMISSION:
+                if not notification.permissions:
+                    raise Invalid("MISSING_PERMISSIONS", "no permissions are named", "notification.permissions")
+                received_shares.set_permissions(tx, share.id, notification.permissions, now)
+                detail["permissions"] = sorted(permission.value for permission in notification.permissions)
+            elif state == share.state:
+                return share
+            if state != share.state:
+                self._end(tx, share, state, now)
+            action = notification.type.value
+            events.add(tx, at=now, actor=peer.server, action=action, subject=share.id, **detail)
+            return share
+
+        share = await self._store.run(work)
+        self._remote.forget(share.id)
+
+    async def server_of(self, notification: Notification) -> str:
+        """Return the server that may speak about the Share, for messages that do not say who speaks; raises NoSuch."""
+        provider_id = notification.provider_id or ""
+        secret = notification.shared_secret
+        digest = secret_hash(secret.reveal()) if secret is not None else b""
+        share = await self._store.read(lambda tx: received_shares.by_provider_id_and_secret(tx, provider_id, digest))
+        if share is None:
+            raise NoSuch("SHARE_NOT_FOUND", f"nobody has proved to have sent a Share {provider_id!r}")
+        return share.server
+
+    @staticmethod
+    def _spoken_of(tx: Connection, peer: Peer, notification: Notification) -> ReceivedShare:
+        """Return the Share that the notification is about, if this peer may speak about it (wire.md, Binding)."""
+        provider_id = notification.provider_id or ""
+        if notification.shared_secret is not None:
+            digest = secret_hash(notification.shared_secret.reveal())
+            share = received_shares.by_provider_id_and_secret(tx, provider_id, digest)
+            if share is not None and share.server == peer.server:
+                peer.with_secret().require(Evidence.SECRET)
+                return share
+        if peer.evidence > Evidence.SECRET:
+            shares = received_shares.by_provider_id(tx, peer.server, provider_id)
+            if len(shares) == 1:
+                return shares[0]
+        elif notification.shared_secret is None and received_shares.by_provider_id(tx, peer.server, provider_id):
+            peer.require(Evidence.SECRET)
+        raise NoSuch("SHARE_NOT_FOUND", f"{peer.server} has sent no Share {provider_id!r} that it could prove")
+
+    def _recipient(self, notification: ShareCreationNotification) -> str:
+        address = OCMAddress.normalise(notification.share_with)
+        if address.server != self._server:
+            raise Invalid("WRONG_SERVER", f"{address.server} is not this server, {self._server} is", "shareWith")
+        return address.identifier
+
+    @staticmethod
+    def _require_same_host(peer: Peer, notification: ShareCreationNotification) -> None:
+        """The owner's host must be the one that was proved (wire.md, Verifying: the payload's other hosts)."""
+        owner = OCMAddress.normalise(notification.owner).server
+        if owner != peer.server:
+            raise NotAllowed("OWNER_MISMATCH", f"{peer.server} sends a Share that is owned at {owner}")
+
+    def _new_share(
+        self, user: str, peer: Peer, notification: ShareCreationNotification, webdav: WebdavProtocol
+    ) -> ReceivedShare:
+        now = int(self._clock())
+        return ReceivedShare(
+            id=secrets.token_urlsafe(16),
+            user=user,
+            server=peer.server,
+            provider_id=notification.provider_id,
+            owner=notification.owner,
+            sender=notification.sender,
+            owner_display_name=notification.owner_display_name,
+            sender_display_name=notification.sender_display_name,
+            share_with=notification.share_with,
+            name=file_name(notification.name),
+            description=notification.description,
+            resource_type=str(notification.resource_type),
+            share_type=str(notification.share_type),
+            permissions=webdav.permissions,
+            requires_exchange=Requirement.MUST_EXCHANGE_TOKEN in webdav.requirements,
+            uri=webdav.uri,
+            encrypted=notification.encryption is not None,
+            expiration=notification.expiration,
+            state=ReceivedState.PENDING,
+            mount=None,
+            evidence=peer.evidence.word,
+            payload_digest=payload_digest(notification),
+            access=None,
+            root_kind=None,
+            root_size=None,
+            root_modified=None,
+            root_etag=None,
+            probed=None,
+            created=now,
+            updated=now,
+        )
+
+    # --- the user's gestures ------------------------------------------------------------------------------------
+
+    async def list(self, user: str | None) -> list[ReceivedShareView]:
+        """Return the Shares sent to `user`, or to everybody."""
+        shares = await self._store.read(lambda tx: received_shares.of_user(tx, user))
+        return [self._view(share) for share in shares]
+
+    async def show(self, user: str | None, share_id: str) -> ReceivedShareView:
+        """Return one Share with its history; raises NoSuch."""
+
+        def work(tx: Connection) -> tuple[ReceivedShare, list[Event], list[Message]]:
+            share = self._own(tx, user, share_id)
+            return share, events.about(tx, share.id), outbox.pending_of(tx, ROLE, share.id)
+
+        share, history, pending = await self._store.read(work)
+        waiting = next((message.last_error or "not sent yet" for message in pending), None)
+        return self._view(share, tuple(history), waiting)
+
+    async def accept(self, user: str | None, share_id: str, actor: str) -> tuple[ReceivedShareView, str | None]:
+        """Mount a pending Share under /received/ and tell the sender.
+
+        Returns the Share and, when its content could not be looked at yet, why. Raises NoSuch, Conflict.
+        """
+        now = int(self._clock())
+
+        def work(tx: Connection) -> int | None:
+            share = self._own(tx, user, share_id)
+            state = self._after(share, ReceivedEvent.ACCEPT)
+            if state == share.state:
+                return None
+            if share.expired(now):
+                raise Conflict("SHARE_EXPIRED", "the Share has expired; ask its sender for a new one")
+            mount = _free_name(share.name, received_shares.taken_mounts(tx, share.user))
+            received_shares.set_mount(tx, share.id, mount)
+            received_shares.set_state(tx, share.id, state, now)
+            events.add(tx, at=now, actor=actor, action="share.accept", subject=share.id, mount=mount)
+            kind = NotificationType.SHARE_ACCEPTED.value
+            return outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
+
+        message_id = await self._store.run(work)
+        if message_id is not None:
+            await self._outbox.attempted(message_id, FIRST_ATTEMPT)
+        problem = await self._remote.probe(share_id, PROBE_TIME)
+        return await self.show(user, share_id), problem
+
+    async def decline(self, user: str | None, share_id: str, actor: str) -> ReceivedShareView:
+        """Refuse a pending Share and tell the sender; raises NoSuch, Conflict."""
+        return await self._part(user, share_id, actor, ReceivedEvent.DECLINE)
+
+    async def leave(self, user: str | None, share_id: str, actor: str) -> ReceivedShareView:
+        """Give back an accepted Share: it is gone here at once, whether or not its sender can be told."""
+        return await self._part(user, share_id, actor, ReceivedEvent.LEAVE)
+
+    async def _part(self, user: str | None, share_id: str, actor: str, gesture: ReceivedEvent) -> ReceivedShareView:
+        now = int(self._clock())
+
+        def work(tx: Connection) -> int | None:
+            share = self._own(tx, user, share_id)
+            state = self._after(share, gesture)
+            if state == share.state:
+                return None
+            # A receiver that leaves says SHARE_DECLINED: SHARE_UNSHARED is the sender's word (wire.md, Notifications).
+            kind = NotificationType.SHARE_DECLINED.value
+            message_id = outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
+            self._end(tx, share, state, now)
+            events.add(tx, at=now, actor=actor, action=f"share.{gesture.value}", subject=share.id)
+            return message_id
+
+        message_id = await self._store.run(work)
+        self._remote.forget(share_id)
+        if message_id is not None:
+            await self._outbox.attempted(message_id, FIRST_ATTEMPT)
+        return await self.show(user, share_id)
+
+    def _end(self, tx: Connection, share: ReceivedShare, state: ReceivedState, now: int) -> None:
+        """End a Share: its name is free again, its token is gone, its secret as soon as nothing is left to be said."""
+        received_shares.set_state(tx, share.id, state, now)
+        received_shares.set_mount(tx, share.id, None)
+        exchanged_tokens.forget(tx, share.id)
+        if not outbox.pending_of(tx, ROLE, share.id):
+            received_shares.wipe_secret(tx, share.id)
+
+    @staticmethod
+    def _after(share: ReceivedShare, gesture: ReceivedEvent) -> ReceivedState:
+        """Return the state that follows; raises Conflict where none does."""
+        state = RECEIVED_ON_EVENT.get((ReceivedState(share.state), gesture))
+        if state is None:
+            raise Conflict("WRONG_STATE", f"the Share is {share.state}: you cannot {gesture.value} it")
+        return state
+
+    @staticmethod
+    def _own(tx: Connection, user: str | None, share_id: str) -> ReceivedShare:
+        share = received_shares.get(tx, share_id)
+        if share is None or user not in (None, share.user):
+            raise NoSuch("NO_SUCH_SHARE", "nobody has sent you such a Share; `received list` shows those you have")
+        return share
+
+    def _view(
+        self, share: ReceivedShare, history: tuple[Event, ...] = (), waiting: str | None = None
+    ) -> ReceivedShareView:
+        live = share.state in LIVE_STATES
+        state = ReceivedState.EXPIRED.value if live and share.expired(self._clock()) else share.state
+        return ReceivedShareView(share, state, history, waiting)
+
+    # --- messages to the Sending Server -------------------------------------------------------------------------
+
+    async def _deliver(self, message: Message) -> None:
+        """Say to the sender what `message` stands for; raises PeerFailed."""
+        share = await self._store.read(lambda tx: received_shares.get(tx, message.share))
+        sealed = await self._store.read(lambda tx: received_shares.sealed_secret(tx, message.share))
+        if share is None:
+            return
+        notification = Notification(
+            type=NotificationType(message.kind),
+            sender_domain=self._server,
+            resource_type=share.resource_type,
+            share_type=share.share_type,
+            provider_id=share.provider_id,
+            shared_secret=Secret(self._sealer.open(sealed, share.id)) if sealed else None,
+        )
+        answer = await self._peers.post(share.server, "/notifications", serialise_notification(notification))
+        if answer.status >= 300 and answer.status not in (404, 409):  # those two: the peer knows already
+            reason = f"{share.server} answered {answer.status}: {answer.message or 'no reason given'}"
+            raise PeerFailed("REFUSED_BY_PEER", reason, answer.status)
+
+    def _delivered(self, tx: Connection, message: Message) -> None:
+        share = received_shares.get(tx, message.share)
+        if share is not None and share.state not in LIVE_STATES and not outbox.pending_of(tx, ROLE, share.id):
+            received_shares.wipe_secret(tx, share.id)
+
+
+def _usable_protocol(notification: ShareCreationNotification) -> WebdavProtocol:
+    """Return the protocol that this gateway can use; raises NotBuilt, Invalid for requirements it cannot meet."""
+    if notification.share_type != ShareType.USER:
+        raise NotBuilt("SHARE_TYPE_NOT_SUPPORTED", f"shareType {notification.share_type} is not received here")
+    webdav = notification.webdav
+    if webdav is None:
+        raise NotBuilt("PROTOCOL_NOT_SUPPORTED", "only the protocol webdav is received here")
+    if Requirement.MUST_USE_MFA in webdav.requirements:
+        sentence = "this server cannot ask its users for a second factor"
+        raise Invalid("REQUIREMENT_NOT_SUPPORTED", sentence, "protocol.webdav.requirements")
+    return webdav
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """Return `name`, or with ` (2)` and so on: a later Share never shadows an earlier one."""
+    if name not in taken:
+        return name
+    stem, dot, ending = name.rpartition(".") if "." in name[1:] else (name, "", "")
+    number = 2
+    while (candidate := f"{stem} ({number}){dot}{ending}") in taken:
+        number += 1
+    return candidate

@@ -1,0 +1,273 @@
+"""The Remote Resource: how an accepted Share is reached, with the token exchange behind it.
+
+An accepted Share becomes a `WebDAVBackend`. Which of the ways in works is found once, at acceptance, and kept:
+products differ (peers.md §4). A secret goes only to the sender's own host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+import structlog
+from sqlalchemy import Connection
+
+from backends.errors import PermissionDenied, StorageError, Unavailable
+from backends.interface import Entry
+from backends.paths import StoragePath
+from backends.pool import Pool
+from backends.webdav import RemoteRefused, WebDAVBackend
+from gateway.errors import PeerFailed, Refusal
+from gateway.ocm.discovery import Discovery
+from gateway.ocm.errors import ProtocolError
+from gateway.ocm.secret import Secret
+from gateway.ocm.tokens import TokenRequest, parse_token_response, serialise_token_request
+from gateway.ocm.urls import compose_uri, origin, server_of
+from gateway.outbound import SyncOutbound
+from gateway.peers import Peers
+from gateway.store import exchanged_tokens, received_shares
+from gateway.store.engine import Store
+from gateway.store.received_shares import ReceivedShare
+from gateway.store.sealing import Sealer
+from gateway.tree import Storage
+
+HOSTS = 32  # peer hosts that have threads at the same time
+THREADS = 4  # for one peer host, at most
+RENEW_BEFORE = 30  # seconds of a token's life in which it is no longer used
+REFRESH = 300  # seconds between looks at the roots of accepted Shares
+CREDENTIAL_TIME = 25.0  # seconds that a worker thread waits for a credential
+
+TOKEN, BEARER, BASIC, BASIC_ROOT = "token", "bearer", "basic", "basic_root"
+SIGNED = ("rfc9421", "labelled")  # evidence that a Share came from whom it says
+
+log = structlog.get_logger()
+
+
+class Remote:
+    """Accepted Shares as storage."""
+
+    def __init__(
+        self,
+        store: Store,
+        peers: Peers,
+        outbound: SyncOutbound,
+        sealer: Sealer,
+        *,
+        server: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._peers = peers
+        self._outbound = outbound
+        self._sealer = sealer
+        self._server = server
+        self._clock = clock
+        self._pools: OrderedDict[str, Pool] = OrderedDict()  # by server, the one used last at the end
+        self._storages: dict[str, Storage] = {}  # by Share
+        self._exchanges: dict[str, asyncio.Lock] = {}
+
+    async def storage(self, share: ReceivedShare) -> Storage:
+        """Return the Remote Resource of an accepted Share; raises Unavailable when its server cannot be found."""
+        known = self._storages.get(share.id)
+        if known is not None:
+            self._pool(share.server)
+            return known
+        try:
+            discovery = await self._peers.discover(share.server)
+            way = share.access or self._ways(share, discovery)[0]
+            storage = self._make(share, discovery, way)
+        except (Refusal, ProtocolError) as error:
+            raise Unavailable(f"{share.server}: {error}") from error
+        if share.access:
+            self._storages[share.id] = storage
+        return storage
+
+    def forget(self, share_id: str) -> None:
+        """Drop what is kept in memory of a Share that has changed or ended."""
+        self._storages.pop(share_id, None)
+        self._exchanges.pop(share_id, None)
+
+    async def probe(self, share_id: str, timeout: float) -> str | None:
+        """Look at the Remote Resource and remember how it looks and which way in works.
+
+        Returns None when that went well within `timeout` seconds, else why not.
+        """
+        task = asyncio.ensure_future(self._probe(share_id))
+        done, _ = await asyncio.wait([task], timeout=timeout)
+        if not done:
+            task.add_done_callback(_log_late_probe)
+            return f"no answer within {timeout:.0f} s; it is looked at again in the background"
+        return task.result()
+
+    async def refresh(self) -> None:
+        """Look at the root of every accepted Share again and again, so that listings can be answered from state."""
+        while True:
+            await asyncio.sleep(REFRESH)
+            shares = await self._store.read(received_shares.every_accepted)
+            now = self._clock()
+            by_server: dict[str, list[ReceivedShare]] = {}
+            for share in shares:
+                if not share.expired(now):
+                    by_server.setdefault(share.server, []).append(share)
+            await asyncio.gather(*(self._refresh_server(shares) for shares in by_server.values()))
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+
+    async def _refresh_server(self, shares: list[ReceivedShare]) -> None:
+        """Look at one server's Shares in turn; the first that gets no answer speaks for the rest."""
+        for share in shares:
+            problem = await self._probe(share.id)
+            if problem:
+                log.info("remote share not refreshed", share=share.id, peer=share.server, reason=problem)
+                return
+
+    async def _probe(self, share_id: str) -> str | None:
+        share = await self._store.read(lambda tx: received_shares.get(tx, share_id))
+        if share is None or share.state != "accepted":
+            return "the Share has ended"
+        try:
+            discovery = await self._peers.discover(share.server)
+            way, root = await self._first_way_in(share, discovery)
+        except (Refusal, StorageError, ProtocolError) as error:
+            return str(error)
+        now = int(self._clock())
+
+        def work(tx: Connection) -> None:
+            received_shares.set_access(tx, share_id, way)
+            received_shares.set_root(tx, share_id, root, now)
+            if share.evidence == "none":
+                received_shares.set_evidence(tx, share_id, "callback")
+
+        await self._store.run(work)
+        return None
+
+    async def _first_way_in(self, share: ReceivedShare, discovery: Discovery) -> tuple[str, Entry]:
+        """Try the ways that may work, the one that worked last first; raises what the last one raised."""
+        ways = self._ways(share, discovery)
+        if share.access in ways:
+            ways = (share.access, *(way for way in ways if way != share.access))
+        refused: StorageError | None = None
+        for way in ways:
+            storage = self._make(share, discovery, way)
+            try:
+                root = await storage.pool.run(storage.backend.stat, StoragePath())
+            except RemoteRefused as error:
+                refused = error
+            else:
+                self._storages[share.id] = storage
+                return way, root
+        raise refused or Unavailable(f"{share.server} offers no way to this Share")
+
+    @staticmethod
+    def _ways(share: ReceivedShare, discovery: Discovery) -> tuple[str, ...]:
+        """Return the ways in that may work, the safest first (peers.md §4)."""
+        if share.requires_exchange:
+            return (TOKEN,)
+        exchange = (TOKEN,) if discovery.token_end_point else ()
+        if share.uri is None:
+            return (*exchange, BASIC_ROOT)
+        return (*exchange, BEARER, BASIC, BASIC_ROOT)
+
+    def _make(self, share: ReceivedShare, discovery: Discovery, way: str) -> Storage:
+        url = self._url(share, discovery, way)
+        loop = asyncio.get_running_loop()
+
+        def credential(fresh: bool) -> Mapping[str, str]:
+            """Return the Authorization header; runs in a worker thread, the work behind it on the loop."""
+            waiting = asyncio.run_coroutine_threadsafe(self._authorization(share, way, fresh), loop)
+            try:
+                return waiting.result(CREDENTIAL_TIME)
+            except PeerFailed as error:
+                if error.is_final:  # the sender has said no: the Share has ended there, or its rules have changed
+                    raise PermissionDenied(str(error)) from error
+                raise Unavailable(str(error)) from error
+            except (Refusal, ProtocolError, TimeoutError) as error:
+                waiting.cancel()
+                raise Unavailable(f"{share.server}: {error or 'no token in time'}") from error
+
+        backend = WebDAVBackend(url, transport=self._outbound, credential=credential)
+        return Storage(f"received:{share.id}", backend, self._pool(share.server))
+
+    def _url(self, share: ReceivedShare, discovery: Discovery, way: str) -> str:
+        """Return where the Share's root is; a secret, unlike a token, goes only to the sender's host."""
+        webdav_path = discovery.webdav_path(share.resource_type)
+        if webdav_path is None:
+            raise PeerFailed("NO_WEBDAV", f"{share.server} names no webdav path in its discovery")
+        uri = "" if way == BASIC_ROOT or share.uri is None else share.uri
+        url = compose_uri(origin(discovery.end_point), webdav_path, uri, own_server=self._server)
+        host = server_of(url)
+        if host != share.server and (way != TOKEN or share.evidence not in SIGNED):
+            raise PeerFailed("FOREIGN_URI", f"the Share of {share.server} points to {host}")
+        return url
+
+    async def _authorization(self, share: ReceivedShare, way: str, fresh: bool) -> Mapping[str, str]:
+        if way == TOKEN:
+            return {"Authorization": f"Bearer {(await self._token(share, fresh)).reveal()}"}
+        secret = await self._secret(share)
+        if way == BEARER:
+            return {"Authorization": f"Bearer {secret.reveal()}"}
+        basic = base64.b64encode(f"{secret.reveal()}:".encode()).decode()
+        return {"Authorization": f"Basic {basic}"}
+
+    async def _secret(self, share: ReceivedShare) -> Secret:
+        sealed = await self._store.read(lambda tx: received_shares.sealed_secret(tx, share.id))
+        if sealed is None:
+            raise PeerFailed("SHARE_ENDED", "the Share has ended")
+        return Secret(self._sealer.open(sealed, share.id))
+
+    async def _token(self, share: ReceivedShare, fresh: bool) -> Secret:
+        """Return a live access token: the stored one, or a new one; one exchange at a time per Share.
+
+        `fresh`: the caller was refused with the token it had, so one obtained before is not good enough.
+        """
+        asked = self._clock()
+        async with self._exchanges.setdefault(share.id, asyncio.Lock()):
+            stored = await self._store.read(lambda tx: exchanged_tokens.get(tx, share.id))
+            if stored and stored.expires - RENEW_BEFORE > asked and (not fresh or stored.obtained >= asked):
+                return Secret(self._sealer.open(stored.token_sealed, share.id))
+            return await self._exchange(share)
+
+    async def _exchange(self, share: ReceivedShare) -> Secret:
+        """Exchange the secret for an access token (wire.md, Code Flow); raises PeerFailed."""
+        secret = await self._secret(share)
+        discovery = await self._peers.discover(share.server)
+        if discovery.token_end_point is None:
+            raise PeerFailed("NO_TOKEN_END_POINT", f"{share.server} requires the token exchange but names no endpoint")
+        request = TokenRequest(grant_type="authorization_code", client_id=self._server, code=secret)
+        body = serialise_token_request(request)
+        content_type = "application/x-www-form-urlencoded"
+        answer = await self._peers.send(share.server, discovery, discovery.token_end_point, body, content_type)
+        if answer.status != 200:
+            reason = answer.message or f"status {answer.status}"
+            raise PeerFailed("TOKEN_REFUSED", f"{share.server} gives no token: {reason}", answer.status)
+        response = parse_token_response(answer.body)
+        now = self._clock()
+        sealed = self._sealer.seal(response.access_token.reveal(), share.id)
+        expires = int(now) + response.expires_in
+        await self._store.run(lambda tx: exchanged_tokens.put(tx, share.id, sealed, int(now), expires))
+        return response.access_token
+
+    def _pool(self, server: str) -> Pool:
+        """Return the server's threads; beyond HOSTS servers the one not used for longest loses its own."""
+        pool = self._pools.pop(server, None)
+        if pool is None:
+            pool = Pool(f"remote-{server}", threads=THREADS)
+            if len(self._pools) >= HOSTS:
+                oldest, unused = self._pools.popitem(last=False)
+                unused.close()
+                stale = [share_id for share_id, storage in self._storages.items() if storage.pool is unused]
+                for share_id in stale:
+                    del self._storages[share_id]
+                log.info("threads of a peer released", peer=oldest)
+        self._pools[server] = pool
+        return pool
+
+
+def _log_late_probe(task: asyncio.Task[str | None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("looking at a received Share failed", reason=str(task.exception()))

@@ -1,0 +1,518 @@
+"""The Sending Server: create, change and revoke a Share, tell the Receiving Server, and issue access tokens for it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import Connection
+
+from backends.errors import NotFound
+from backends.interface import Entry, Kind
+from backends.paths import StoragePath, printable
+from gateway.access import Access, Grant
+from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, PeerFailed
+from gateway.ocm.address import OCMAddress
+from gateway.ocm.discovery import Discovery
+from gateway.ocm.errors import ProtocolError, TokenError
+from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
+from gateway.ocm.secret import Secret
+from gateway.ocm.shares import (
+    BodyForm,
+    Permission,
+    Requirement,
+    ResourceType,
+    ShareCreationNotification,
+    ShareType,
+    WebdavProtocol,
+    parse_share_created,
+    serialise_share,
+)
+from gateway.ocm.states import SENT_ON_EVENT, SENT_ON_NOTIFICATION, SentEvent, SentState
+from gateway.ocm.tokens import TokenRequest, TokenResponse, mint_access_token
+from gateway.outbox import Outbox
+from gateway.peers import Answer, Peers
+from gateway.proof import Evidence, Peer
+from gateway.signing_keys import SigningKeys
+from gateway.store import events, outbox, sent_shares
+from gateway.store.engine import Store
+from gateway.store.events import Event
+from gateway.store.outbox import Message
+from gateway.store.sealing import Sealer, secret_hash
+from gateway.store.sent_shares import SentShare
+from gateway.tree import Place, Tree, VirtualFolder, is_same_resource
+from gateway.trust import Trust
+
+log = structlog.get_logger()
+
+ROLE = "sending"
+SHARE = "share"  # the outbox's word for a Share Creation Notification; every other kind is a notificationType
+FIRST_ATTEMPT = 15.0  # seconds that `share create` waits for the peer's answer
+TOKEN_LIFE = 300  # seconds; wire.md, Code Flow
+NO_SUCH_SHARE = "there is no such Share of yours; `share list` shows them"
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRequest:
+    """A Share Creation Gesture."""
+
+    path: StoragePath  # in the user's own tree
+    share_with: str
+    permissions: frozenset[Permission] = frozenset({Permission.READ})
+    name: str | None = None
+    expiration: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SentShareView:
+    """A Share as its owner sees it: `state` as of now, and how the last message about it went."""
+
+    share: SentShare
+    state: str
+    path: str
+    history: tuple[Event, ...] = ()
+    waiting: str | None = None  # why a message about it is still on its way
+
+
+class Sending:
+    """The use cases of the Sending Server."""
+
+    def __init__(
+        self,
+        store: Store,
+        tree: Tree,
+        access: Access,
+        trust: Trust,
+        peers: Peers,
+        outgoing: Outbox,
+        keys: SigningKeys,
+        sealer: Sealer,
+        *,
+        server: str,
+        origin: str,
+        dav_url: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Send as `server` (host[:port]); `dav_url` is the absolute URL of the webdav root, with a slash at its end."""
+        self._store = store
+        self._tree = tree
+        self._access = access
+        self._trust = trust
+        self._peers = peers
+        self._outbox = outgoing
+        self._keys = keys
+        self._sealer = sealer
+        self._server = server
+        self._origin = origin
+        self._dav_url = dav_url
+        self._clock = clock
+        outgoing.register(ROLE, self._deliver, self._delivered)
+
+    # --- the owner's gestures -----------------------------------------------------------------------------------
+
+    async def create(self, owner: Grant, request: ShareRequest) -> tuple[SentShareView, str | None]:
+        """Share a path of the owner's tree and wait a moment for the peer's answer.
+
+        Returns the Share and, when the peer has not taken it yet, why. Raises Invalid, NotAllowed, NoSuch and what
+        the storage raises; nothing is stored then.
+        """
+        try:
+            address = OCMAddress.parse(request.share_with)
+        except ProtocolError as error:
+            raise Invalid("INVALID_ADDRESS", f"{request.share_with!r} is no OCM address: {error}") from error
+        if address.server == self._server:
+            raise Invalid("SAME_SERVER", f"{address.server} is this gateway; share with somebody at another server")
+        await self._trust.require(address.server)
+        place, mount = await self._resource(owner, request.path)
+        self._require_rights(place, request)
+        try:
+            entry = await place.storage.pool.run(place.backend.stat, place.path)
+        except NotFound as error:
+            raise NoSuch("NO_SUCH_PATH", f"there is nothing at /{request.path}") from error
+        share, secret = self._new_share(owner.who, address, request, place, mount, entry)
+        now = share.created
+
+        def work(tx: Connection) -> int:
+            sealed = self._sealer.seal(secret, share.id)
+            sent_shares.add(tx, share, secret_hash(secret), sealed)
+            detail = {"with": share.share_with, "path": str(request.path)}
+            events.add(tx, at=now, actor=owner.who, action="share.create", subject=share.id, **detail)
+            return outbox.add(tx, server=share.server, kind=SHARE, role=ROLE, share=share.id, now=now)
+
+        message_id = await self._store.run(work)
+        message = await self._outbox.attempted(message_id, FIRST_ATTEMPT)
+        return await self.show(owner.who, share.id), message.last_error
+
+    async def list(self, owner: str | None) -> list[SentShareView]:
+        """Return the Shares of `owner`, or everybody's."""
+        shares = await self._store.read(lambda tx: sent_shares.of_owner(tx, owner))
+        return [await self._view(share) for share in shares]
+
+    async def show(self, owner: str | None, share_id: str) -> SentShareView:
+        """Return one Share with its history; raises NoSuch."""
+
+        def work(tx: Connection) -> tuple[SentShare, list[Event], list[Message]]:
+            share = self._own(tx, owner, share_id)
+            return share, events.about(tx, share.id), outbox.pending_of(tx, ROLE, share.id)
+
+        share, history, pending = await self._store.read(work)
+        waiting = next((message.last_error or "not sent yet" for message in pending), None)
+        return await self._view(share, tuple(history), waiting)
+
+    async def update(
+        self,
+        owner: str | None,
+        share_id: str,
+        actor: str,
+        *,
+        permissions: frozenset[Permission] | None = None,
+        expiration: int | None = None,
+        never_expires: bool = False,
+    ) -> SentShareView:
+        """Change the permissions or the expiration of a Share; the peer is told of new permissions."""
+        now = int(self._clock())
+
+        def work(tx: Connection) -> None:
+            share = self._own(tx, owner, share_id)
+            if share.state not in sent_shares.OPEN_STATES:
+                raise Conflict("SHARE_ENDED", f"the Share is {share.state}; make a new one")
+            detail: dict[str, object] = {}
+            if permissions is not None and permissions != share.permissions:
+                self._require_within(permissions, self._tree.rights(share.owner, share.mount))
+                sent_shares.set_permissions(tx, share.id, permissions, now)
+                kind = NotificationType.SHARE_CHANGE_PERMISSION.value
+                outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
+                detail["permissions"] = sorted(permission.value for permission in permissions)
+            if never_expires or expiration is not None:
+                sent_shares.set_expiration(tx, share.id, None if never_expires else expiration, now)
+                detail["expiration"] = expiration
+            events.add(tx, at=now, actor=actor, action="share.update", subject=share.id, **detail)
+
+        await self._store.run(work)
+        self._changed()
+        return await self.show(owner, share_id)
+
+    async def revoke(self, owner: str | None, share_id: str, actor: str) -> SentShareView:
+        """End a Share: nothing opens from now on, and the peer is told."""
+        now = int(self._clock())
+
+        def work(tx: Connection) -> None:
+            share = self._own(tx, owner, share_id)
+            state = SENT_ON_EVENT[SentState(share.state), SentEvent.REVOKE]
+            if state == share.state:
+                return  # it has ended already
+            sent_shares.set_state(tx, share.id, state, now)
+            events.add(tx, at=now, actor=actor, action="share.revoke", subject=share.id)
+            self._farewell(tx, share, now)
+
+        await self._store.run(work)
+        self._changed()
+        return await self.show(owner, share_id)
+
+    def _farewell(self, tx: Connection, share: SentShare, now: int) -> None:
+        """Queue SHARE_UNSHARED instead of whatever was still to be said; none to a peer that was never asked."""
+        never_told = share.state == SentState.PENDING
+        for message in outbox.pending_of(tx, ROLE, share.id):
+            never_told = never_told and message.kind == SHARE and message.attempts == 0
+            outbox.finish(tx, message.id, "dropped", "the Share was revoked", now)
+        if never_told:
+            sent_shares.wipe_secret(tx, share.id)
+            return
+        kind = NotificationType.SHARE_UNSHARED.value
+        outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
+
+    async def _resource(self, owner: Grant, path: StoragePath) -> tuple[Place, str]:
+        """Return the place of `path` and the name of its mount; raises NoSuch, NotAllowed."""
+        try:
+            place = await self._tree.resolve(owner, path)
+        except NotFound as error:
+            raise NoSuch("NO_SUCH_PATH", f"/{path}: {error}") from error
+        if isinstance(place, VirtualFolder):
+            raise NotAllowed("NOT_SHAREABLE", f"/{path} is no folder of yours; share a mount or something in it")
+        if place.received is not None:
+            raise NotAllowed("NO_RESHARING", f"/{path} was shared with you; only its owner can share it with others")
+        return place, path.parts[0].decode()
+
+    def _require_rights(self, place: Place, request: ShareRequest) -> None:
+        if request.expiration is not None and request.expiration <= self._clock():
+            raise Invalid("EXPIRED", "the expiration lies in the past")
+        self._require_within(request.permissions, place.rights)
+
+    @staticmethod
+    def _require_within(permissions: frozenset[Permission], rights: frozenset[Permission]) -> None:
+        if Permission.READ not in permissions:
+            raise Invalid("READ_REQUIRED", "a Share needs at least the permission `read`")
+        if Permission.WRITE in permissions and Permission.WRITE not in rights:
+            raise NotAllowed("MOUNT_READ_ONLY", "the mount is read-only for you; share it with `--permissions read`")
+
+    def _new_share(
+        self,
+        owner: str,
+        address: OCMAddress,
+        request: ShareRequest,
+        place: Place,
+        mount: str,
+        entry: Entry,
+    ) -> tuple[SentShare, str]:
+        now = int(self._clock())
+        # Letters, digits, - and _ only: safe in paths, and no peer has to escape it.
+        share_id = secrets.token_urlsafe(16)
+        share = SentShare(
+            id=share_id,
+            provider_id=share_id,
+            owner=owner,
+            share_with=str(address),
+            server=address.server,
+            name=request.name or printable(place.path.name) or mount,
+            resource_type="file" if entry.kind is Kind.FILE else "folder",
+            share_type="user",
+            permissions=request.permissions,
+            requires_exchange=False,
+            mount=mount,
+            backend=place.storage.name,
+            path=place.path,
+            identity=entry.identity,
+            expiration=request.expiration,
+            state=SentState.PENDING,
+            recipient_display_name=None,
+            created=now,
+            updated=now,
+        )
+        return share, secrets.token_urlsafe(32)  # 256 bits
+
+    @staticmethod
+    def _own(tx: Connection, owner: str | None, share_id: str) -> SentShare:
+        share = sent_shares.get(tx, share_id)
+        if share is None or owner not in (None, share.owner):
+            raise NoSuch("NO_SUCH_SHARE", NO_SUCH_SHARE)
+        return share
+
+    def _changed(self) -> None:
+        self._access.forget()
+        self._outbox.kick()
+
+    async def _view(
+        self, share: SentShare, history: tuple[Event, ...] = (), waiting: str | None = None
+    ) -> SentShareView:
+        path = self._tree.shown_path(share.owner, share.mount, share.path)
+        return SentShareView(share, await self._present_state(share), path, history, waiting)
+
+    async def _present_state(self, share: SentShare) -> str:
+        """Return the stored state, or what time and storage have made of it: expired, missing."""
+        if share.state not in sent_shares.OPEN_STATES:
+            return share.state
+        if share.expired(self._clock()):
+            return SentState.EXPIRED
+        kind = Kind.FILE if share.resource_type == "file" else Kind.DIRECTORY
+        try:
+            entry = await self._tree.look(share.backend, share.path)
+        except NotFound:
+            return SentState.MISSING
+        if entry is not None and not is_same_resource(entry, kind, share.identity):
+            return SentState.MISSING
+        return share.state
+
+    # --- messages to the Receiving Server -----------------------------------------------------------------------
+
+    async def _deliver(self, message: Message) -> None:
+        """Say to the peer what `message` stands for; raises PeerFailed."""
+        share = await self._store.read(lambda tx: sent_shares.get(tx, message.share))
+        sealed = await self._store.read(lambda tx: sent_shares.sealed_secret(tx, message.share))
+        if share is None or sealed is None:
+            return  # ended and wiped: there is nothing left to say
+        secret = Secret(self._sealer.open(sealed, share.id))
+        if message.kind == SHARE:
+            await self._offer(share, secret)
+        else:
+            await self._notify(share, NotificationType(message.kind), secret)
+
+    async def _offer(self, share: SentShare, secret: Secret) -> None:
+        """Send the Share Creation Notification that fits the peer, and take its answer."""
+        discovery = await self._peers.discover(share.server)
+        form = _body_form(discovery)
+        resource_type = _offered_type(share, discovery, form)
+        requires_exchange = "exchange-token" in discovery.capabilities
+        # Before sending: the peer may look at the Share while it still answers.
+        await self._store.run(lambda tx: sent_shares.set_requires_exchange(tx, share.id, requires_exchange))
+        self._access.forget()
+        notification = self._notification(share, secret, resource_type, requires_exchange, discovery)
+        answer = await self._peers.post(share.server, "/shares", serialise_share(notification, form))
+        if answer.status not in (200, 201):
+            raise PeerFailed("REFUSED_BY_PEER", _refusal(share.server, answer), answer.status)
+        if name := parse_share_created(answer.content).recipient_display_name:
+            await self._store.run(lambda tx: sent_shares.set_recipient_display_name(tx, share.id, name))
+
+    def _notification(
+        self,
+        share: SentShare,
+        secret: Secret,
+        resource_type: ResourceType,
+        requires_exchange: bool,
+        discovery: Discovery,
+    ) -> ShareCreationNotification:
+        address = f"{share.owner}@{self._server}"
+        absolute = discovery.webdav_uri_form() == "absolute"
+        webdav = WebdavProtocol(
+            uri=f"{self._dav_url}{share.id}" if absolute else share.id,
+            shared_secret=secret,
+            permissions=share.permissions,
+            requirements=frozenset({Requirement.MUST_EXCHANGE_TOKEN} if requires_exchange else ()),
+        )
+        return ShareCreationNotification(
+            share_with=share.share_with,
+            name=share.name,
+            provider_id=share.provider_id,
+            owner=address,
+            owner_display_name=share.owner,
+            sender=address,
+            sender_display_name=share.owner,
+            share_type=ShareType(share.share_type),
+            resource_type=resource_type,
+            expiration=share.expiration,
+            protocols=(webdav,),
+        )
+
+    async def _notify(self, share: SentShare, kind: NotificationType, secret: Secret) -> None:
+        changes = kind is NotificationType.SHARE_CHANGE_PERMISSION
+        notification = Notification(
+            type=kind,
+            sender_domain=self._server,
+            resource_type=share.resource_type,
+            share_type=share.share_type,
+            provider_id=share.provider_id,
+            shared_secret=secret,
+            permissions=share.permissions if changes else None,
+        )
+        answer = await self._peers.post(share.server, "/notifications", serialise_notification(notification))
+        if answer.status >= 300 and answer.status not in (404, 409):  # those two: the peer knows already
+            raise PeerFailed("REFUSED_BY_PEER", _refusal(share.server, answer), answer.status)
+
+    def _delivered(self, tx: Connection, message: Message) -> None:
+        """Follow a message that has ended, in the transaction that ends it."""
+        share = sent_shares.get(tx, message.share)
+        if share is None:
+            return
+        now = int(self._clock())
+        ended = outbox.get(tx, message.id)
+        if message.kind == SHARE and share.state == SentState.PENDING:
+            failed = ended is not None and ended.state == "failed"
+            sent_shares.set_state(tx, share.id, SentState.REFUSED if failed else SentState.SENT, now)
+            share = sent_shares.get(tx, share.id) or share
+        if share.state not in sent_shares.OPEN_STATES and not outbox.pending_of(tx, ROLE, share.id):
+            sent_shares.wipe_secret(tx, share.id)
+
+    # --- what the Receiving Server says and asks ----------------------------------------------------------------
+
+    async def notified(self, peer: Peer, notification: Notification) -> None:
+        """Take SHARE_ACCEPTED or SHARE_DECLINED from the server that the Share was sent to.
+
+        Raises NoSuch for a Share that this peer has no part in, Unproven without signature and secret, Conflict.
+        """
+        now = int(self._clock())
+
+        def work(tx: Connection) -> None:
+            share = self._spoken_of(tx, peer, notification)
+            state = SENT_ON_NOTIFICATION.get((SentState(share.state), notification.type))
+            if state is None:
+                raise Conflict(
+                    "WRONG_STATE", f"Share {share.id} is {share.state}: {notification.type.value} means nothing"
+                )
+            if state == share.state:
+                return
+            sent_shares.set_state(tx, share.id, state, now)
+            detail = {"message": notification.message[:500]} if notification.message else {}
+            action = notification.type.value
+            events.add(tx, at=now, actor=peer.server, action=action, subject=share.id, **detail)
+            if state not in sent_shares.OPEN_STATES and not outbox.pending_of(tx, ROLE, share.id):
+                sent_shares.wipe_secret(tx, share.id)
+
+        await self._store.run(work)
+        self._access.forget()
+
+    async def server_of(self, notification: Notification) -> str:
+        """Return the server that may speak about the Share, for messages that do not say who speaks; raises NoSuch."""
+        provider_id = notification.provider_id or ""
+        share = await self._store.read(lambda tx: sent_shares.get_by_provider_id(tx, provider_id))
+        if share is None:
+            raise NoSuch("SHARE_NOT_FOUND", f"no Share has the id {provider_id!r}")
+        return share.server
+
+    @staticmethod
+    def _spoken_of(tx: Connection, peer: Peer, notification: Notification) -> SentShare:
+        """Return the Share that the notification is about, if this peer may speak about it (wire.md, Binding)."""
+        provider_id = notification.provider_id or ""
+        if notification.shared_secret is not None:
+            digest = secret_hash(notification.shared_secret.reveal())
+            share = sent_shares.by_provider_id_and_secret(tx, provider_id, digest)
+            proved = peer.with_secret() if share is not None and share.server == peer.server else peer
+        else:
+            share, proved = None, peer
+        if share is None and peer.evidence > Evidence.SECRET:
+            share = sent_shares.by_provider_id(tx, provider_id, peer.server)
+        if share is None or share.server != peer.server:
+            raise NoSuch("SHARE_NOT_FOUND", f"{peer.server} has no Share {provider_id!r} from here")
+        proved.require(Evidence.SECRET)
+        return share
+
+    async def server_of_code(self, code: str) -> str:
+        """Return the server of the Share whose secret is `code`; raises TokenError(invalid_grant)."""
+        digest = secret_hash(code)
+        share = await self._store.read(lambda tx: sent_shares.by_secret_hash(tx, digest))
+        if share is None:
+            raise TokenError("invalid_grant", "the code opens no Share")
+        return share.server
+
+    async def issue_token(self, peer: Peer, request: TokenRequest) -> TokenResponse:
+        """Exchange a Share's secret for an access token; raises TokenError (RFC 6749 §5.2)."""
+        digest = secret_hash(request.code.reveal())
+        now = int(self._clock())
+        share = await self._store.read(lambda tx: sent_shares.by_secret_hash(tx, digest))
+        if share is None or share.server != peer.server or not share.opens(now):
+            raise TokenError("invalid_grant", "the code opens no Share of this client now")
+        expires = min(now + TOKEN_LIFE, share.expiration or now + TOKEN_LIFE)
+        token = mint_access_token(
+            self._keys.signing_key(),
+            issuer=self._origin,
+            subject=share.owner,
+            audience=share.share_with,
+            client_id=share.id,
+            issued_at=now,
+            expires_at=expires,
+            jwt_id=secrets.token_urlsafe(16),
+        )
+        log.info("token issued", share=share.id, peer=peer.server, evidence=peer.evidence.word, seconds=expires - now)
+        return TokenResponse(access_token=token, expires_in=expires - now)
+
+
+def _body_form(discovery: Discovery) -> BodyForm:
+    """Return which body the peer reads (peers.md §2b): the one of API 1.2 and later, or that of its elders."""
+    if discovery.capabilities & {"protocol-object", "webdav-uri", "exchange-token"}:
+        return "modern"
+    return "legacy" if discovery.api_version.startswith(("1.0", "1.1")) else "modern"
+
+
+def _offered_type(share: SentShare, discovery: Discovery, form: BodyForm) -> ResourceType:
+    """Return the resourceType to send: old peers know only `file` and mean folders as well (peers.md §10, trap 2)."""
+    if form == "legacy":
+        return ResourceType.FILE
+    if not discovery.receives(share.resource_type, share.share_type, "webdav"):
+        sentence = f"{share.server} does not receive a {share.resource_type} by WebDAV"
+        raise PeerFailed("NOT_OFFERED", sentence, 501)
+    return ResourceType(share.resource_type)
+
+
+def _refusal(server: str, answer: Answer) -> str:
+    reason = f": {answer.message}" if answer.message else ""
+    return f"{server} answered {answer.status}{reason}"
+
+
+def permissions(words: Iterable[str]) -> frozenset[Permission]:
+    """Return permissions by their wire names; raises Invalid."""
+    allowed = ", ".join(permission.value for permission in Permission)
+    try:
+        return frozenset(map(Permission, words))
+    except ValueError as error:
+        raise Invalid("UNKNOWN_PERMISSION", f"{error}; permissions are {allowed}") from error

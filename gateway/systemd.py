@@ -1,0 +1,32 @@
+"""The service manager's notification protocol (sd_notify(3)): ready, stopping, and the watchdog's sign of life.
+
+A datagram to the socket that systemd names is the whole of it; the packages that wrap it are older than the project.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+
+
+def notify(state: str) -> None:
+    """Tell the service manager, if one asked to be told, such as `READY=1`."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):  # the abstract name space
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        channel.connect(address)
+        channel.sendall(state.encode())
+
+
+async def keep_alive() -> None:
+    """Send the watchdog's sign of life from the event loop, so that a stuck loop is restarted."""
+    microseconds = os.environ.get("WATCHDOG_USEC")
+    if not microseconds:
+        return
+    while True:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(int(microseconds) / 1_000_000 / 3)

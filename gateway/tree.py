@@ -1,0 +1,279 @@
+"""Names -> storage: what a Grant sees at a path, resolved before any storage is touched.
+
+A user sees `/<mount>/...` and `/received/<share>/...`; a Share's credential sees the Resource alone. The two top
+levels of a user are answered from configuration and state, so no disk and no peer can make them wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from backends.errors import NotFound, StorageError, Unavailable
+from backends.interface import Entry, Identity, Kind, StorageBackend
+from backends.paths import StoragePath
+from backends.pool import Pool
+from gateway.access import Grant, SharedResource
+from gateway.config import MountConfig
+from gateway.ocm.shares import Permission
+from gateway.store import received_shares
+from gateway.store.engine import Store
+from gateway.store.received_shares import ReceivedShare
+
+RECEIVED = b"received"
+PROBE_WAIT = 0.2  # seconds that the listing of `/` waits for the mounts' own roots before it shows what it knows
+
+READ = frozenset({Permission.READ})
+READ_WRITE = frozenset({Permission.READ, Permission.WRITE})
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A backend and the threads that may call it."""
+
+    name: str
+    backend: StorageBackend
+    pool: Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path in storage, and what may be done there."""
+
+    storage: Storage
+    path: StoragePath
+    root: StoragePath  # the mount's or the Share's own; it can be neither removed nor renamed
+    rights: frozenset[Permission]
+    shared: SharedResource | None = None
+    received: str | None = None  # id of the received Share that this lies in
+
+    @property
+    def backend(self) -> StorageBackend:
+        return self.storage.backend
+
+    @property
+    def may_write(self) -> bool:
+        return Permission.WRITE in self.rights
+
+    @property
+    def is_root(self) -> bool:
+        return self.path == self.root
+
+    def below(self, parts: Iterable[bytes]) -> Place:
+        """Return the place of `parts` under this one, with the same rights."""
+        return Place(self.storage, self.path.join(parts), self.root, self.rights, self.shared, self.received)
+
+    def check(self) -> None:
+        """Make sure that a Share still is what was shared; call it in the pool, before anything else.
+
+        A folder that is gone or has another identity is not served as if it were the same (design rule 9): the
+        storage may be unmounted. Raises Unavailable, so that no peer takes the Share for revoked.
+        """
+        if self.shared is None:
+            return
+        try:
+            present = self.backend.stat(self.root)
+        except NotFound:
+            raise Unavailable(f"the Resource of Share {self.shared.share_id} is not in its place") from None
+        if not is_same_resource(present, self.shared.kind, self.shared.identity):
+            raise Unavailable(f"another {present.kind.value} stands in the place of Share {self.shared.share_id}")
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualFolder:
+    """A folder that exists only as names: `/` and `/received`."""
+
+    entry: Entry
+    children: tuple[Entry, ...]
+
+
+def is_same_resource(present: Entry, kind: Kind, identity: Identity | None) -> bool:
+    """Tell whether `present` is the Resource that was shared; a file may have been replaced, a folder may not."""
+    if present.kind is not kind:
+        return False
+    return kind is Kind.FILE or identity is None or present.identity == identity
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One configured mount as one user has it."""
+
+    name: str
+    backend: str
+    path: StoragePath
+    rights: frozenset[Permission]
+    personal: bool  # its path holds {user}
+
+
+class Mounts:
+    """Which mounts a user has, from the configuration alone."""
+
+    def __init__(self, mounts: Iterable[MountConfig], groups: Mapping[str, Iterable[str]]) -> None:
+        self._mounts = tuple(mounts)
+        self._groups = {name: frozenset(members) for name, members in groups.items()}
+
+    def of(self, user: str) -> dict[bytes, Mount]:
+        """Return the user's mounts by name."""
+        return {mount.name.encode(): _for_user(mount, user) for mount in self._mounts if self._admits(mount, user)}
+
+    def rights(self, user: str, mount: str) -> frozenset[Permission]:
+        """Return what `user` may do in `mount` now; empty when it is not one of the user's mounts."""
+        found = self.of(user).get(mount.encode())
+        return found.rights if found else frozenset()
+
+    def _admits(self, mount: MountConfig, user: str) -> bool:
+        if not mount.users and not mount.groups:
+            return True
+        return user in mount.users or any(user in self._groups[group] for group in mount.groups)
+
+
+def _for_user(mount: MountConfig, user: str) -> Mount:
+    path = StoragePath.parse(mount.path.replace("{user}", user))
+    rights = READ_WRITE if mount.rights == "write" else READ
+    return Mount(mount.name, mount.backend, path, rights, "{user}" in mount.path)
+
+
+class Tree:
+    """Resolves the paths of every Grant."""
+
+    def __init__(
+        self,
+        store: Store,
+        mounts: Mounts,
+        storages: Mapping[str, Storage],
+        remote: Callable[[ReceivedShare], Awaitable[Storage]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._mounts = mounts
+        self._storages = storages
+        self._remote = remote
+        self._clock = clock
+        self._roots: dict[tuple[str, StoragePath], Entry | None] = {}  # as last seen; None: there is no such directory
+
+    async def resolve(self, grant: Grant, path: StoragePath) -> Place | VirtualFolder:
+        """Return what `grant` sees at `path`; whether something is there, only its storage knows.
+
+        Raises NotFound for a mount or received Share that the Grant does not have.
+        """
+        if grant.shared is not None:
+            shared = grant.shared
+            storage = self._storages.get(shared.backend)
+            if storage is None:
+                raise Unavailable(f"Share {shared.share_id} is on {shared.backend}, a backend that is not configured")
+            return Place(storage, shared.path, shared.path, grant.permissions, shared).below(path.parts)
+        if path.is_root:
+            return await self._top(grant.who)
+        if path.parts[0] == RECEIVED:
+            return await self._received(grant.who, path.parts[1:])
+        mount = self._mounts.of(grant.who).get(path.parts[0])
+        if mount is None:
+            raise NotFound(f"{grant.who} has no mount of this name")
+        return self.place(mount).below(path.parts[1:])
+
+    def place(self, mount: Mount) -> Place:
+        """Return the root of a mount."""
+        return Place(self._storages[mount.backend], mount.path, mount.path, mount.rights)
+
+    def rights(self, user: str, mount: str) -> frozenset[Permission]:
+        """Return what `user` may do in `mount` now."""
+        return self._mounts.rights(user, mount)
+
+    def shown_path(self, user: str, mount: str, path: StoragePath) -> str:
+        """Return a path in storage as `user` sees it, `/<mount>/...`, for people."""
+        found = self._mounts.of(user).get(mount.encode())
+        below = path.relative_to(found.path) if found and path.is_within(found.path) else path.parts
+        return f"/{StoragePath((mount.encode(), *below))}"
+
+    async def look(self, backend: str, path: StoragePath) -> Entry | None:
+        """Return what is at a place of local storage; None when that is not known within PROBE_WAIT.
+
+        Raises NotFound when there is nothing.
+        """
+        storage = self._storages[backend]
+        probe = asyncio.ensure_future(storage.pool.run(storage.backend.stat, path))
+        done, _ = await asyncio.wait([probe], timeout=PROBE_WAIT)
+        probe.add_done_callback(_retrieve)
+        try:
+            return probe.result() if done else None
+        except NotFound:
+            raise
+        except StorageError:
+            return None
+
+    async def _top(self, user: str) -> VirtualFolder:
+        mounts = self._mounts.of(user)
+        shares = await self._accepted(user)
+        roots = await self._mount_roots(mounts.values())
+        children = [
+            _named(root, name) if root else _unseen(name)
+            for (name, mount), root in zip(mounts.items(), roots, strict=True)
+            if root is not None or not mount.personal
+        ]
+        children.append(_folder(RECEIVED, _received_entries(shares)))
+        return VirtualFolder(_folder(b"", children), tuple(children))
+
+    async def _received(self, user: str, parts: tuple[bytes, ...]) -> Place | VirtualFolder:
+        shares = await self._accepted(user)
+        if not parts:
+            children = _received_entries(shares)
+            return VirtualFolder(_folder(RECEIVED, children), tuple(children))
+        share = shares.get(parts[0].decode("utf-8", "replace"))
+        if share is None:
+            raise NotFound(f"{user} has no accepted Share of this name")
+        rights = share.permissions & READ_WRITE
+        place = Place(await self._remote(share), StoragePath(), StoragePath(), rights, received=share.id)
+        return place.below(parts[1:])
+
+    async def _accepted(self, user: str) -> dict[str, ReceivedShare]:
+        now = int(self._clock())
+        return await self._store.read(lambda tx: received_shares.accepted(tx, user, now))
+
+    async def _mount_roots(self, mounts: Iterable[Mount]) -> list[Entry | None]:
+        """Return the roots' entries as far as they are known within PROBE_WAIT; a hung disk delays nobody."""
+        wanted = [(mount.backend, mount.path) for mount in mounts]
+        probes = [asyncio.ensure_future(self._probe(backend, path)) for backend, path in wanted]
+        if probes:
+            await asyncio.wait(probes, timeout=PROBE_WAIT)
+        return [self._roots.get(key, _unseen(key[1].name)) for key in wanted]
+
+    async def _probe(self, backend: str, path: StoragePath) -> None:
+        storage = self._storages[backend]
+        try:
+            self._roots[backend, path] = await storage.pool.run(storage.backend.stat, path)
+        except NotFound:
+            self._roots[backend, path] = None
+        except StorageError:
+            return  # what was known before is still the best answer
+
+
+def _retrieve(probe: asyncio.Future[Entry]) -> None:
+    """Take the outcome of a probe that nobody waits for any more."""
+    if not probe.cancelled():
+        probe.exception()
+
+
+def _received_entries(shares: Mapping[str, ReceivedShare]) -> list[Entry]:
+    return [share.root_entry(name.encode()) for name, share in shares.items()]
+
+
+def _named(entry: Entry, name: bytes) -> Entry:
+    return Entry(name, entry.kind, entry.size, entry.modified, entry.etag)
+
+
+def _unseen(name: bytes) -> Entry:
+    return Entry(name, Kind.DIRECTORY, 0, 0, "unseen")
+
+
+def _folder(name: bytes, children: Iterable[Entry]) -> Entry:
+    """Return the entry of a virtual folder: as new as its newest child, and with an etag made of theirs."""
+    children = list(children)
+    digest = hashlib.sha256()
+    for child in children:
+        digest.update(child.name + b"\0" + child.etag.encode() + b"\0")
+    return Entry(
+        name, Kind.DIRECTORY, 0, max((child.modified for child in children), default=0), digest.hexdigest()[:32]
+    )

@@ -1,0 +1,128 @@
+"""Local users and their passwords (argon2id, RFC 9106)."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import time
+from collections.abc import Callable
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import Connection
+
+from backends.pool import Pool
+from gateway.errors import Conflict, Invalid, NoSuch
+from gateway.single_flight import SingleFlight
+from gateway.store import events, users
+from gateway.store.engine import Store
+from gateway.store.users import User
+
+USER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+SHARE_LOGIN = re.compile(r"s-[0-9A-Za-z_-]{22,}")  # the SSH door's name space for Shares; no user may stand in it
+PASSWORD_MINIMUM = 8  # characters; NIST SP 800-63B-4 asks for no less, and for no other rule
+REMEMBERED = 300  # seconds that a verified password is not hashed again
+REMEMBERED_LIMIT = 10_000  # users
+
+
+class Passwords:
+    """Checks passwords: one argon2id run costs 0.1 s and 64 MiB, so few run at once and a right answer is kept.
+
+    What is kept is an HMAC under a key of this process over password and stored hash: a changed password makes it
+    worthless at once.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._hasher = PasswordHasher()
+        self._pool = Pool("passwords", threads=2, waiting=64)
+        self._key = os.urandom(32)
+        self._known: dict[str, tuple[float, bytes]] = {}
+        self._checks: SingleFlight[bool] = SingleFlight()
+        # Verified for unknown users, so that they take as long as known ones.
+        self._nobody = self._hasher.hash(os.urandom(16).hex())
+
+    async def hash(self, password: str) -> str:
+        """Return the argon2id hash; raises Invalid for a password that is too short."""
+        if len(password) < PASSWORD_MINIMUM:
+            raise Invalid("PASSWORD_TOO_SHORT", f"the password needs at least {PASSWORD_MINIMUM} characters")
+        return await self._pool.run(self._hasher.hash, password)
+
+    async def verify(self, name: str, password: str) -> bool:
+        """Tell whether `password` is that of the enabled user `name`; raises Unavailable when too many ask."""
+        stored = await self._store.read(lambda tx: users.password_hash(tx, name))
+        proof = hmac.digest(self._key, f"{stored}\0{password}".encode("utf-8", "surrogatepass"), "sha256")
+        known = self._known.get(name)
+        if stored and known and time.monotonic() < known[0] and hmac.compare_digest(known[1], proof):
+            return True
+        hashed = stored or self._nobody
+        right = (
+            await self._checks.run(proof, lambda: self._pool.run(self._matches, hashed, password))
+            and stored is not None
+        )
+        if right:
+            if len(self._known) >= REMEMBERED_LIMIT:
+                self._known.clear()
+            self._known[name] = (time.monotonic() + REMEMBERED, proof)
+        return right
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _matches(self, stored: str, password: str) -> bool:
+        try:
+            return self._hasher.verify(stored, password.encode("utf-8", "surrogatepass"))
+        except (VerificationError, InvalidHashError):
+            return False
+
+
+class Users:
+    """The operator's commands on users."""
+
+    def __init__(self, store: Store, passwords: Passwords, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._passwords = passwords
+        self._clock = clock
+
+    async def add(self, name: str, password: str, actor: str) -> User:
+        """Create an enabled user; raises Invalid, and Conflict when the name is taken."""
+        if not USER_NAME.fullmatch(name) or SHARE_LOGIN.fullmatch(name):
+            raise Invalid(
+                "INVALID_USER_NAME",
+                f"{name!r} cannot be a user name: up to 64 of a-z 0-9 . _ -, beginning with a letter or digit",
+            )
+        hashed = await self._passwords.hash(password)
+        now = int(self._clock())
+
+        def work(tx: Connection) -> None:
+            if users.get(tx, name):
+                raise Conflict("USER_EXISTS", f"there is a user {name} already; `user passwd` sets a new password")
+            users.add(tx, name, hashed, now)
+            events.add(tx, at=now, actor=actor, action="user.add", subject=name)
+
+        await self._store.run(work)
+        return User(name, disabled=False, created=now)
+
+    async def everybody(self) -> list[User]:
+        return await self._store.read(users.everybody)
+
+    async def set_password(self, name: str, password: str, actor: str) -> None:
+        """Replace the password; raises Invalid, NoSuch."""
+        hashed = await self._passwords.hash(password)
+        await self._change(name, actor, "user.passwd", lambda tx: users.set_password_hash(tx, name, hashed))
+
+    async def set_disabled(self, name: str, disabled: bool, actor: str) -> None:
+        """Disable or enable: a disabled user logs in nowhere, and nothing the user has shared opens."""
+        action = "user.disable" if disabled else "user.enable"
+        await self._change(name, actor, action, lambda tx: users.set_disabled(tx, name, disabled))
+
+    async def _change(self, name: str, actor: str, action: str, change: Callable[[Connection], bool]) -> None:
+        now = int(self._clock())
+
+        def work(tx: Connection) -> None:
+            if not change(tx):
+                raise NoSuch("NO_SUCH_USER", f"there is no user {name}; `user list` shows who there is")
+            events.add(tx, at=now, actor=actor, action=action, subject=name)
+
+        await self._store.run(work)

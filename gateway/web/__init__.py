@@ -1,0 +1,1 @@
+"""Edge: pages for people."""

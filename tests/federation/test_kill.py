@@ -1,0 +1,89 @@
+"""SIGKILL at any moment of the story, to either gateway: no step that was acknowledged is lost."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+from pairs import BOB, Pair
+from sites import Site, eventually
+
+T = TypeVar("T")
+ROUNDS = 8
+STORY_TIME = 6.0  # seconds; roughly what the story needs undisturbed, so that kills fall everywhere in it
+PATIENCE = 60.0  # seconds until a step has to succeed after a kill
+
+
+class Killer(threading.Thread):
+    """Kills one gateway after a moment and starts it again at once."""
+
+    def __init__(self, site: Site, delay: float) -> None:
+        super().__init__()
+        self._site = site
+        self._delay = delay
+
+    def run(self) -> None:
+        time.sleep(self._delay)
+        self._site.kill()
+        self._site.start()
+
+
+def persist(step: Callable[[], T]) -> T:
+    """Repeat a step, as a person would, until it is acknowledged."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return step()
+        except (RuntimeError, OSError, AssertionError, subprocess.SubprocessError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_no_acknowledged_step_is_lost(pair: Pair, seed: int) -> None:
+    rng = random.Random(seed)
+    victim = rng.choice([pair.alice, pair.bob])
+    killer = Killer(victim, rng.uniform(0, STORY_TIME))
+    folder = pair.folder(f"round-{seed}", a_txt=b"alpha")
+    killer.start()
+    try:
+        share = persist(lambda: _create(pair, f"round-{seed}"))
+        received = persist(lambda: pair.received(share))
+        persist(lambda: pair.bob.json("received", "accept", received["id"], "--as", "bob"))
+        received = persist(lambda: pair.received(share))
+        assert received["state"] == "accepted"
+        url = pair.bobs_url(received, "b.txt")
+        content = b"%d" % seed * 100_000
+        persist(lambda: _put(pair, url, content))
+        assert (folder / "b.txt").read_bytes() == content
+        persist(lambda: pair.alice.json("share", "revoke", share["id"], "--as", "alice"))
+    finally:
+        killer.join()
+    assert pair.sent(share)["state"] == "revoked"
+    pair.bob_sees(share, "revoked")
+    assert (folder / "b.txt").read_bytes() == content
+    assert sorted(path.name for path in folder.iterdir()) == ["a.txt", "b.txt"], "debris of a killed upload"
+    eventually(lambda: _pending(pair.alice) + _pending(pair.bob), [])
+
+
+def _create(pair: Pair, name: str) -> dict[str, Any]:
+    """Share, and wait until the other side has it, as often as its gateway dies meanwhile."""
+    share: dict[str, Any] = pair.alice.json(
+        "share", "create", f"/home/{name}", "--as", "alice", "--with", pair.bobs_address, "--permissions", "read,write"
+    )
+    eventually(lambda: pair.sent(share)["state"], "sent", PATIENCE)
+    return share
+
+
+def _put(pair: Pair, url: str, content: bytes) -> None:
+    assert pair.bob.http("PUT", url, content, user="bob", password=BOB).status in (201, 204)
+
+
+def _pending(site: Site) -> list[Any]:
+    return [message for message in site.json("outbox", "list") if message["state"] == "pending"]

@@ -1,0 +1,67 @@
+"""Two sites and the gestures that most tests of federation begin with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sites import Site, eventually
+
+ALICE, BOB = "alice-password", "bob-password"
+
+
+@dataclass
+class Pair:
+    """Alice's and bob's sites, and the gestures that most tests begin with."""
+
+    alice: Site
+    bob: Site
+
+    @property
+    def bobs_address(self) -> str:
+        return f"bob@{self.bob.server}"
+
+    def folder(self, name: str, **files: bytes) -> Path:
+        """Make a folder of alice's with `files`; `_` in their names stands for a dot."""
+        folder = self.alice.data / name
+        folder.mkdir()
+        for file, content in files.items():
+            (folder / file.replace("_", ".")).write_bytes(content)
+        return folder
+
+    def share(self, name: str, permissions: str = "read", *more: str) -> dict[str, Any]:
+        """Share alice's `/home/NAME` with bob."""
+        arguments = ("--as", "alice", "--with", self.bobs_address, "--permissions", permissions, *more)
+        share: dict[str, Any] = self.alice.json("share", "create", f"/home/{name}", *arguments)
+        assert share["state"] == "sent", share
+        return share
+
+    def received(self, share: dict[str, Any]) -> dict[str, Any]:
+        """Return the Share as bob has it."""
+        shares = self.bob.json("received", "list", "--as", "bob")
+        (found,) = [each for each in shares if each["provider_id"] == share["provider_id"]]
+        return dict(found)
+
+    def accept(self, share: dict[str, Any]) -> dict[str, Any]:
+        """Let bob accept, and wait until alice's side knows."""
+        received = self.bob.json("received", "accept", self.received(share)["id"], "--as", "bob")
+        assert received["problem"] is None, received
+        self.alice_sees(share, "accepted")
+        return dict(received)
+
+    def alice_sees(self, share: dict[str, Any], state: str) -> None:
+        eventually(lambda: self.sent(share)["state"], state)
+
+    def bob_sees(self, share: dict[str, Any], state: str) -> None:
+        eventually(lambda: self.received(share)["state"], state)
+
+    def sent(self, share: dict[str, Any]) -> dict[str, Any]:
+        return dict(self.alice.json("share", "show", share["id"], "--as", "alice"))
+
+    def bobs_url(self, received: dict[str, Any], path: str = "") -> str:
+        return f"{self.bob.base_path}/dav/files/bob{received['mount']}/{path}"
+
+    def add_users(self) -> None:
+        self.alice.add_user("alice", ALICE)
+        self.bob.add_user("bob", BOB)

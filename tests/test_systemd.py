@@ -1,0 +1,80 @@
+"""The unit is clean and tight, and the service speaks the notification protocol."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sites import Site
+
+UNIT = Path(__file__).parent.parent / "systemd" / "ocm-gateway.service"
+INSTALLED = "/opt/ocm-gateway/bin/ocm-gateway"
+
+
+def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def rendered(tmp_path: Path) -> Path:
+    """The unit with this clone's command, because systemd checks that ExecStart exists."""
+    command = shutil.which("ocm-gateway", path=str(Path(sys.executable).parent))
+    assert command, "the command ocm-gateway is installed beside the interpreter"
+    copy = tmp_path / UNIT.name
+    text = UNIT.read_text()
+    assert INSTALLED in text
+    copy.write_text(text.replace(INSTALLED, command))
+    return copy
+
+
+def test_verify_finds_nothing_to_say(rendered: Path) -> None:
+    done = analyze("verify", "--man=no", str(rendered))
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_exposure_is_at_most_2(rendered: Path) -> None:
+    done = analyze("security", "--offline=yes", "--threshold=20", "--no-pager", str(rendered))
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert found, done.stdout + done.stderr
+    assert float(found[1]) <= 2.0
+    assert done.returncode == 0
+
+
+def test_the_sandbox_leaves_openat2_to_the_confinement() -> None:
+    """RestrictSUIDSGID makes openat2 fail with ENOSYS, and the gateway would fall back to the slower walk."""
+    settings = [line.partition("=")[0] for line in UNIT.read_text().splitlines() if not line.startswith("#")]
+    assert "RestrictSUIDSGID" not in settings
+    assert "PrivateUsers" not in settings
+
+
+@pytest.fixture
+def notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(path))
+        channel.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+        monkeypatch.setenv("WATCHDOG_USEC", "600000")
+        yield channel
+
+
+def test_ready_is_said_when_the_doors_listen_and_the_watchdog_is_fed(
+    tmp_path: Path, notifications: socket.socket
+) -> None:
+    site = Site(tmp_path / "site")
+    with site:
+        assert notifications.recv(100) == b"READY=1"
+        assert site.http("GET", "/.well-known/ocm").status == 200
+        assert [notifications.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+        assert site.process is not None
+        os.kill(site.process.pid, 15)
+        said = []
+        while not said or said[-1] != b"STOPPING=1":
+            said.append(notifications.recv(100))
