@@ -133,21 +133,25 @@ class Outbox:
         try:
             await deliver(message)
         except PeerFailed as error:
-            if error.is_final or self._clock() - message.created > GIVE_UP:
-                await self._finish(message, "failed", str(error))
-            else:
-                await self._postpone(message, str(error))
-                reachable = error.status is not None
+            reachable = error.status is not None
+            await self._failed(message, str(error), final=error.is_final)
         except (Refusal, StorageError) as error:
-            await self._postpone(message, str(error))
+            await self._failed(message, str(error), final=False)
         except Exception:
             log.exception("outbox: an error of ours", message=message.id, kind=message.kind, peer=message.server)
-            await self._postpone(message, "an error of this gateway's own; its log has the details")
+            await self._failed(message, "an error of this gateway's own; its log has the details", final=False)
         else:
             await self._finish(message, "delivered", None)
         async with self._attempted:
             self._attempted.notify_all()
         return reachable
+
+    async def _failed(self, message: Message, reason: str, *, final: bool) -> None:
+        """Try again later, unless the peer has said no or the message has been tried for long enough."""
+        if final or self._clock() - message.created > GIVE_UP:
+            await self._finish(message, "failed", reason)
+        else:
+            await self._postpone(message, reason)
 
     async def _finish(self, message: Message, state: str, error: str | None) -> None:
         _, finished = self._roles[message.role]

@@ -93,10 +93,9 @@ class Receiving:
             for known in received_shares.by_provider_id(tx, peer.server, share.provider_id):
                 if known.payload_digest == share.payload_digest:
                     return
-                # Servers with one id for everything (Seafile) tell their Shares apart by the secret alone.
-                if known.state in LIVE_STATES and (
-                    known.user == user or received_shares.with_secret(tx, known.id, digest)
-                ):
+                # Seafile has one id for everything: in its form, without a uri, the secret joins the key (wire.md).
+                same_key = share.uri is not None or received_shares.with_secret(tx, known.id, digest)
+                if known.state in LIVE_STATES and same_key:
                     raise Conflict("SHARE_ALREADY_EXISTS", f"{peer.server} has sent another Share under this id")
             received_shares.add(tx, share, digest, self._sealer.seal(secret, share.id))
             detail = {"evidence": share.evidence, "for": user}

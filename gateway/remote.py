@@ -106,8 +106,9 @@ class Remote:
         """Look at the root of every accepted Share again and again, so that listings can be answered from state."""
         while True:
             await asyncio.sleep(REFRESH)
-            shares = await self._store.read(received_shares.every_accepted)
             now = self._clock()
+            await self._store.run(lambda tx: exchanged_tokens.forget_expired(tx, int(self._clock())))
+            shares = await self._store.read(received_shares.every_accepted)
             by_server: dict[str, list[ReceivedShare]] = {}
             for share in shares:
                 if not share.expired(now):

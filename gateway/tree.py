@@ -24,6 +24,7 @@ from gateway.store.engine import Store
 from gateway.store.received_shares import ReceivedShare
 
 RECEIVED = b"received"
+USERS_KEPT = 10_000  # users whose mounts are kept in memory
 PROBE_WAIT = 0.2  # seconds that the listing of `/` waits for the mounts' own roots before it shows what it knows
 
 READ = frozenset({Permission.READ})
@@ -114,10 +115,16 @@ class Mounts:
     def __init__(self, mounts: Iterable[MountConfig], groups: Mapping[str, Iterable[str]]) -> None:
         self._mounts = tuple(mounts)
         self._groups = {name: frozenset(members) for name, members in groups.items()}
+        self._known: dict[str, Mapping[bytes, Mount]] = {}
 
-    def of(self, user: str) -> dict[bytes, Mount]:
+    def of(self, user: str) -> Mapping[bytes, Mount]:
         """Return the user's mounts by name."""
-        return {mount.name.encode(): _for_user(mount, user) for mount in self._mounts if self._admits(mount, user)}
+        known = self._known.get(user)
+        if known is None:
+            known = {mount.name.encode(): _for_user(mount, user) for mount in self._mounts if self._admits(mount, user)}
+            if len(self._known) < USERS_KEPT:
+                self._known[user] = known
+        return known
 
     def rights(self, user: str, mount: str) -> frozenset[Permission]:
         """Return what `user` may do in `mount` now; empty when it is not one of the user's mounts."""

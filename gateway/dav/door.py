@@ -105,6 +105,7 @@ class DavDoor:
         if request.method == "OPTIONS" and not credentials.is_given(request.headers):
             return _offer(_ALL)  # clients ask this before they log in
         asked.grant = grant = await self._grant(target.root, request)
+        request["principal"] = grant.principal  # for the log
         asked.location = location = self._addresses.locate(target, grant)
         place = await self._resolve(request, grant, location)
         if isinstance(place, VirtualFolder):

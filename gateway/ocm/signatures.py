@@ -86,8 +86,9 @@ def sign(message: Message, key: SigningKey, created: int, *, nonce: str | None =
     """Return the headers that sign `message`: Content-Digest, Content-Length, Signature-Input, Signature.
 
     `created` is in seconds since the epoch; a `nonce` (RFC 9421 section 2.3) makes two equal requests of one second
-    differ, as Ed25519 gives them one signature and a verifier would take the second for a replay. A component that the message lacks cannot be missing: all four are made
-    here. Raises ValueError if the method is not upper-case or the URI not absolute.
+    differ, as Ed25519 gives them one signature and a verifier would take the second for a replay. A component that
+    the message lacks cannot be missing: all four are made here. Raises ValueError if the method is not upper-case or
+    the URI not absolute.
     """
     headers = {"Content-Digest": content_digest(message.body), "Content-Length": str(len(message.body))}
     signer = HTTPMessageSigner(signature_algorithm=key.algorithm.scheme, key_resolver=_OneKey(key.private_key))
