@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ROOT ?=
+# Each directory that `make run ROOT=...` has fronted keeps a state of its own.
+SITE = var/at$(subst /,-,$(abspath $(ROOT)))
 
 # Foreign judges and clients of the tests: curl and cadaver read and write through the doors, Apache is a WebDAV
 # server to receive from, systemd-analyze judges the unit.
@@ -36,9 +38,9 @@ ifeq ($(ROOT),)
 	@mkdir -p var/data
 	$(BIN)/ocm-gateway --config config.example.yaml serve
 else
-	@mkdir -p var
-	@sed -e 's|^\( *root:\) \./var/data|\1 $(abspath $(ROOT))|' -e 's|\./var/|./|' config.example.yaml > var/config.yaml
-	$(BIN)/ocm-gateway --config var/config.yaml serve
+	@mkdir -p $(SITE)
+	@sed -e 's|^\( *root:\) \./var/data|\1 $(abspath $(ROOT))|' -e 's|\./var/|./|' config.example.yaml > $(SITE)/config.yaml
+	$(BIN)/ocm-gateway --config $(SITE)/config.yaml serve
 endif
 
 demo: install  ## Two gateways on localhost play the whole story and stay up (ONCE=1: end afterwards)

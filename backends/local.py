@@ -89,6 +89,13 @@ class LocalBackend(StorageBackend):
         """The identity of the root, to be recorded; raises Unavailable if the root was never seen."""
         return self._tree.root.identity
 
+    def accept_root(self) -> RootIdentity:
+        """Take the root that is there now for the recorded one, after a real change; returns its identity.
+
+        Raises Unavailable if there is none.
+        """
+        return self._tree.root.accept()
+
     def sweep(self) -> int:
         """Remove the temporaries that dead processes left; returns how many. Raises Unavailable."""
         swept = 0

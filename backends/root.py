@@ -117,6 +117,13 @@ class Root:
         """Return the root if that needs no look at the disk."""
         return self._present if self._is_fresh() else None
 
+    def accept(self) -> RootIdentity:
+        """Take the root that is there now for the recorded one, and return its identity; raises Unavailable."""
+        with self._lock:
+            self._identity, self._checked = None, float("-inf")
+        self.open()
+        return self.identity
+
     def close(self) -> None:
         """Refuse from now on."""
         with self._lock:

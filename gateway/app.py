@@ -38,7 +38,7 @@ from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.receiving import Receiving
 from gateway.remote import Remote
-from gateway.roots import open_backend
+from gateway.roots import Roots, open_backend
 from gateway.sending import Sending
 from gateway.signing_keys import SigningKeys
 from gateway.store.engine import Store
@@ -155,7 +155,18 @@ async def _start(stack: AsyncExitStack, config: Config, clock: Callable[[], floa
 
     metrics = Metrics(store, config.proxy.trusted)
     watch = Watch(access)
-    commands = Commands(Users(store, passwords, clock), access, sending, receiving, trust, peers, outbox, keys, _status)
+    commands = Commands(
+        Users(store, passwords, clock),
+        access,
+        sending,
+        receiving,
+        trust,
+        peers,
+        outbox,
+        keys,
+        Roots(store, storages, clock),
+        _status,
+    )
     api = ApiDoor(
         sending,
         receiving,

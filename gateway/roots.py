@@ -1,19 +1,32 @@
-"""Configured backends as objects, with the identity of each root recorded at its first start.
+"""Configured backends as objects, with the identity of each local root recorded at its first start.
 
-An unmounted NAS looks like an empty directory: while a root is not the recorded one, its backend is Unavailable.
+An unmounted NAS looks like an empty directory: while a root is not the recorded one, its backend is Unavailable,
+until the right one is back or the operator confirms a real change.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+from sqlalchemy import Connection
+
+from backends.errors import StorageError, Unavailable
 from backends.interface import StorageBackend
 from backends.local import LocalBackend
 from backends.memory import MemoryBackend
+from backends.paths import StoragePath
 from backends.root import RootIdentity
 from gateway.config import BackendConfig, LocalConfig, MemoryConfig
-from gateway.store import backend_roots
+from gateway.errors import Conflict, NoSuch
+from gateway.store import backend_roots, events
 from gateway.store.engine import Store
+from gateway.tree import Storage
+
+log = structlog.get_logger()
 
 
 def open_backend(name: str, config: BackendConfig, store: Store, state_dir: Path) -> StorageBackend:
@@ -29,7 +42,64 @@ def _local(name: str, config: LocalConfig, store: Store, state_dir: Path) -> Loc
     recorded = store.read_sync(lambda tx: backend_roots.get(tx, name))
     known = RootIdentity.parse(recorded) if recorded else None
     backend = LocalBackend(config.root, state_dir / "journals", root_identity=known, name=name)
-    if known is None:
+    try:
         identity = str(backend.identity)
-        store.run_sync(lambda tx: backend_roots.put(tx, name, identity))
+        backend.stat(StoragePath())
+    except Unavailable as error:
+        hint = f"once it was really replaced: ocm-gateway backend accept-root {name}"
+        log.warning("storage is away", backend=name, reason=str(error), hint=hint)
+    else:
+        if known is None:
+            store.run_sync(lambda tx: backend_roots.put(tx, name, identity))
     return backend
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStatus:
+    """A backend and, when it does not answer, why."""
+
+    name: str
+    type: str
+    problem: str | None
+
+
+class Roots:
+    """The operator's commands on backends."""
+
+    def __init__(self, store: Store, storages: Mapping[str, Storage], clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._storages = storages
+        self._clock = clock
+
+    async def everything(self) -> list[BackendStatus]:
+        """Return every backend, after a look at its root."""
+        return [await self._status(storage) for storage in self._storages.values()]
+
+    async def accept(self, name: str, actor: str) -> BackendStatus:
+        """Confirm that the root that is there now is the right one; raises NoSuch, Conflict, Unavailable."""
+        storage = self._storages.get(name)
+        if storage is None:
+            raise NoSuch("NO_SUCH_BACKEND", f"there is no backend {name}; the configuration has {self._names()}")
+        backend = storage.backend
+        if not isinstance(backend, LocalBackend):
+            raise Conflict("NO_ROOT", f"the backend {name} has no root that could be another one")
+        identity = str(await storage.pool.run(backend.accept_root))
+        now = int(self._clock())
+
+        def work(tx: Connection) -> None:
+            backend_roots.put(tx, name, identity)
+            events.add(tx, at=now, actor=actor, action="backend.accept-root", subject=name, identity=identity)
+
+        await self._store.run(work)
+        return await self._status(storage)
+
+    async def _status(self, storage: Storage) -> BackendStatus:
+        problem = None
+        try:
+            await storage.pool.run(storage.backend.stat, StoragePath())
+        except StorageError as error:
+            problem = str(error)
+        return BackendStatus(storage.name, type(storage.backend).__name__.removesuffix("Backend").lower(), problem)
+
+    def _names(self) -> str:
+        return ", ".join(self._storages)

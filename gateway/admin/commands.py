@@ -21,6 +21,7 @@ from gateway.ocm.errors import ProtocolError
 from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.receiving import Receiving
+from gateway.roots import Roots
 from gateway.sending import Sending, ShareRequest, permissions
 from gateway.signing_keys import SigningKeys
 from gateway.trust import BLOCKED, TRUSTED, Trust
@@ -73,6 +74,7 @@ class Commands:
         peers: Peers,
         outbox: Outbox,
         keys: SigningKeys,
+        roots: Roots,
         status: Callable[[], dict[str, Any]],
     ) -> None:
         self._users = users
@@ -83,6 +85,7 @@ class Commands:
         self._peers = peers
         self._outbox = outbox
         self._keys = keys
+        self._roots = roots
         self._status = status
         self.table: dict[str, Command] = {
             "status": self._show_status,
@@ -108,6 +111,8 @@ class Commands:
             "peer.forget": self._peer_forget,
             "outbox.list": self._outbox_list,
             "outbox.retry": self._outbox_retry,
+            "backend.list": self._backend_list,
+            "backend.accept-root": self._backend_accept_root,
             "keys.list": self._keys_list,
             "keys.rotate": self._keys_rotate,
         }
@@ -200,7 +205,7 @@ class Commands:
         scope = caller.scope(arguments.get("as"))
         return views.received_share(await self._receiving.leave(scope, _text(arguments, "id"), caller.actor))
 
-    # --- peers, outbox, keys ------------------------------------------------------------------------------------
+    # --- peers, outbox, backends, keys ----------------------------------------------------------------------------
 
     async def _peer_list(self, caller: Caller, _arguments: Arguments) -> Any:
         caller.require_operator()
@@ -233,6 +238,14 @@ class Commands:
     async def _outbox_retry(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
         return {"messages": await self._outbox.retry(_seconds(arguments, "id"))}
+
+    async def _backend_list(self, caller: Caller, _arguments: Arguments) -> Any:
+        caller.require_operator()
+        return [views.backend(status) for status in await self._roots.everything()]
+
+    async def _backend_accept_root(self, caller: Caller, arguments: Arguments) -> Any:
+        caller.require_operator()
+        return views.backend(await self._roots.accept(_text(arguments, "name"), caller.actor))
 
     async def _keys_list(self, caller: Caller, _arguments: Arguments) -> Any:
         caller.require_operator()

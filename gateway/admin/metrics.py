@@ -86,7 +86,7 @@ class Metrics:
                 path=request.raw_path.partition("?")[0],
                 status=status,
                 seconds=round(seconds, 4),
-                principal=request.get("principal"),
+                principal=request.match_info.get("principal"),
                 remote=client_address(request.remote, request.headers.get("X-Forwarded-For", ""), self._trusted),
             )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.ocm.shares import Permission
 from gateway.receiving import ReceivedShareView
+from gateway.roots import BackendStatus
 from gateway.sending import SentShareView
 from gateway.signing_keys import KeyRecord
 from gateway.store.events import Event
@@ -96,6 +97,10 @@ def message(record: Message) -> dict[str, Any]:
         "created": record.created,
         "finished": record.finished,
     }
+
+
+def backend(status: BackendStatus) -> dict[str, Any]:
+    return {"name": status.name, "type": status.type, "problem": status.problem}
 
 
 def key(record: KeyRecord) -> dict[str, Any]:

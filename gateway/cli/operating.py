@@ -150,6 +150,27 @@ def retry(message_id: int | None, json_output: bool) -> None:
 
 
 @click.group()
+def backend() -> None:
+    """Storage behind the gateway."""
+
+
+@backend.command("list")
+@as_json
+def list_backends(json_output: bool) -> None:
+    """List the backends, and what is wrong with them."""
+    rows = gateway("backend.list")
+    show_json(rows) if json_output else table(rows, ("name", "type", "problem"), "No backend is configured.")
+
+
+@backend.command("accept-root")
+@click.argument("name")
+def accept_root(name: str) -> None:
+    """Confirm that a backend's root was really replaced, as by a new disk, and is not just unmounted."""
+    gateway("backend.accept-root", name=name)
+    print(f"The directory that is there now is the root of {name}. Folders shared from the old one stay missing.")
+
+
+@click.group()
 def keys() -> None:
     """The keys that this gateway signs with."""
 

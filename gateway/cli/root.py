@@ -120,6 +120,7 @@ for command in (
     receiving.received,
     operating.peer,
     operating.outbox,
+    operating.backend,
     operating.keys,
     operating.status,
     placeholder("doctor", "`doctor`"),

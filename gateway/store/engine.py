@@ -8,10 +8,12 @@ Answers are given after COMMIT only. Reads run on connections of their own and s
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +22,7 @@ import alembic.config
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 
+from backends.errors import Unavailable
 from backends.pool import Pool
 
 T = TypeVar("T")
@@ -31,14 +34,16 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 class Store:
-    """The state database; open it once per process."""
+    """The state database; open it once per process. What the database itself cannot do raises Unavailable."""
 
     def __init__(self, url: str) -> None:
-        """Open `url` (SQLAlchemy form) and bring its schema up to date."""
+        """Open `url` (SQLAlchemy form) and bring its schema up to date; raises OSError, Unavailable."""
         self._engine = _engine(url)
         _migrate(self._engine)
         self._reads = Pool("store-read", threads=4, waiting=4096)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()
+        self._closed = False
         self._writer = threading.Thread(target=self._write, name="store-write", daemon=True)
         self._writer.start()
 
@@ -56,27 +61,30 @@ class Store:
 
     def read_sync(self, work: Work[T]) -> T:
         """Run `work`, which only reads, on the last committed state, from a worker thread."""
-        with self._engine.connect() as connection, connection.begin():
+        with _transaction(self._engine, "BEGIN") as connection:
             return work(connection)
 
     def close(self) -> None:
-        """Finish what is queued and close the database."""
-        self._jobs.put(None)
+        """Finish what is queued and close the database; may be called more than once."""
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._jobs.put(None)
         self._writer.join()
         self._reads.close()
         self._engine.dispose()
 
     def _submit(self, work: Work[T]) -> Future[T]:
-        if not self._writer.is_alive():
-            raise RuntimeError("the store is closed")
         job = _Job(work)
-        self._jobs.put(job)
+        with self._closing:  # so that nothing is queued behind the end, where nobody would answer it
+            if self._closed:
+                raise Unavailable("the state database is closed", retry_after=10)
+            self._jobs.put(job)
         return job.future
 
     def _write(self) -> None:
-        with self._engine.connect() as connection:
-            while jobs := self._next_group():
-                _perform(connection, jobs)
+        while jobs := self._next_group():
+            _perform(self._engine, jobs)
 
     def _next_group(self) -> list[_Job]:
         """Wait for a job and take those behind it along; an empty list means close."""
@@ -103,19 +111,15 @@ class _Job:
         self.future: Future[Any] = Future()
 
 
-def _perform(connection: Connection, jobs: list[_Job]) -> None:
+def _perform(engine: Engine, jobs: list[_Job]) -> None:
     """Run `jobs` in one transaction, a savepoint each, and answer after the commit."""
-    answers: list[tuple[_Job, Any, BaseException | None]] = []
+    wanted = [job for job in jobs if job.future.set_running_or_notify_cancel()]  # none can be cancelled from here on
     try:
-        with connection.begin() as transaction:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            wanted = [job for job in jobs if job.future.set_running_or_notify_cancel()]
-            answers.extend(_attempt(connection, job) for job in wanted)
-            transaction.commit()
+        with _transaction(engine, "BEGIN IMMEDIATE") as connection:
+            answers = [_attempt(connection, job) for job in wanted]
     except Exception as error:  # noqa: BLE001 -- whatever broke the transaction is every caller's answer
-        for job in jobs:
-            if not job.future.cancelled() and not job.future.done():
-                job.future.set_exception(error)
+        for job in wanted:
+            job.future.set_exception(error)
         return
     for job, result, failure in answers:
         if failure is None:
@@ -130,22 +134,38 @@ def _attempt(connection: Connection, job: _Job) -> tuple[_Job, Any, BaseExceptio
             return job, job.work(connection), None
     except sqlalchemy.exc.OperationalError:
         raise  # the disk or the database, not this work: nothing of the group may be acknowledged
+    except StopIteration as error:  # which no asyncio.Future can carry: its caller would wait for ever
+        return job, None, RuntimeError(f"StopIteration out of a transaction: {error}")
     except Exception as error:  # noqa: BLE001 -- the work's own failure is its caller's answer
         return job, None, error
 
 
+@contextmanager
+def _transaction(engine: Engine, begin: str) -> Iterator[Connection]:
+    """Run the block in a transaction that `begin` begins; a new connection from the pool carries no old state."""
+    try:
+        with engine.connect() as connection, connection.begin():
+            connection.exec_driver_sql(begin)
+            yield connection
+    except sqlalchemy.exc.OperationalError as error:
+        raise Unavailable(f"the state database does not answer: {error.orig}") from error
+
+
 def _engine(url: str) -> Engine:
-    engine = sqlalchemy.create_engine(url)
+    # Threads are bounded elsewhere. Without hide_parameters an error's text, and so the log, would hold hashes.
+    engine = sqlalchemy.create_engine(url, max_overflow=-1, hide_parameters=True)
+    if engine.url.database:  # made here, because SQLite would let everybody read the hashes of passwords
+        os.close(os.open(engine.url.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
         # pysqlite would begin transactions by itself, and not before a SAVEPOINT: we say BEGIN ourselves.
         connection.isolation_level = None
         for pragma in (
+            f"busy_timeout={BUSY_TIMEOUT}",  # first: another process may be at the next one as well
             "journal_mode=WAL",
             "synchronous=FULL",  # a commit is on the disk when it returns
             "foreign_keys=ON",
-            f"busy_timeout={BUSY_TIMEOUT}",
         ):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -155,8 +175,6 @@ def _engine(url: str) -> Engine:
 def _migrate(engine: Engine) -> None:
     configuration = alembic.config.Config()
     configuration.set_main_option("script_location", str(_MIGRATIONS))
-    with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    with _transaction(engine, "BEGIN IMMEDIATE") as connection:
         configuration.attributes["connection"] = connection
         alembic.command.upgrade(configuration, "head")
-        connection.commit()
