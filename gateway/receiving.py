@@ -181,7 +181,7 @@ class Receiving:
     ) -> ReceivedShare:
         now = int(self._clock())
         return ReceivedShare(
-            id=secrets.token_urlsafe(16),
+            id=secrets.token_hex(16),
             user=user,
             server=peer.server,
             provider_id=notification.provider_id,

@@ -258,8 +258,8 @@ class Sending:
         entry: Entry,
     ) -> tuple[SentShare, str]:
         now = int(self._clock())
-        # Letters, digits, - and _ only: safe in paths, and no peer has to escape it.
-        share_id = secrets.token_urlsafe(16)
+        # Hexadecimal: safe in paths, nobody has to escape it, and no option of a command begins like it.
+        share_id = secrets.token_hex(16)
         share = SentShare(
             id=share_id,
             provider_id=share_id,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sites import Site, eventually
+
+from gateway.store.sealing import Sealer
 
 ALICE, BOB = "alice-password", "bob-password"
 
@@ -62,6 +66,30 @@ class Pair:
     def bobs_url(self, received: dict[str, Any], path: str = "") -> str:
         return f"{self.bob.base_path}/dav/files/bob{received['mount']}/{path}"
 
+    def bobs_token(self, received: dict[str, Any]) -> str:
+        """Return the access token that bob's server holds for a Share."""
+        return sealed_values(self.bob)["exchanged_tokens", received["id"]]
+
     def add_users(self) -> None:
         self.alice.add_user("alice", ALICE)
         self.bob.add_user("bob", BOB)
+
+
+SEALED = (
+    ("sent_shares", "id", "secret_sealed"),
+    ("received_shares", "id", "secret_sealed"),
+    ("exchanged_tokens", "share", "token_sealed"),
+)
+
+
+def sealed_values(site: Site) -> dict[tuple[str, str], str]:
+    """Return every secret and token in the state of `site`, by table and Share."""
+    state = site.directory / "state"
+    sealer = Sealer((state / "keys" / "state.key").read_bytes())
+    values = {}
+    with closing(sqlite3.connect(f"file:{state}/state.sqlite?mode=ro", uri=True)) as database:
+        for table, share, column in SEALED:
+            query = f"SELECT {share}, {column} FROM {table} WHERE {column} IS NOT NULL"
+            for name, sealed in database.execute(query):
+                values[table, name] = sealer.open(sealed, name)
+    return values

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from pairs import BOB, Pair
+from pairs import ALICE, BOB, Pair, sealed_values
 from sites import Site
 
 
@@ -18,9 +18,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         pair = Pair(alice, bob)
         pair.add_users()
         yield pair
+        secrets = {ALICE, BOB, *sealed_values(alice).values(), *sealed_values(bob).values()}
         for site in (alice, bob):
             log = site.log.read_text()
             assert "Traceback" not in log, log
+            assert not [secret for secret in secrets if secret in log], "a secret stands in a log"
 
 
 @pytest.fixture

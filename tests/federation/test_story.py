@@ -86,8 +86,8 @@ def test_the_rights_are_the_senders_to_keep_even_if_the_receivers_server_ignores
     """The token that alice's server issues for a read-only Share opens no writing there."""
     pair.folder("kept", a_txt=b"alpha")
     share = pair.share("kept", "read")
-    pair.accept(share)
-    token = _token_of(pair)
+    received = pair.accept(share)
+    token = pair.bobs_token(received)
     target = f"/dav/ocm/{share['id']}/a.txt"
     bearer = {"Authorization": f"Bearer {token}"}
     assert pair.alice.http("GET", target, headers=bearer).body == b"alpha"
@@ -130,7 +130,7 @@ def test_revoking_refuses_new_requests_within_a_second_at_both_sites(pair: Pair,
     share = pair.share("revoked")
     received = pair.accept(share)
     assert as_bob("GET", pair.bobs_url(received, "a.txt")).status == 200
-    token = _token_of(pair)
+    token = pair.bobs_token(received)
     pair.alice.json("share", "revoke", share["id"], "--as", "alice")
     time.sleep(1)
     bearer = {"Authorization": f"Bearer {token}"}
@@ -146,8 +146,8 @@ def test_revoking_cuts_a_running_download_within_five_seconds(pair: Pair) -> Non
     with (folder / "big").open("wb") as file:
         file.truncate(size)
     share = pair.share("running")
-    pair.accept(share)
-    token = _token_of(pair)
+    received = pair.accept(share)
+    token = pair.bobs_token(received)
     connection = pair.alice.connect()
     connection.request("GET", f"/dav/ocm/{share['id']}/big", headers={"Authorization": f"Bearer {token}"})
     answer = connection.getresponse()
@@ -187,7 +187,7 @@ def test_an_expired_share_is_refused_at_access(pair: Pair, as_bob: Request) -> N
     pair.folder("expiring", a_txt=b"alpha")
     share = pair.share("expiring")
     received = pair.accept(share)
-    token = _token_of(pair)
+    token = pair.bobs_token(received)
     soon = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + 2))
     pair.alice.json("share", "update", share["id"], "--expires", soon, "--as", "alice")
     time.sleep(3)
@@ -200,8 +200,8 @@ def test_an_expired_share_is_refused_at_access(pair: Pair, as_bob: Request) -> N
 def test_a_disabled_owner_shares_nothing(pair: Pair) -> None:
     pair.folder("disabled", a_txt=b"alpha")
     share = pair.share("disabled")
-    pair.accept(share)
-    bearer = {"Authorization": f"Bearer {_token_of(pair)}"}
+    received = pair.accept(share)
+    bearer = {"Authorization": f"Bearer {pair.bobs_token(received)}"}
     target = f"/dav/ocm/{share['id']}/a.txt"
     assert pair.alice.http("GET", target, headers=bearer).status == 200
     assert pair.alice.cli("user", "disable", "alice").returncode == 0
@@ -295,23 +295,3 @@ def _run(*command: str, stdin: str | None = None, env: dict[str, str] | None = N
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, env=env)
     assert done.returncode == 0, f"{command[0]}: {done.stdout}{done.stderr}"
     return done.stdout
-
-
-def _token_of(pair: Pair) -> str:
-    """Return the newest access token that bob's server holds, as its sealed state has it."""
-    from gateway.store.engine import Store
-    from gateway.store.sealing import Sealer
-    from gateway.store.tables import exchanged_tokens
-
-    state = pair.bob.directory / "state"
-    store = Store(f"sqlite:///{state}/state.sqlite")
-    query = exchanged_tokens.select().order_by(exchanged_tokens.c.obtained.desc())
-    try:
-        rows = store.read_sync(lambda tx: tx.execute(query).all())
-    finally:
-        store.close()
-    sealer = Sealer((state / "keys" / "state.key").read_bytes())
-    tokens = {row.share: sealer.open(row.token_sealed, row.share) for row in rows}
-    shares = pair.bob.json("received", "list", "--as", "bob")
-    newest = [share["id"] for share in shares if share["id"] in tokens][-1]
-    return tokens[newest]
