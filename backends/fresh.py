@@ -72,14 +72,17 @@ class FreshFile:
         self._forget()
 
     def _unnamed(self) -> Descriptor | None:
-        if not self._abilities.unnamed_files:
-            return None
+        directory = self._directory.fileno()
         try:
-            return Descriptor(os.open(b".", os.O_TMPFILE | os.O_RDWR, _MODE, dir_fd=self._directory.fileno()))
+            if self._abilities.unnamed_files:
+                return Descriptor(os.open(b".", os.O_TMPFILE | os.O_RDWR, _MODE, dir_fd=directory))
         except OSError as error:
+            # ext4 says EPERM where the directory was removed since it was opened, and means ENOENT as all others do
+            if error.errno == errno.EPERM and not os.fstat(directory).st_nlink:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
             if error.errno not in _NO_UNNAMED_FILES:
                 raise
-            return None
+        return None
 
     def _named(self) -> Descriptor:
         self._note()

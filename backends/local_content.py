@@ -12,7 +12,7 @@ from backends.errors import InvalidPath, PermissionDenied, Unavailable
 from backends.fresh import FreshFile
 from backends.interface import Entry, Reader, Scan, Writer, check_preconditions
 from backends.linux import Descriptor
-from backends.local_tree import LocalTree, Opened, entry_at
+from backends.local_tree import TYPE_BITS, LocalTree, Opened, entry_at
 from backends.paths import StoragePath, check_name
 from backends.renaming import exclusively
 from backends.system_errors import storage_errors, translate
@@ -97,14 +97,14 @@ class LocalScan(Scan):
 
     def _entry(self, found: os.DirEntry[str]) -> Entry | None:
         name = os.fsencode(found.name)
-        if temporaries.is_hidden(name):
+        if name.startswith(temporaries.PREFIX):  # in line: this runs for every name of every listing
             self._sweep(name)
             return None
         try:
             if b"\\" in name:
                 check_name(name)
             status = found.stat(follow_symlinks=False)
-            if stat.S_ISLNK(status.st_mode):
+            if status.st_mode & TYPE_BITS == stat.S_IFLNK:
                 return self._tree.look_through(self._path.child(name))
             return entry_at(self._opened.root, self._opened.file, name, status)
         except (FileNotFoundError, InvalidPath):  # vanished, of a special type, or impossible to address

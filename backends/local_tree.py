@@ -28,7 +28,7 @@ from backends.system_errors import storage_errors
 ABSENT_BELOW_A_FILE: Mapping[int, type[StorageError]] = MappingProxyType({errno.ENOTDIR: NotFound})
 
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY}
-_TYPE_BITS = 0o170000  # inode(7), S_IFMT
+TYPE_BITS = 0o170000  # inode(7), S_IFMT
 _FACTS = struct.Struct("<QQQQ")
 _64_BITS = (1 << 64) - 1  # times of other programs' making may lie further away from 1970 than nanoseconds reach
 # A link that leads to nothing visible, or to something that the service may not reach
@@ -49,7 +49,7 @@ def etag_of(status: os.stat_result) -> str:
 def entry_of(name: bytes, status: os.stat_result, file_system: FileSystem) -> Entry:
     """Return the entry of a regular file or a directory; raises FileNotFoundError for anything else."""
     mode, modified = status.st_mode, status.st_mtime_ns
-    kind = _KINDS.get(mode & _TYPE_BITS)
+    kind = _KINDS.get(mode & TYPE_BITS)
     if kind is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     if not MODIFIED_MIN <= modified <= MODIFIED_MAX:
@@ -163,7 +163,7 @@ class LocalTree:
             status = os.stat(path.name, dir_fd=parent.fileno(), follow_symlinks=False)
             if stat.S_ISLNK(status.st_mode):
                 return Taken(self.look_through(path), status)
-            if status.st_mode & _TYPE_BITS not in _KINDS:
+            if status.st_mode & TYPE_BITS not in _KINDS:
                 return Taken(None, status)
             return Taken(entry_at(self.root.open(), parent, path.name, status), status)
         except FileNotFoundError:

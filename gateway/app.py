@@ -9,10 +9,8 @@ import asyncio
 import fcntl
 import os
 import signal
-import socket
-import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +27,11 @@ from gateway.admin.commands import Commands
 from gateway.admin.metrics import Metrics
 from gateway.admin.socket import AdminSocket, bind
 from gateway.api.door import ApiDoor
-from gateway.config import Address, Config
+from gateway.config import Config
 from gateway.dav.door import DavDoor
 from gateway.files import Moves
+from gateway.issuing import Issuing
+from gateway.listening import STOP_TIME, listen, listen_on
 from gateway.ocm.discovery import describe
 from gateway.outbound import AsyncOutbound, Guard, SyncOutbound
 from gateway.outbox import Outbox
@@ -51,9 +51,7 @@ from gateway.web.door import WebDoor
 
 USER_AGENT = f"ocm-gateway/{__version__}"
 CAPABILITIES = ("exchange-token", "http-sig", "notifications", "protocol-object")
-MAX_LINE = 32 * 1024  # bytes of a request line or header field; aiohttp's 8,190 are too few for deep paths
-READ_BUFFER = 1024 * 1024  # bytes received ahead of an upload's storage
-STOP_TIME = 10.0  # seconds that running requests have to end
+REPLAY_TIME = 5.0  # seconds that the start waits for storage to settle interrupted moves
 
 log = structlog.get_logger()
 
@@ -103,96 +101,172 @@ async def serve(config: Config) -> None:
 
 
 async def _start(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -> Running:
+    ground = _ground(stack, config, clock)
+    outside = _outside(stack, config, ground)
+    sharing = _sharing(stack, config, ground, outside)
+    moves = Moves(ground.store)
+    await _replay(stack, moves, ground.storages)
+    _background(stack, sharing.watch.run(), "watch")
+    _background(stack, sharing.remote.refresh(), "refresh")
+    sharing.outbox.start()
+    stack.push_async_callback(sharing.outbox.stop)
+    return await _open_doors(stack, config, ground, outside, sharing, moves)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What everything stands on: state, keys, storage."""
+
+    clock: Callable[[], float]
+    store: Store
+    sealer: Sealer
+    keys: SigningKeys
+    storages: Mapping[str, Storage]
+    mounts: Mounts
+    passwords: Passwords
+    access: Access
+
+
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """The ways to other servers."""
+
+    trust: Trust
+    peers: Peers
+    streaming: SyncOutbound
+
+
+@dataclass(frozen=True, slots=True)
+class _Sharing:
+    """The use cases."""
+
+    outbox: Outbox
+    remote: Remote
+    tree: Tree
+    watch: Watch
+    sending: Sending
+    receiving: Receiving
+    issuing: Issuing
+
+
+def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -> _Ground:
     keys_directory = config.state_dir / "keys"
     store = Store(config.database_url)
     stack.callback(store.close)
-    sealer = Sealer(key_file(keys_directory / "state.key", lambda: os.urandom(32)))
     keys = SigningKeys(keys_directory, config.origin, clock)
-
-    storages = {name: _storage(stack, store, config, name) for name in config.backends}
     mounts = Mounts(config.mounts, config.groups)
     passwords = Passwords(store)
     stack.callback(passwords.close)
-    access = Access(store, mounts, passwords, issuer=config.origin, token_keys=keys.public, clock=clock)
+    return _Ground(
+        clock=clock,
+        store=store,
+        sealer=Sealer(key_file(keys_directory / "state.key", lambda: os.urandom(32))),
+        keys=keys,
+        storages={name: _storage(stack, store, config, name) for name in config.backends},
+        mounts=mounts,
+        passwords=passwords,
+        access=Access(store, mounts, passwords, issuer=config.origin, token_keys=keys.public, clock=clock),
+    )
 
+
+def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside:
     guard = Guard(config.federation.allow_networks, config.federation.http_allowed)
-    outbound = AsyncOutbound(guard, user_agent=USER_AGENT)
-    stack.push_async_callback(outbound.close)
-    sync_outbound = SyncOutbound(guard, user_agent=USER_AGENT)
-    stack.callback(sync_outbound.close)
-    trust = Trust(store, clock)
+    asking = AsyncOutbound(guard, user_agent=USER_AGENT)
+    stack.push_async_callback(asking.close)
+    streaming = SyncOutbound(guard, user_agent=USER_AGENT)
+    stack.callback(streaming.close)
+    trust = Trust(ground.store, ground.clock)
     peers = Peers(
-        store,
-        outbound,
+        ground.store,
+        asking,
         trust,
-        keys,
+        ground.keys,
         server=config.server,
         http_allowed=config.federation.http_allowed,
-        clock=clock,
+        clock=ground.clock,
     )
+    return _Outside(trust, peers, streaming)
+
+
+def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _Outside) -> _Sharing:
+    store, sealer, clock, peers = ground.store, ground.sealer, ground.clock, outside.peers
     outbox = Outbox(store, clock)
-    remote = Remote(store, peers, sync_outbound, sealer, server=config.server, clock=clock)
+    remote = Remote(store, peers, outside.streaming, sealer, server=config.server, clock=clock)
     stack.callback(remote.close)
-    tree = Tree(store, mounts, storages, remote.storage, clock)
+    tree = Tree(store, ground.mounts, ground.storages, remote.storage, clock)
     sending = Sending(
         store,
         tree,
-        access,
-        trust,
+        ground.access,
+        outside.trust,
         peers,
         outbox,
-        keys,
         sealer,
         server=config.server,
-        origin=config.origin,
         dav_url=f"{config.public_url}/dav/ocm/",
         clock=clock,
     )
-    receiving = Receiving(store, peers, outbox, remote, sealer, server=config.server, clock=clock)
-
-    moves = Moves(store)
-    await asyncio.to_thread(moves.replay, storages)
-
-    metrics = Metrics(store, config.proxy.trusted)
-    watch = Watch(access)
-    commands = Commands(
-        Users(store, passwords, clock),
-        access,
-        sending,
-        receiving,
-        trust,
-        peers,
-        outbox,
-        keys,
-        Roots(store, storages, clock),
-        _status,
+    return _Sharing(
+        outbox=outbox,
+        remote=remote,
+        tree=tree,
+        watch=Watch(ground.access),
+        sending=sending,
+        receiving=Receiving(store, peers, outbox, remote, sealer, server=config.server, clock=clock),
+        issuing=Issuing(store, ground.keys, origin=config.origin, clock=clock),
     )
-    api = ApiDoor(
-        sending,
-        receiving,
-        peers,
-        keys,
+
+
+async def _replay(stack: AsyncExitStack, moves: Moves, storages: Mapping[str, Storage]) -> None:
+    """Settle what a crash has left half moved; storage that hangs is settled when it answers, and delays nobody."""
+    tasks = [
+        _background(stack, storage.pool.run(moves.replay, {name: storage}), f"replay {name}")
+        for name, storage in storages.items()
+    ]
+    if tasks:
+        await asyncio.wait(tasks, timeout=REPLAY_TIME)
+
+
+async def _open_doors(
+    stack: AsyncExitStack, config: Config, ground: _Ground, outside: _Outside, sharing: _Sharing, moves: Moves
+) -> Running:
+    metrics = Metrics(ground.store, config.proxy.trusted)
+    public = web.Application(middlewares=[metrics.middleware], client_max_size=0)
+    ApiDoor(
+        sharing.sending,
+        sharing.receiving,
+        sharing.issuing,
+        outside.peers,
+        ground.keys,
         document=_document(config),
         origin=config.origin,
         base_path=config.base_path,
-    )
-    dav = DavDoor(access, tree, moves, watch, base_path=config.base_path, origin=config.origin)
-
-    public = web.Application(middlewares=[metrics.middleware], client_max_size=0)
-    api.add_routes(public.router)
+    ).add_routes(public.router)
+    dav = DavDoor(ground.access, sharing.tree, moves, sharing.watch, base_path=config.base_path, origin=config.origin)
+    stack.callback(dav.close)
     dav.add_routes(public.router)
     WebDoor(config).add_routes(public)
-
     admin = bind(config.listen.admin)
     stack.callback(config.listen.admin.unlink, missing_ok=True)
-    _background(stack, watch.run(), "watch")
-    _background(stack, remote.refresh(), "refresh")
-    outbox.start()
-    stack.push_async_callback(outbox.stop)
-    http = await _listen(stack, public, [config.listen.http], _tls(config))
-    measured = await _listen(stack, metrics.app(), [config.listen.metrics] if config.listen.metrics else [], None)
-    await _listen_on(stack, AdminSocket(commands).app, admin)
+    http = await listen(stack, public, [config.listen.http], config.tls)
+    measured = await listen(stack, metrics.app(), [config.listen.metrics] if config.listen.metrics else [])
+    await listen_on(stack, AdminSocket(_commands(ground, outside, sharing)).app, admin)
     return Running(http, measured, config.listen.admin)
+
+
+def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing) -> Commands:
+    return Commands(
+        Users(ground.store, ground.passwords, ground.clock),
+        ground.access,
+        sharing.sending,
+        sharing.receiving,
+        outside.trust,
+        outside.peers,
+        sharing.outbox,
+        ground.keys,
+        Roots(ground.store, ground.storages, ground.clock),
+        _status,
+    )
 
 
 def _storage(stack: AsyncExitStack, store: Store, config: Config, name: str) -> Storage:
@@ -216,63 +290,22 @@ def _document(config: Config) -> dict[str, object]:
     )
 
 
-def _background(stack: AsyncExitStack, work: Any, name: str) -> None:
-    """Run `work` until the gateway stops; an error of ours there is logged and stops the gateway's task alone."""
+def _background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """Run `work` until the gateway stops; an error of ours in it is logged and ends that work alone."""
     task = asyncio.create_task(work, name=name)
 
     async def stop() -> None:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.wait([task], timeout=STOP_TIME)
 
     task.add_done_callback(_report)
     stack.push_async_callback(stop)
+    return task
 
 
 def _report(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("a background task has failed", task=task.get_name(), exc_info=error)
-
-
-async def _listen(
-    stack: AsyncExitStack, app: web.Application, addresses: list[Address], tls: ssl.SSLContext | None
-) -> list[tuple[str, int]]:
-    """Serve `app` on `addresses` and return where it really listens."""
-    if not addresses:
-        return []
-    runner = await _runner(stack, app)
-    for address in addresses:
-        await web.TCPSite(runner, address.host, address.port, ssl_context=tls, reuse_address=True).start()
-    return [(where[0], where[1]) for where in runner.addresses]
-
-
-async def _listen_on(stack: AsyncExitStack, app: web.Application, listener: socket.socket) -> None:
-    await web.SockSite(await _runner(stack, app), listener).start()
-
-
-async def _runner(stack: AsyncExitStack, app: web.Application) -> web.AppRunner:
-    # aiohttp would otherwise gunzip uploads silently.
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        auto_decompress=False,
-        max_line_size=MAX_LINE,
-        max_field_size=MAX_LINE,
-        read_bufsize=READ_BUFFER,
-        shutdown_timeout=STOP_TIME,
-        handle_signals=False,
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    return runner
-
-
-def _tls(config: Config) -> ssl.SSLContext | None:
-    if config.tls is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(config.tls.certificate, config.tls.key)
-    return context
 
 
 def _private_directory(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The Sending Server: create, change and revoke a Share, tell the Receiving Server, and issue access tokens for it."""
+"""The Sending Server: create, change and revoke a Share, tell the Receiving Server, and take its answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import structlog
 from sqlalchemy import Connection
 
 from backends.errors import NotFound
@@ -16,27 +15,15 @@ from backends.paths import StoragePath, printable
 from gateway.access import Access, Grant
 from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, PeerFailed
 from gateway.ocm.address import OCMAddress
-from gateway.ocm.discovery import Discovery
-from gateway.ocm.errors import ProtocolError, TokenError
+from gateway.ocm.errors import ProtocolError
 from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
 from gateway.ocm.secret import Secret
-from gateway.ocm.shares import (
-    BodyForm,
-    Permission,
-    Requirement,
-    ResourceType,
-    ShareCreationNotification,
-    ShareType,
-    WebdavProtocol,
-    parse_share_created,
-    serialise_share,
-)
+from gateway.ocm.shares import Permission, parse_share_created, serialise_share
 from gateway.ocm.states import SENT_ON_EVENT, SENT_ON_NOTIFICATION, SentEvent, SentState
-from gateway.ocm.tokens import TokenRequest, TokenResponse, mint_access_token
+from gateway.offering import body_form, notification_about, offer, share_creation_notification
 from gateway.outbox import Outbox
 from gateway.peers import Answer, Peers
 from gateway.proof import Evidence, Peer
-from gateway.signing_keys import SigningKeys
 from gateway.store import events, outbox, sent_shares
 from gateway.store.engine import Store
 from gateway.store.events import Event
@@ -46,12 +33,9 @@ from gateway.store.sent_shares import SentShare
 from gateway.tree import Place, Tree, VirtualFolder, is_same_resource
 from gateway.trust import Trust
 
-log = structlog.get_logger()
-
 ROLE = "sending"
 SHARE = "share"  # the outbox's word for a Share Creation Notification; every other kind is a notificationType
 FIRST_ATTEMPT = 15.0  # seconds that `share create` waits for the peer's answer
-TOKEN_LIFE = 300  # seconds; wire.md, Code Flow
 NO_SUCH_SHARE = "there is no such Share of yours; `share list` shows them"
 
 
@@ -88,11 +72,9 @@ class Sending:
         trust: Trust,
         peers: Peers,
         outgoing: Outbox,
-        keys: SigningKeys,
         sealer: Sealer,
         *,
         server: str,
-        origin: str,
         dav_url: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -103,10 +85,8 @@ class Sending:
         self._trust = trust
         self._peers = peers
         self._outbox = outgoing
-        self._keys = keys
         self._sealer = sealer
         self._server = server
-        self._origin = origin
         self._dav_url = dav_url
         self._clock = clock
         outgoing.register(ROLE, self._deliver, self._delivered)
@@ -181,7 +161,8 @@ class Sending:
                 raise Conflict("SHARE_ENDED", f"the Share is {share.state}; make a new one")
             detail: dict[str, object] = {}
             if permissions is not None and permissions != share.permissions:
-                self._require_within(permissions, self._tree.rights(share.owner, share.mount))
+                rights = self._tree.rights_at(share.owner, share.mount, share.backend, share.path)
+                self._require_within(permissions, rights)
                 sent_shares.set_permissions(tx, share.id, permissions, now)
                 kind = NotificationType.SHARE_CHANGE_PERMISSION.value
                 outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
@@ -331,61 +312,20 @@ class Sending:
 
     async def _offer(self, share: SentShare, secret: Secret) -> None:
         """Send the Share Creation Notification that fits the peer, and take its answer."""
-        discovery = await self._peers.discover(share.server)
-        form = _body_form(discovery)
-        resource_type = _offered_type(share, discovery, form)
-        requires_exchange = "exchange-token" in discovery.capabilities
+        offered = offer(share, await self._peers.discover(share.server))
         # Before sending: the peer may look at the Share while it still answers.
-        await self._store.run(lambda tx: sent_shares.set_requires_exchange(tx, share.id, requires_exchange))
+        await self._store.run(lambda tx: sent_shares.set_requires_exchange(tx, share.id, offered.requires_exchange))
         self._access.forget()
-        notification = self._notification(share, secret, resource_type, requires_exchange, discovery)
-        answer = await self._peers.post(share.server, "/shares", serialise_share(notification, form))
+        notification = share_creation_notification(share, offered, secret, server=self._server, dav_url=self._dav_url)
+        answer = await self._peers.post(share.server, "/shares", serialise_share(notification, offered.form))
         if answer.status not in (200, 201):
             raise PeerFailed("REFUSED_BY_PEER", _refusal(share.server, answer), answer.status)
         if name := parse_share_created(answer.content).recipient_display_name:
             await self._store.run(lambda tx: sent_shares.set_recipient_display_name(tx, share.id, name))
 
-    def _notification(
-        self,
-        share: SentShare,
-        secret: Secret,
-        resource_type: ResourceType,
-        requires_exchange: bool,
-        discovery: Discovery,
-    ) -> ShareCreationNotification:
-        address = f"{share.owner}@{self._server}"
-        absolute = discovery.webdav_uri_form() == "absolute"
-        webdav = WebdavProtocol(
-            uri=f"{self._dav_url}{share.id}" if absolute else share.id,
-            shared_secret=secret,
-            permissions=share.permissions,
-            requirements=frozenset({Requirement.MUST_EXCHANGE_TOKEN} if requires_exchange else ()),
-        )
-        return ShareCreationNotification(
-            share_with=share.share_with,
-            name=share.name,
-            provider_id=share.provider_id,
-            owner=address,
-            owner_display_name=share.owner,
-            sender=address,
-            sender_display_name=share.owner,
-            share_type=ShareType(share.share_type),
-            resource_type=resource_type,
-            expiration=share.expiration,
-            protocols=(webdav,),
-        )
-
     async def _notify(self, share: SentShare, kind: NotificationType, secret: Secret) -> None:
-        changes = kind is NotificationType.SHARE_CHANGE_PERMISSION
-        notification = Notification(
-            type=kind,
-            sender_domain=self._server,
-            resource_type=share.resource_type,
-            share_type=share.share_type,
-            provider_id=share.provider_id,
-            shared_secret=secret,
-            permissions=share.permissions if changes else None,
-        )
+        form = body_form(await self._peers.discover(share.server))
+        notification = notification_about(share, kind, secret, form, server=self._server)
         answer = await self._peers.post(share.server, "/notifications", serialise_notification(notification))
         if answer.status >= 300 and answer.status not in (404, 409):  # those two: the peer knows already
             raise PeerFailed("REFUSED_BY_PEER", _refusal(share.server, answer), answer.status)
@@ -404,7 +344,7 @@ class Sending:
         if share.state not in sent_shares.OPEN_STATES and not outbox.pending_of(tx, ROLE, share.id):
             sent_shares.wipe_secret(tx, share.id)
 
-    # --- what the Receiving Server says and asks ----------------------------------------------------------------
+    # --- what the Receiving Server says -------------------------------------------------------------------------
 
     async def notified(self, peer: Peer, notification: Notification) -> None:
         """Take SHARE_ACCEPTED or SHARE_DECLINED from the server that the Share was sent to.
@@ -456,52 +396,6 @@ class Sending:
             raise NoSuch("SHARE_NOT_FOUND", f"{peer.server} has no Share {provider_id!r} from here")
         proved.require(Evidence.SECRET)
         return share
-
-    async def server_of_code(self, code: str) -> str:
-        """Return the server of the Share whose secret is `code`; raises TokenError(invalid_grant)."""
-        digest = secret_hash(code)
-        share = await self._store.read(lambda tx: sent_shares.by_secret_hash(tx, digest))
-        if share is None:
-            raise TokenError("invalid_grant", "the code opens no Share")
-        return share.server
-
-    async def issue_token(self, peer: Peer, request: TokenRequest) -> TokenResponse:
-        """Exchange a Share's secret for an access token; raises TokenError (RFC 6749 §5.2)."""
-        digest = secret_hash(request.code.reveal())
-        now = int(self._clock())
-        share = await self._store.read(lambda tx: sent_shares.by_secret_hash(tx, digest))
-        if share is None or share.server != peer.server or not share.opens(now):
-            raise TokenError("invalid_grant", "the code opens no Share of this client now")
-        expires = min(now + TOKEN_LIFE, share.expiration or now + TOKEN_LIFE)
-        token = mint_access_token(
-            self._keys.signing_key(),
-            issuer=self._origin,
-            subject=share.owner,
-            audience=share.share_with,
-            client_id=share.id,
-            issued_at=now,
-            expires_at=expires,
-            jwt_id=secrets.token_urlsafe(16),
-        )
-        log.info("token issued", share=share.id, peer=peer.server, evidence=peer.evidence.word, seconds=expires - now)
-        return TokenResponse(access_token=token, expires_in=expires - now)
-
-
-def _body_form(discovery: Discovery) -> BodyForm:
-    """Return which body the peer reads (peers.md §2b): the one of API 1.2 and later, or that of its elders."""
-    if discovery.capabilities & {"protocol-object", "webdav-uri", "exchange-token"}:
-        return "modern"
-    return "legacy" if discovery.api_version.startswith(("1.0", "1.1")) else "modern"
-
-
-def _offered_type(share: SentShare, discovery: Discovery, form: BodyForm) -> ResourceType:
-    """Return the resourceType to send: old peers know only `file` and mean folders as well (peers.md §10, trap 2)."""
-    if form == "legacy":
-        return ResourceType.FILE
-    if not discovery.receives(share.resource_type, share.share_type, "webdav"):
-        sentence = f"{share.server} does not receive a {share.resource_type} by WebDAV"
-        raise PeerFailed("NOT_OFFERED", sentence, 501)
-    return ResourceType(share.resource_type)
 
 
 def _refusal(server: str, answer: Answer) -> str:

@@ -712,6 +712,32 @@ def test_a_resolver_that_hangs_is_left_at_dns(loop: str) -> None:
     assert error.step == "dns"
 
 
+async def test_names_that_hang_do_not_stop_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty look-ups that get no answer leave threads for the next name."""
+    released = threading.Event()
+
+    def getaddrinfo(host: str, port: int, **options: Any) -> list[Any]:
+        if host.startswith("hanging"):
+            released.wait(10)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with serving(answering()) as server:
+        async with AsyncOutbound(LOOPBACK, user_agent="test/1") as outbound:
+            hanging = [
+                asyncio.ensure_future(outbound.request("GET", f"https://hanging-{n}.example/", timeout=9, max_body=1))
+                for n in range(20)
+            ]
+            await asyncio.sleep(0.05)
+            url = f"http://peer.example:{server.port}/"
+            answer = await outbound.request("GET", url, timeout=2, max_body=100)
+            assert answer.body == b"hello"
+            released.set()
+            failures = await asyncio.gather(*hanging, return_exceptions=True)
+    assert [getattr(failure, "step", None) for failure in failures] == ["dns"] * 20
+
+
 @pytest.mark.parametrize("headers", ["", "Transfer-Encoding: chunked\r\n"])
 def test_a_body_above_the_cap_is_cut_off(headers: str) -> None:
     """An endless answer costs no more memory than the caller allows."""
@@ -805,6 +831,26 @@ def test_an_upload_is_pushed_piece_by_piece(outbound: SyncOutbound, size: int | 
     assert bodies == [b"abcdef"]
 
 
+@pytest.mark.parametrize("size", [3_000_000, None])
+def test_an_upload_goes_through_tls(authority: Authority, size: int | None) -> None:
+    """Large pieces, and the answer after them."""
+    bodies: list[bytes] = []
+
+    def handler(connection: socket.socket, head: bytes) -> None:
+        bodies.append(read_body(connection, head))
+        answering("201 Created", b"")(connection, head)
+
+    piece = bytes(range(250)) * 4000
+    names = Names(["127.0.0.1"])
+    made = SyncOutbound(LOOPBACK, user_agent="test/1", ca_file=authority.file, resolve=names.sync)
+    with closing(made) as outbound, serving(handler, authority.context) as server:
+        upload = outbound.upload("PUT", f"https://peer.example:{server.port}/f", {}, size)
+        assert all(upload.send(piece) for _ in range(3))
+        with closing(upload.finish()) as answer:
+            assert answer.status == 201
+    assert bodies == [piece * 3]
+
+
 @pytest.mark.parametrize("size", [6, None])
 def test_an_aborted_upload_is_seen_as_cut_off(outbound: SyncOutbound, size: int | None) -> None:
     """The server never gets a complete request."""
@@ -833,7 +879,8 @@ def test_an_early_refusal_is_told_while_uploading(outbound: SyncOutbound) -> Non
     """A server that answers 507 and closes does not cost the rest of the upload, and its answer is read."""
 
     def handler(connection: socket.socket, head: bytes) -> None:
-        connection.recv(1)
+        if head.startswith(b"PUT"):
+            connection.recv(1)
         answering("507 Insufficient Storage", b"full", "Connection: close\r\n")(connection, head)
         raise Close
 
@@ -845,6 +892,8 @@ def test_an_early_refusal_is_told_while_uploading(outbound: SyncOutbound) -> Non
             assert sent < 10_000
         with closing(upload.finish()) as answer:
             assert answer.status == 507
+        outbound.request("GET", f"http://127.0.0.1:{server.port}/").close()
+        assert server.connections == 2
 
 
 def test_connections_are_used_again(outbound: SyncOutbound) -> None:
@@ -865,6 +914,19 @@ def test_a_connection_with_an_unread_large_answer_is_dropped(outbound: SyncOutbo
         for _ in range(2):
             with closing(outbound.request("GET", f"http://127.0.0.1:{server.port}/")) as answer:
                 assert answer.read(10) == b"x" * 10
+    assert server.connections == 2
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    outbound: SyncOutbound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may be closing it at this moment."""
+    with serving(answering()) as server:
+        outbound.request("GET", f"http://127.0.0.1:{server.port}/").close()
+        later = time.monotonic() + 5
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        outbound.request("GET", f"http://127.0.0.1:{server.port}/").close()
+        outbound.close()
     assert server.connections == 2
 
 

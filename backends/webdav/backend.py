@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from threading import Lock
 
 from backends.errors import (
@@ -50,14 +50,19 @@ class WebDAVScan(Scan):
         self._answer = answer
         self._entries = entries
         self._batch = batch
+        self._failure: StorageError | None = None
 
     def next(self) -> list[Entry]:
-        found: list[Entry] = []
-        for entry in self._entries:
-            found.append(entry)
-            if len(found) == self._batch:
-                return found
-        self.close()
+        if self._failure is not None:  # an empty list would say that this was all
+            raise self._failure
+        try:
+            found = list(islice(self._entries, self._batch))
+        except StorageError as error:
+            self._failure = error
+            self.close()
+            raise
+        if not found:
+            self.close()
         return found
 
     def close(self) -> None:
@@ -177,22 +182,26 @@ class WebDAVBackend(StorageBackend):
         return resource
 
     def _children(self, path: StoragePath, listed: Iterator[Resource], what: str) -> Iterator[Entry]:
-        """Check the first resource, which should be the directory itself, and return the entries below it.
+        first, base = self._first(path, listed, what)
+        if first.parts == base and not first.is_collection:
+            raise NotADirectory(f"/{path} is not a directory")
+        return _entries_below(base, first, listed)
 
-        A server may know the directory by another path than the one it was asked for, behind a proxy or by the
-        credential alone; then its children are below that path.
+    def _first(self, path: StoragePath, listed: Iterator[Resource], what: str) -> tuple[Resource, tuple[bytes, ...]]:
+        """Return the first resource of a listing, and the path by which the server knows the directory.
+
+        That may be another than the one it was asked for, behind a proxy or when the credential names the root;
+        then the directory itself comes first. Raises Unavailable.
         """
-        base = self._session.components + path.parts
+        wanted = self._session.components + path.parts
         first = next(listed, None)
         if first is None:
             raise Unavailable(f"{what}: the listing is empty")
-        if first.parts == base and not first.is_collection:
-            raise NotADirectory(f"/{path} is not a directory")
-        if first.parts != base and first.parts[:-1] != base:
-            if not first.is_collection:
-                raise Unavailable(f"{what}: the listing is of another path than the one asked for")
-            base = first.parts
-        return _entries_below(base, first, listed)
+        if first.parts == wanted or first.parts[:-1] == wanted:
+            return first, wanted
+        if not first.is_collection:
+            raise Unavailable(f"{what}: the listing is of another path than the one asked for")
+        return first, first.parts
 
     def _require_free(self, path: StoragePath) -> None:
         if self._session.find(path) is not None:
@@ -215,8 +224,8 @@ class WebDAVBackend(StorageBackend):
         """Names that no StoragePath can hold count as well: DELETE would take them along."""
         answer, listed = self._session.listing(path)
         try:
-            base = next(listed, None)
-            if base is None or next((one for one in listed if one.parts != base.parts), None) is not None:
+            first, base = self._first(path, listed, answer.what)
+            if any(resource.parts != base for resource in chain((first,), listed)):
                 raise DirectoryNotEmpty(f"/{path} is not empty")
         finally:
             answer.close()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 
-from backends.errors import NotFound, Unavailable, Unsupported
+from backends.errors import Unavailable, Unsupported
 from backends.interface import Entry, Kind, Reader
 from backends.paths import StoragePath
 from backends.webdav.multistatus import Resource, number_of, time_of
@@ -107,7 +108,7 @@ class WebDAVReader(Reader):
         """Compare an answer with the one before, or the first with the listing."""
         version = (answer.headers.get("ETag"), answer.headers.get("Last-Modified"))
         if self._version is not None:
-            if version != self._version:
+            if any(None not in pair and pair[0] != pair[1] for pair in zip(version, self._version, strict=True)):
                 raise self._changed("it is another version than at the beginning")
             return
         listed, modified = self._resource, time_of(version[1] or "")
@@ -132,10 +133,10 @@ class WebDAVReader(Reader):
 def with_size(session: Session, path: StoragePath, resource: Resource) -> Resource:
     """Ask for the size of a file that was listed without one (HEAD): read as empty, it would be cut off silently."""
     answer = session.request("HEAD", path)
+    if answer.status != 200:
+        raise answer.refusal()
     answer.close()
     size = number_of(answer.headers.get("Content-Length", ""))
-    if answer.status == 404:
-        raise NotFound(f"{answer.what}: nothing there")
-    if answer.status != 200 or size is None:
+    if size is None:
         raise Unavailable(f"{answer.what}: the server does not tell the size of this file")
-    return Resource(resource.parts, size=size, modified=resource.modified, etag=resource.etag)
+    return replace(resource, size=size)

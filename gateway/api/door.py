@@ -13,6 +13,7 @@ from backends.errors import Unavailable
 from gateway.api import errors
 from gateway.api.inbound import read_message
 from gateway.errors import Busy, NotBuilt, Refusal
+from gateway.issuing import Issuing
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.discovery import legacy_version_for
 from gateway.ocm.errors import ProtocolError, TokenError
@@ -52,6 +53,7 @@ class ApiDoor:
         self,
         sending: Sending,
         receiving: Receiving,
+        issuing: Issuing,
         peers: Peers,
         keys: SigningKeys,
         *,
@@ -61,6 +63,7 @@ class ApiDoor:
     ) -> None:
         self._sending = sending
         self._receiving = receiving
+        self._issuing = issuing
         self._peers = peers
         self._keys = keys
         self._document = document
@@ -107,10 +110,10 @@ class ApiDoor:
     async def _token(self, request: web.Request) -> web.Response:
         message = await read_message(request, self._origin)
         token_request = parse_token_request(request.headers.get("Content-Type"), message.body)
-        server = await self._sending.server_of_code(token_request.code.reveal())
+        server = await self._issuing.server_of_code(token_request.code)
         _require_client(token_request, server)
         peer = await self._proof(message, server, once=True)
-        granted = (await self._sending.issue_token(peer, token_request)).serialise()
+        granted = (await self._issuing.issue(peer, token_request)).serialise()
         return web.json_response(granted, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})
 
     async def _proof(self, message: Message, server: str, *, once: bool = False) -> Peer:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from gateway.outbound.guard import Destination, Guard, check_headers, verifying_
 CONNECT_SECONDS = 5.0  # for the look-up, and again for each address with its handshake
 IDLE_SECONDS = 10.0
 CONNECTIONS_PER_HOST = 8
+LOOK_UPS = 32  # at the same time
 PIECE = 64 * 1024  # bytes
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -46,9 +48,24 @@ def _reached(step: Step) -> None:
         steps[:] = [step]
 
 
-async def _ask_system(host: str, port: int) -> list[str]:
-    answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(answer[4][0]) for answer in answers]
+class _SystemResolver:
+    """The system's resolver in threads of its own.
+
+    The loop's own look-ups share a handful of threads with other work: a few names whose servers swallow
+    questions would stop every connection of the gateway.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(LOOK_UPS, thread_name_prefix="look-up")
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        loop = asyncio.get_running_loop()
+        answers = await loop.run_in_executor(self._threads, _addresses, host, port)
+        return [str(answer[4][0]) for answer in answers]
+
+
+def _addresses(host: str, port: int) -> list[Any]:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 class _CheckedResolver(AbstractResolver):
@@ -109,15 +126,16 @@ class AsyncOutbound:
         *,
         user_agent: str,
         ca_file: Path | None = None,
-        resolve: Resolve = _ask_system,
+        resolve: Resolve | None = None,
         connect_timeout: float = CONNECT_SECONDS,
         idle_timeout: float = IDLE_SECONDS,
     ) -> None:
-        """`ca_file` (PEM) is believed beside the system's store; the time-outs are in seconds."""
+        """`ca_file` (PEM) is believed beside the system's store; without `resolve` names are looked up as the system
+        does; the time-outs are in seconds."""
         self._guard = guard
         self._user_agent = user_agent
         self._context = verifying_context(_TracingContext, ca_file)
-        self._resolver = _CheckedResolver(guard, resolve, connect_timeout)
+        self._resolver = _CheckedResolver(guard, resolve or _SystemResolver(), connect_timeout)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=idle_timeout)
         self._session: aiohttp.ClientSession | None = None
 

@@ -80,6 +80,7 @@ class SyncResponse:
         self._destination = destination
         self._connection = connection
         self._keep = keep
+        self._closed = False
         with _failing_at("http", destination):
             # urllib3's getresponse() answers only to its own request(), which cannot be pushed to.
             self._raw = http.client.HTTPConnection.getresponse(connection)
@@ -110,13 +111,15 @@ class SyncResponse:
 
     def close(self) -> None:
         """Release the connection, for the next request if next to nothing of the answer is unread; may be repeated."""
+        if self._closed:
+            return
+        self._closed = True
         left = self._body.length_remaining
         if left is not None and left <= DRAIN_MAX:
             self._body.drain_conn()
-        keep, self._keep = self._keep, None
-        if keep is not None and self._raw.isclosed() and not self._connection.is_closed:
-            keep()
-        elif keep is not None or not self._raw.isclosed():
+        if self._keep is not None and self._raw.isclosed() and not self._connection.is_closed:
+            self._keep()
+        else:
             self._body.close()
             self._connection.close()
 

@@ -6,7 +6,15 @@ import hashlib
 import random
 import threading
 
-from backends.errors import AlreadyExists, DirectoryNotEmpty, IsADirectory, NotADirectory, NotFound, PreconditionFailed
+from backends.errors import (
+    AlreadyExists,
+    DirectoryNotEmpty,
+    InvalidPath,
+    IsADirectory,
+    NotADirectory,
+    NotFound,
+    PreconditionFailed,
+)
 from backends.interface import StorageBackend
 
 from .actions import get, names, path, put
@@ -15,8 +23,17 @@ THREADS = 8
 TURNS = 60
 NAMES = ["a", "b", "folder", "folder/a", "folder/b", "other", "other/a"]
 
-# What a thread may meet because of the others; anything else is a fault
-EXPECTED = (AlreadyExists, DirectoryNotEmpty, IsADirectory, NotADirectory, NotFound, PreconditionFailed)
+# What a thread may meet because of the others; anything else is a fault. InvalidPath: the target's directory was
+# moved into the source a moment ago.
+EXPECTED = (
+    AlreadyExists,
+    DirectoryNotEmpty,
+    InvalidPath,
+    IsADirectory,
+    NotADirectory,
+    NotFound,
+    PreconditionFailed,
+)
 
 
 def sealed(random_source: random.Random) -> bytes:

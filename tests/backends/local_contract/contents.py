@@ -5,16 +5,21 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from backends import linux, renaming
 from backends.errors import NotFound, OutOfSpace, PermissionDenied, StorageError, Unavailable, Unsupported
+from backends.fresh import FreshFile
+from backends.journal import Journal
 from backends.local import LocalBackend
+from backends.local_tree import etag_of
+from backends.system_errors import storage_errors
 
 from ..conformance.actions import ROOT, get, make, names, path, put
 from .place import Place
@@ -60,6 +65,17 @@ class ContentTests:
         new = backend.stat(path("file"))
         assert (new.size, new.modified) == (old.size, old.modified)
         assert new.etag != old.etag
+
+    @pytest.mark.parametrize("position", ["st_ino", "st_size", "st_mtime_ns", "st_ctime_ns"])
+    def test_each_of_four_facts_changes_the_etag(self, position: str) -> None:
+        """Each alone: the others may stay the same by chance, a coarse clock, or by intent."""
+        same = {"st_mtime_ns": 10**18, "st_ctime_ns": 10**18}
+        etags = set()
+        for change in (0, 1):
+            times = {name: value + change * (name == position) for name, value in same.items()}
+            size, inode = 5 + change * (position == "st_size"), 7 + change * (position == "st_ino")
+            etags.add(etag_of(os.stat_result((0o100644, inode, 1, 1, 0, 0, size, 0, 0, 0), times)))
+        assert len(etags) == 2
 
     def test_times_beyond_all_dates_are_brought_back(self, place: Place, backend: LocalBackend) -> None:
         put(backend, "file")
@@ -137,6 +153,29 @@ class ContentTests:
         assert place.everything() == ["file"]
         assert get(backend, "file") == b"old"
 
+    def test_the_content_is_durable_before_its_name_and_the_name_before_the_answer(
+        self, place: Place, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(backend, "first", b"x")
+        put(backend, "first", b"y")  # the journal knows the directory now
+        with Recorder(monkeypatch) as events:
+            put(backend, "new", b"new")
+            assert events == ["fsync file", "name", "fsync directory"]
+            events.clear()
+            put(backend, "new", b"replaced")
+            assert events == ["fsync file", "name", "fsync directory"]
+            for act, names_changed in (
+                (lambda: backend.make_directory(path("folder")), ["name", "fsync directory"]),
+                (lambda: backend.set_modified(path("new"), 0), ["fsync file"]),
+                (lambda: backend.remove(path("first")), ["name", "fsync directory"]),
+            ):
+                events.clear()
+                act()
+                assert events == names_changed
+            events.clear()
+            backend.rename(path("new"), path("folder/new"), overwrite=True)
+            assert events == ["name", "fsync directory", "fsync directory"]
+
     def test_a_name_that_cannot_be_made_durable_is_not_acknowledged(
         self, place: Place, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -177,6 +216,17 @@ class ContentTests:
             backend.rename(path("folder"), path("moved"), overwrite=False)
             writer.commit()
         assert place.everything() == ["moved", "moved/file"]
+
+    def test_a_directory_removed_in_the_moment_of_writing_is_not_found(self, place: Place) -> None:
+        """Not PermissionDenied, which is what ext4 says there of unnamed files."""
+        (place.root / "folder").mkdir()
+        directory = linux.Descriptor(os.open(place.root / "folder", os.O_RDONLY))
+        (place.root / "folder").rmdir()
+        journal = Journal(place.journals, "local")
+        with pytest.raises(NotFound), storage_errors("folder/file"):
+            FreshFile(directory, path("folder"), journal, place.abilities)
+        journal.close()
+        assert list(place.journals.iterdir()) == []
 
     def test_another_file_system_has_to_be_copied_to(
         self, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
@@ -259,6 +309,38 @@ class ContentTests:
             except StorageError:
                 continue
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+class Recorder:
+    """Takes down what is made durable and when names change."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._events: list[str] = []
+
+    def __enter__(self) -> list[str]:
+        fsync = os.fsync
+
+        def record_fsync(descriptor: int) -> None:
+            fsync(descriptor)
+            is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            self._events.append("fsync directory" if is_directory else "fsync file")
+
+        self._monkeypatch.setattr(os, "fsync", record_fsync)
+        for name in ("link", "rename", "unlink", "mkdir", "rmdir"):
+            self._monkeypatch.setattr(os, name, self._recording(getattr(os, name)))
+        return self._events
+
+    def _recording(self, change: Callable[..., None]) -> Callable[..., None]:
+        def record(*arguments: object, **named: object) -> None:
+            change(*arguments, **named)
+            if self._events[-1:] != ["name"]:  # one step or several, as the file system can
+                self._events.append("name")
+
+        return record
+
+    def __exit__(self, *exception: object) -> None:
+        self._monkeypatch.undo()
 
 
 def _answers_without_waiting(descriptor: int) -> bool:

@@ -177,6 +177,23 @@ class LeftoverTests:
         backend.close()
         place.journals.mkdir()
 
+    def test_a_sweep_between_link_and_rename_leaves_the_writer_alone(
+        self, place: Place, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(backend, "file", b"old")
+        rename, swept = os.rename, []
+
+        def sweep_first(*arguments: object, **named: object) -> None:
+            directory = os.open(place.root, os.O_RDONLY)
+            swept.append(temporaries.sweep(directory))
+            os.close(directory)
+            rename(*arguments, **named)
+
+        monkeypatch.setattr(os, "rename", sweep_first)
+        put(backend, "file", b"new")
+        assert swept == [0]
+        assert get(backend, "file") == b"new"
+
     def test_a_sweep_between_creation_and_lock_costs_only_another_try(
         self, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -1,0 +1,55 @@
+"""How the doors listen: HTTP servers on addresses and sockets, and TLS."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+
+from aiohttp import web
+
+from gateway.config import Address, TLSConfig
+
+MAX_LINE = 32 * 1024  # bytes of a request line or header field; aiohttp's 8,190 are too few for deep paths
+READ_BUFFER = 1024 * 1024  # bytes received ahead of an upload's storage
+STOP_TIME = 10.0  # seconds that running requests have to end
+
+
+async def listen(
+    stack: AsyncExitStack, app: web.Application, addresses: Iterable[Address], tls: TLSConfig | None = None
+) -> list[tuple[str, int]]:
+    """Serve `app` on `addresses` until `stack` closes, and return where it really listens; raises OSError."""
+    runner = await _runner(stack, app)
+    context = _context(tls) if tls else None
+    for address in addresses:
+        await web.TCPSite(runner, address.host, address.port, ssl_context=context, reuse_address=True).start()
+    return [(where[0], where[1]) for where in runner.addresses]
+
+
+async def listen_on(stack: AsyncExitStack, app: web.Application, listener: socket.socket) -> None:
+    """Serve `app` on a bound socket until `stack` closes."""
+    await web.SockSite(await _runner(stack, app), listener).start()
+
+
+async def _runner(stack: AsyncExitStack, app: web.Application) -> web.AppRunner:
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,  # aiohttp would otherwise gunzip uploads silently
+        max_line_size=MAX_LINE,
+        max_field_size=MAX_LINE,
+        read_bufsize=READ_BUFFER,
+        shutdown_timeout=STOP_TIME,
+        handle_signals=False,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    return runner
+
+
+def _context(tls: TLSConfig) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(tls.certificate, tls.key)
+    return context
