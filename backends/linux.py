@@ -46,6 +46,9 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
+_OPEN_HOW_SIZE = ctypes.sizeof(_OpenHow)
+
+
 def _function(name: str, *argument_types: Any) -> Callable[..., int] | None:
     """Return a function of the C library that answers -1 and errno, or None where this library lacks it."""
     function = getattr(_libc, name, None)
@@ -74,14 +77,16 @@ def _call(function: Callable[..., int] | None, *arguments: Any) -> int:
 
 
 @functools.cache
-def _open_how(flags: int, resolve: int) -> _OpenHow:
-    return _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
+def _open_how(flags: int, resolve: int) -> tuple[int, _OpenHow]:
+    """Return the address of a struct, and the struct to keep it there; the kernel only reads it."""
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
+    return ctypes.addressof(how), how
 
 
 def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
     """Open `path` below the descriptor `directory` under the rules `resolve`; returns a descriptor."""
-    how = _open_how(flags, resolve)
-    return _call(_syscall, _SYS_OPENAT2, directory, path, ctypes.byref(how), ctypes.sizeof(how))
+    address, _ = _open_how(flags, resolve)
+    return _call(_syscall, _SYS_OPENAT2, directory, path, address, _OPEN_HOW_SIZE)
 
 
 def rename_noreplace(source_directory: int, source: bytes, target_directory: int, target: bytes) -> None:
@@ -123,8 +128,10 @@ class Descriptor:
         """Close it; may be called more than once."""
         number, self._number = self._number, -1
         if number >= 0:
-            with contextlib.suppress(OSError):  # fsync has already told whatever close could still tell
+            try:
                 os.close(number)
+            except OSError:
+                return  # fsync has already told whatever close could still tell
 
     def __del__(self) -> None:
         self.close()
@@ -148,8 +155,7 @@ class Abilities:
     def detect(cls) -> Abilities:
         """Try openat2 (Linux 5.6; ENOSYS before, EPERM under some seccomp filters) and look for /proc."""
         try:
-            os.close(openat2(AT_FDCWD, b".", os.O_PATH, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS))
-            confined = True
-        except OSError:
-            confined = False
-        return cls(openat2=confined, unnamed_files=os.path.isdir("/proc/self/fd"))
+            openat2(-1, b".", os.O_PATH, RESOLVE_BENEATH)
+        except OSError as error:
+            known = error.errno == errno.EBADF  # the call exists, and no descriptor is -1
+        return cls(openat2=known, unnamed_files=os.path.isdir("/proc/self/fd"))

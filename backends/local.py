@@ -34,16 +34,15 @@ from backends.errors import (
     Unavailable,
     Unsupported,
 )
-from backends.fresh import FreshFile
 from backends.interface import SCAN_BATCH, Entry, Features, Space, StorageBackend, check_modified
 from backends.journal import Journal
 from backends.linux import Abilities, Descriptor
 from backends.local_content import LocalReader, LocalScan, LocalWriter, Target
-from backends.local_tree import ABSENT_BELOW_A_FILE, LocalTree, Opened, Taken
+from backends.local_tree import ABSENT_BELOW_A_FILE, LocalTree, Taken
 from backends.paths import StoragePath
 from backends.renaming import exclusively, rename_to_free_name
 from backends.root import Root, RootIdentity
-from backends.system_errors import storage_errors
+from backends.system_errors import StorageErrors
 
 # O_NONBLOCK: a FIFO or a device must not hold the thread before its type is known; no effect on regular files
 _READING = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
@@ -113,7 +112,7 @@ class LocalBackend(StorageBackend):
 
     def _sweep(self, path: StoragePath) -> int:
         try:
-            with storage_errors(path), self._tree.open_directory(path) as directory:
+            with StorageErrors(path), self._tree.open_directory(path) as directory:
                 return temporaries.sweep(directory.fileno())
         except Unavailable:
             raise
@@ -123,11 +122,11 @@ class LocalBackend(StorageBackend):
     # Reading
 
     def stat(self, path: StoragePath) -> Entry:
-        with storage_errors(path, ABSENT_BELOW_A_FILE):
+        with StorageErrors(path, ABSENT_BELOW_A_FILE):
             return self._tree.look(path)
 
     def scan(self, path: StoragePath, batch: int = SCAN_BATCH) -> LocalScan:
-        with storage_errors(path):
+        with StorageErrors(path):
             try:
                 opened = self._tree.open(path, os.O_RDONLY | os.O_DIRECTORY)
             except NotADirectoryError:
@@ -136,13 +135,13 @@ class LocalBackend(StorageBackend):
             return LocalScan(self._tree, path, opened, batch)
 
     def open_read(self, path: StoragePath) -> LocalReader:
-        with storage_errors(path, ABSENT_BELOW_A_FILE):
-            return _reader(path, self._tree.open(path, _READING))
+        with StorageErrors(path, ABSENT_BELOW_A_FILE):
+            return LocalReader(path, self._tree.open(path, _READING))
 
     def try_open_read(self, path: StoragePath) -> LocalReader | None:
-        with storage_errors(path, ABSENT_BELOW_A_FILE):
+        with StorageErrors(path, ABSENT_BELOW_A_FILE):
             opened = self._tree.try_open(path, _READING)
-            return None if opened is None else _reader(path, opened)
+            return None if opened is None else LocalReader(path, opened)
 
     # Writing
 
@@ -158,25 +157,24 @@ class LocalBackend(StorageBackend):
         if path.is_root:
             raise IsADirectory("the root cannot be written as a file")
         self._sweep_once()
-        with storage_errors(path):
+        with StorageErrors(path):
             parent = self._tree.open_parent(path)
             target = Target(self._tree, path, parent, if_match, if_none_match)
             target.present()
             _require_space(parent, size)
-            fresh = FreshFile(parent, path.parent, self._journal, self._abilities)
-            return LocalWriter(target, fresh, size, hashes)
+            return LocalWriter(target, self._journal, self._abilities, size=size, hashes=hashes)
 
     def make_directory(self, path: StoragePath) -> Entry:
         if path.is_root:
             raise AlreadyExists("the root exists")
-        with storage_errors(path), self._tree.open_parent(path) as parent:
+        with StorageErrors(path), self._tree.open_parent(path) as parent:
             os.mkdir(path.name, dir_fd=parent.fileno())
             os.fsync(parent.fileno())
             return self._tree.visible(parent, path)[0]
 
     def remove(self, path: StoragePath) -> None:
         _require_below_root(path)
-        with storage_errors(path), self._tree.open_parent_of_existing(path) as parent:
+        with StorageErrors(path), self._tree.open_parent_of_existing(path) as parent:
             with exclusively(parent.fileno()):
                 entry, taken = self._tree.visible(parent, path)
                 if entry.is_directory and not taken.is_link:
@@ -190,9 +188,9 @@ class LocalBackend(StorageBackend):
         _require_below_root(target)
         if source != target and target.is_within(source):
             raise InvalidPath(f"{source} cannot be renamed into itself")
-        with storage_errors(source), self._tree.open_parent_of_existing(source) as old:
+        with StorageErrors(source), self._tree.open_parent_of_existing(source) as old:
             self._tree.visible(old, source)
-            with storage_errors(target), self._tree.open_parent(target) as new:
+            with StorageErrors(target), self._tree.open_parent(target) as new:
                 with exclusively(old.fileno(), new.fileno()):
                     self._rename(old, source, new, target, overwrite)
                 os.fsync(new.fileno())
@@ -229,7 +227,7 @@ class LocalBackend(StorageBackend):
 
     def set_modified(self, path: StoragePath, modified: int) -> Entry:
         check_modified(modified)
-        with storage_errors(path, ABSENT_BELOW_A_FILE):
+        with StorageErrors(path, ABSENT_BELOW_A_FILE):
             opened = self._tree.open(path, _READING)
             with opened.file as file:
                 opened.entry(path.name)  # refuses what must not be seen
@@ -238,20 +236,13 @@ class LocalBackend(StorageBackend):
                 return opened.entry(path.name)
 
     def space(self) -> Space:
-        with storage_errors("the root"):
+        with StorageErrors("the root"):
             facts = os.fstatvfs(self._tree.root.open().fileno())
             return Space(free=facts.f_bavail * facts.f_frsize, total=facts.f_blocks * facts.f_frsize)
 
     def close(self) -> None:
         self._tree.root.close()
         self._journal.close()
-
-
-def _reader(path: StoragePath, opened: Opened) -> LocalReader:
-    entry = opened.entry(path.name)
-    if entry.is_directory:
-        raise IsADirectory(f"{path} is a directory")
-    return LocalReader(path, opened, entry)
 
 
 def _require_below_root(path: StoragePath) -> None:

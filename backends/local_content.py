@@ -8,14 +8,15 @@ import os
 import stat
 
 from backends import linux, temporaries
-from backends.errors import InvalidPath, PermissionDenied, Unavailable
+from backends.errors import InvalidPath, IsADirectory, PermissionDenied, Unavailable
 from backends.fresh import FreshFile
 from backends.interface import Entry, Reader, Scan, Writer, check_preconditions
-from backends.linux import Descriptor
+from backends.journal import Journal
+from backends.linux import Abilities, Descriptor
 from backends.local_tree import TYPE_BITS, LocalTree, Opened, entry_at
 from backends.paths import StoragePath, check_name
 from backends.renaming import exclusively
-from backends.system_errors import storage_errors, translate
+from backends.system_errors import StorageErrors, translate
 
 WRITE_BACK = 8 * 1024 * 1024  # bytes; the disk begins to write while the rest still arrives
 _COPY_CHUNK = 64 * 1024 * 1024  # bytes per copy_file_range, which cannot be interrupted
@@ -27,11 +28,13 @@ _NOT_IN_THE_KERNEL = frozenset({errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, err
 class LocalReader(Reader):
     """A descriptor of its own; what is read stays the file that was opened, whatever happens to its name."""
 
-    def __init__(self, path: StoragePath, opened: Opened, entry: Entry) -> None:
-        self.entry = entry
+    def __init__(self, path: StoragePath, opened: Opened) -> None:
+        """Read what was opened; raises FileNotFoundError for what must not be seen, IsADirectory."""
+        self.entry, self._file_system = opened.look(path.name)
+        if self.entry.is_directory:
+            raise IsADirectory(f"{path} is a directory")
         self._path = path
         self._file = opened.file
-        self._file_system = opened.file_system()
 
     def read_at(self, offset: int, size: int) -> bytes:
         try:
@@ -82,7 +85,7 @@ class LocalScan(Scan):
 
     def next(self) -> list[Entry]:
         batch: list[Entry] = []
-        with storage_errors(self._path):
+        with StorageErrors(self._path):
             for found in self._entries:
                 entry = self._entry(found)
                 if entry is not None:
@@ -141,17 +144,25 @@ class Target:
 class LocalWriter(Writer):
     """Writes a FreshFile and gives it its name in `commit`: fsync, compare and rename under a lock, fsync."""
 
-    def __init__(self, target: Target, fresh: FreshFile, size: int | None, hashes: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        target: Target,
+        journal: Journal,
+        abilities: Abilities,
+        *,
+        size: int | None,
+        hashes: tuple[str, ...],
+    ) -> None:
         super().__init__(size, hashes)
         self._target = target
-        self._fresh = fresh
+        self._fresh = FreshFile(target.parent, target.path.parent, journal, abilities)
         self._begun = 0  # bytes that the disk was asked to write
 
     def copy_from(self, source: int) -> None:
         """Append the rest of the open file `source`, inside the kernel where it can do that."""
         self._require_open()
         try:
-            with storage_errors(self._target.path):
+            with StorageErrors(self._target.path):
                 while count := self._copy_some(source):
                     self.written += count
         except BaseException:
@@ -170,7 +181,7 @@ class LocalWriter(Writer):
         return len(data)
 
     def _write(self, data: bytes | bytearray | memoryview) -> None:
-        with storage_errors(self._target.path):
+        with StorageErrors(self._target.path):
             self._write_all(data)
             if self.written - self._begun >= WRITE_BACK:
                 linux.start_write_back(self._fresh.fileno(), self._begun, self.written - self._begun)
@@ -183,7 +194,7 @@ class LocalWriter(Writer):
 
     def _commit(self) -> Entry:
         target = self._target
-        with storage_errors(target.path):
+        with StorageErrors(target.path):
             root = target.tree.root.open()
             self._keep_mode(target.present())
             os.fsync(self._fresh.fileno())

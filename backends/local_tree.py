@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from types import MappingProxyType
+from typing import NamedTuple
 
 from backends import temporaries
 from backends.beneath import Confinement
@@ -22,7 +23,7 @@ from backends.interface import MODIFIED_MAX, MODIFIED_MIN, Entry, Identity, Kind
 from backends.linux import Descriptor
 from backends.paths import StoragePath
 from backends.root import FileSystem, OpenRoot, Root
-from backends.system_errors import storage_errors
+from backends.system_errors import StorageErrors
 
 # For a question about what is there, a file in the middle of the path only means that nothing is.
 ABSENT_BELOW_A_FILE: Mapping[int, type[StorageError]] = MappingProxyType({errno.ENOTDIR: NotFound})
@@ -78,8 +79,7 @@ class Taken:
         return stat.S_ISLNK(self.status.st_mode)
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """A file or directory that was opened, and the opening of the root that led to it."""
 
     root: OpenRoot
@@ -87,12 +87,14 @@ class Opened:
 
     def entry(self, name: bytes) -> Entry:
         """Return its entry; raises FileNotFoundError where it is neither a regular file nor a directory."""
-        status = os.fstat(self.file.fileno())
-        return entry_of(name, status, self.root.file_system(status.st_dev, self.file.fileno()))
+        return self.look(name)[0]
 
-    def file_system(self) -> FileSystem:
-        """Return the file system that holds it."""
-        return self.root.file_system(os.fstat(self.file.fileno()).st_dev, self.file.fileno())
+    def look(self, name: bytes) -> tuple[Entry, FileSystem]:
+        """Return its entry and the file system that holds it; raises FileNotFoundError as `entry` does."""
+        number = self.file.fileno()
+        status = os.fstat(number)
+        file_system = self.root.file_system(status.st_dev, number)
+        return entry_of(name, status, file_system), file_system
 
 
 def entry_at(root: OpenRoot, parent: Descriptor, name: bytes, status: os.stat_result) -> Entry:
@@ -138,7 +140,7 @@ class LocalTree:
 
     def open_parent_of_existing(self, path: StoragePath) -> Descriptor:
         """Open the directory that holds the name of `path`; raises NotFound where that cannot exist."""
-        with storage_errors(path, ABSENT_BELOW_A_FILE):
+        with StorageErrors(path, ABSENT_BELOW_A_FILE):
             _require_visible(path)
             return self.open_directory(path.parent)
 

@@ -118,11 +118,20 @@ class Root:
         return self._present if self._is_fresh() else None
 
     def accept(self) -> RootIdentity:
-        """Take the root that is there now for the recorded one, and return its identity; raises Unavailable."""
+        """Take the root that is there now for the recorded one, and return its identity; raises Unavailable.
+
+        Where none is there the recorded one stays: else the mount point of a NAS that is away would be next.
+        """
         with self._lock:
-            self._identity, self._checked = None, float("-inf")
-        self.open()
-        return self.identity
+            recorded = self._identity
+            if self._checked < float("inf"):  # not closed
+                self._identity = None
+                self._check()
+                self._checked = self._clock()
+            if self._present is None:
+                self._identity = recorded
+                raise Unavailable(f"{self._name}: {self._reason}")
+            return self._present.identity
 
     def close(self) -> None:
         """Refuse from now on."""

@@ -43,7 +43,10 @@ def is_temporary(name: bytes) -> bool:
 
 def hides(path: StoragePath) -> bool:
     """Tell whether any component of `path` is in the name space of temporaries."""
-    return any(map(is_hidden, path.parts))
+    for name in path.parts:  # noqa: SIM110 -- half the time of any(), and every operation passes here
+        if name.startswith(PREFIX):
+            return True
+    return False
 
 
 def create_locked(directory: int, new_name: Callable[[], bytes], mode: int) -> tuple[Descriptor, bytes]:

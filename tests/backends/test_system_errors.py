@@ -10,7 +10,7 @@ import pytest
 from backends import errors
 from backends.errors import NotFound, StorageError, Unavailable
 from backends.paths import StoragePath
-from backends.system_errors import ERRORS, storage_errors, translate
+from backends.system_errors import ERRORS, StorageErrors, translate
 
 MEANINGS = {
     "NotFound": "ENOENT ELOOP ENXIO ENODEV",
@@ -31,7 +31,7 @@ MEANINGS = {
 )
 def test_an_errno_has_its_meaning(name: str, meaning: str) -> None:
     number = getattr(errno, name)
-    with pytest.raises(StorageError) as raised, storage_errors("a/file"):
+    with pytest.raises(StorageError) as raised, StorageErrors("a/file"):
         raise OSError(number, os.strerror(number))
     assert type(raised.value) is getattr(errors, meaning)
     assert os.strerror(number) in str(raised.value)
@@ -54,14 +54,14 @@ def test_every_errno_is_translated(number: int | None) -> None:
 
 
 def test_a_call_may_mean_something_else() -> None:
-    with pytest.raises(NotFound), storage_errors("x", {errno.ENOTDIR: NotFound}):
+    with pytest.raises(NotFound), StorageErrors("x", {errno.ENOTDIR: NotFound}):
         raise NotADirectoryError(errno.ENOTDIR, "x")
 
 
 def test_the_cause_is_kept_and_other_errors_pass() -> None:
     cause = OSError(errno.EIO, "disk")
-    with pytest.raises(Unavailable) as raised, storage_errors("x"):
+    with pytest.raises(Unavailable) as raised, StorageErrors("x"):
         raise cause
     assert raised.value.__cause__ is cause
-    with pytest.raises(ValueError, match="bug"), storage_errors("x"):
+    with pytest.raises(ValueError, match="bug"), StorageErrors("x"):
         raise ValueError("bug")

@@ -19,7 +19,7 @@ from backends.fresh import FreshFile
 from backends.journal import Journal
 from backends.local import LocalBackend
 from backends.local_tree import etag_of
-from backends.system_errors import storage_errors
+from backends.system_errors import StorageErrors
 
 from ..conformance.actions import ROOT, get, make, names, path, put
 from .place import Place
@@ -120,6 +120,11 @@ class ContentTests:
     ) -> None:
         with pytest.raises(OutOfSpace):
             backend.open_write(path("file"), size=backend.space().total + 1)
+        assert place.everything() == []
+
+    def test_a_digest_that_nobody_can_compute_leaves_nothing(self, place: Place, backend: LocalBackend) -> None:
+        with pytest.raises(ValueError, match="unsupported hash"):
+            backend.open_write(path("file"), hashes=("rot13",))
         assert place.everything() == []
 
     def test_a_full_disk_leaves_the_old_content(self, place: Place) -> None:
@@ -223,7 +228,7 @@ class ContentTests:
         directory = linux.Descriptor(os.open(place.root / "folder", os.O_RDONLY))
         (place.root / "folder").rmdir()
         journal = Journal(place.journals, "local")
-        with pytest.raises(NotFound), storage_errors("folder/file"):
+        with pytest.raises(NotFound), StorageErrors("folder/file"):
             FreshFile(directory, path("folder"), journal, place.abilities)
         journal.close()
         assert list(place.journals.iterdir()) == []

@@ -107,6 +107,32 @@ class RootTests:
         assert backend.identity == other
         backend.close()
 
+    def test_a_real_change_of_the_root_is_accepted_when_told(
+        self, place: Place, checked: LocalBackend, clock: Clock
+    ) -> None:
+        before = checked.identity
+        place.root.rename(place.base / "away")
+        place.root.mkdir()
+        clock.now += 1
+        accepted = checked.accept_root()  # at once, without waiting for the next look
+        assert accepted == checked.identity != before
+        assert names(checked) == []
+
+    def test_nothing_cannot_be_accepted(self, place: Place, checked: LocalBackend, clock: Clock) -> None:
+        """Else whatever appears next, such as an empty mount point, would be taken for the root."""
+        place.root.rename(place.base / "away")
+        with pytest.raises(Unavailable):
+            checked.accept_root()
+        place.root.mkdir()
+        clock.now += 1
+        with pytest.raises(Unavailable, match="not the one recorded"):
+            checked.stat(ROOT)
+
+    def test_a_closed_backend_accepts_no_root(self, checked: LocalBackend) -> None:
+        checked.close()
+        with pytest.raises(Unavailable, match="closed"):
+            checked.accept_root()
+
     def test_a_root_that_was_never_seen_has_no_identity(self, place: Place, clock: Clock) -> None:
         backend = LocalBackend(place.base / "later", place.journals, abilities=place.abilities, clock=clock)
         with pytest.raises(Unavailable):
