@@ -54,9 +54,9 @@ class Grant:
 
 
 class MountRights(Protocol):
-    """What `tree.Mounts` tells: a user's present rights in a mount."""
+    """What `tree.Mounts` tells: a user's present rights at a place that was shared from a mount."""
 
-    def rights(self, user: str, mount: str) -> frozenset[Permission]: ...
+    def rights_at(self, user: str, mount: str, backend: str, path: StoragePath) -> frozenset[Permission]: ...
 
 
 class Access:
@@ -166,14 +166,15 @@ class Access:
         return self._of_share(tx, share)
 
     def _of_share(self, tx: Connection, share: SentShare | None) -> Grant:
-        """Return Share ∩ the owner's present rights in the mount ∩ owner enabled (design rule 9)."""
+        """Return Share ∩ the owner's present rights there ∩ owner enabled (design rule 9)."""
         if share is None:
             raise _refused("no such Share")
         if not share.opens(self._clock()):
             raise _refused(f"Share {share.id} has ended")
         if not users.is_enabled(tx, share.owner):
             raise _refused(f"the owner of Share {share.id} is disabled")
-        permissions = share.permissions & (self._mounts.rights(share.owner, share.mount) | {Permission.SHARE})
+        rights = self._mounts.rights_at(share.owner, share.mount, share.backend, share.path)
+        permissions = share.permissions & (rights | {Permission.SHARE})
         if Permission.READ not in permissions:
             raise _refused(f"the owner of Share {share.id} may no longer read it")
         kind = Kind.FILE if share.resource_type == "file" else Kind.DIRECTORY

@@ -62,7 +62,8 @@ class PeerFailed(Refusal):
     @property
     def is_final(self) -> bool:
         """Tell whether the peer has understood and said no, so that asking again changes nothing."""
-        return self.status is not None and 400 <= self.status < 500 and self.status not in (408, 425, 429)
+        later = self.status in (408, 425, 429)
+        return self.status is not None and (400 <= self.status < 500 or self.status == 501) and not later
 
 
 class Busy(Refusal):

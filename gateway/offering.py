@@ -43,8 +43,8 @@ def offer(share: SentShare, discovery: Discovery) -> Offer:
 
 def body_form(discovery: Discovery) -> BodyForm:
     """Return which body the peer reads (peers.md §2b): the one of API 1.2 and later, or that of its elders."""
-    if discovery.capabilities & {"protocol-object", "webdav-uri", "exchange-token"}:
-        return "modern"
+    if discovery.capabilities & {"protocol-object", "webdav-uri", "exchange-token"} or discovery.provider == "oCIS":
+        return "modern"  # oCIS calls itself 1.1.0 and names none of these
     return "legacy" if discovery.api_version.startswith(("1.0", "1.1")) else "modern"
 
 

@@ -1,6 +1,7 @@
 """Durable delivery: messages are rows first; one worker delivers them, with back-off, and survives any crash.
 
-A peer that does not answer costs one attempt per back-off, not one per message: what waits for it waits together.
+A peer that does not answer costs one attempt per back-off, not one per message: what waits for it waits together,
+and each time another message goes first, so that one which makes a peer fall silent does not keep the rest back.
 Order is kept per Share. Receivers treat a repeated message as done, so "at least once" has one visible effect.
 """
 
@@ -22,9 +23,10 @@ from gateway.store.outbox import Message
 
 # Seconds to the next attempt, the last value again and again.
 BACK_OFF = (2, 5, 15, 60, 300, 900, 3600)
-GIVE_UP = 7 * 86400  # seconds after which a message is no longer tried; the operator still can
+GIVE_UP = 7 * 86400  # seconds after which a message is no longer tried
 AT_ONCE = 8  # servers that are talked to at the same time
 BATCH = 100  # messages read from the state at a time
+STATE_PAUSE = 10.0  # seconds to wait when the state does not answer
 
 log = structlog.get_logger()
 
@@ -44,6 +46,7 @@ class Outbox:
         self._wake = asyncio.Event()
         self._attempted = asyncio.Condition()
         self._busy: dict[str, asyncio.Task[None]] = {}  # by server
+        self._silences: dict[str, int] = {}  # by server: attempts in a row that got no answer
         self._task: asyncio.Task[None] | None = None
 
     def register(self, role: str, deliver: Deliver, finished: Finished) -> None:
@@ -95,7 +98,10 @@ class Outbox:
                 pause = await self._pause()
             except StorageError as error:
                 log.warning("outbox cannot read its messages; it tries again", reason=str(error))
-                pause = 5.0
+                pause = STATE_PAUSE
+            except Exception:
+                log.exception("outbox: an error of ours; it tries again")
+                pause = STATE_PAUSE
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
@@ -114,6 +120,8 @@ class Outbox:
 
     async def _pause(self) -> float:
         """Return the seconds until the next message is due; a task that ends wakes the worker anyway."""
+        if len(self._busy) >= AT_ONCE:
+            return 60.0
         due = await self._store.read(lambda tx: outbox.next_due(tx, tuple(self._busy)))
         return 60.0 if due is None else min(60.0, max(0.05, due - self._clock()))
 
@@ -122,29 +130,35 @@ class Outbox:
             for message in messages:
                 if not await self._attempt(message):
                     return
+        except Exception:
+            # The row says nothing of the delivery: without a pause the peer would get it again and again.
+            log.exception("outbox cannot record how a message went; it is sent again", peer=server)
+            await asyncio.sleep(STATE_PAUSE)
         finally:
             del self._busy[server]
             self.kick()
 
     async def _attempt(self, message: Message) -> bool:
         """Deliver one message and record how it went; False when the server does not answer."""
-        deliver, _ = self._roles[message.role]
-        reachable = True
+        if (await self._get(message.id)).state != "pending":
+            return True  # dropped by its use case since it was read
+        answered = True
         try:
+            deliver, _ = self._roles[message.role]
             await deliver(message)
+            await self._finish(message, "delivered", None)
         except PeerFailed as error:
-            reachable = error.status is not None
+            answered = error.status is not None
             await self._failed(message, str(error), final=error.is_final)
         except (Refusal, StorageError) as error:
             await self._failed(message, str(error), final=False)
         except Exception:
             log.exception("outbox: an error of ours", message=message.id, kind=message.kind, peer=message.server)
             await self._failed(message, "an error of this gateway's own; its log has the details", final=False)
-        else:
-            await self._finish(message, "delivered", None)
+        await self._note_answer(message.server, answered)
         async with self._attempted:
             self._attempted.notify_all()
-        return reachable
+        return answered
 
     async def _failed(self, message: Message, reason: str, *, final: bool) -> None:
         """Try again later, unless the peer has said no or the message has been tried for long enough."""
@@ -171,10 +185,24 @@ class Outbox:
         log.info("message " + state, kind=message.kind, peer=message.server, share=message.share, reason=error)
 
     async def _postpone(self, message: Message, error: str) -> None:
-        """Try this message, and what else waits for its server, after the back-off."""
-        wait = BACK_OFF[min(message.attempts, len(BACK_OFF) - 1)]
+        """Try this message again after its back-off."""
+        wait = _back_off(message.attempts)
         next_attempt = int(self._clock()) + wait
-        await self._store.run(lambda tx: outbox.postpone(tx, message.id, message.server, error, next_attempt))
+        await self._store.run(lambda tx: outbox.postpone(tx, message.id, error, next_attempt))
         log.warning(
             "message postponed", kind=message.kind, peer=message.server, share=message.share, reason=error, seconds=wait
         )
+
+    async def _note_answer(self, server: str, answered: bool) -> None:
+        """Hold back everything that waits for a silent server, the longer the longer it is silent."""
+        if answered:
+            self._silences.pop(server, None)
+            return
+        silences = self._silences.get(server, 0)
+        self._silences[server] = silences + 1
+        until = int(self._clock()) + _back_off(silences)
+        await self._store.run(lambda tx: outbox.hold(tx, server, until))
+
+
+def _back_off(failures: int) -> int:
+    return BACK_OFF[min(failures, len(BACK_OFF) - 1)]

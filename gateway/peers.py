@@ -116,9 +116,14 @@ class Peers:
 
         Raises PeerFailed when there is no answer; any answer, also a refusal, is returned.
         """
+        body = json.dumps(payload).encode()
         discovery = await self.discover(server)
-        url = f"{discovery.end_point.rstrip('/')}{path}"
-        return await self.send(server, discovery, url, json.dumps(payload).encode(), "application/json")
+        answer = await self.send(server, discovery, _api_url(discovery, path), body, "application/json")
+        if answer.status == 401:  # perhaps because it has begun to ask for signatures
+            renewed = await self.discover(server, fresh=True)
+            if renewed != discovery:
+                return await self.send(server, renewed, _api_url(renewed, path), body, "application/json")
+        return answer
 
     async def send(self, server: str, discovery: Discovery, url: str, body: bytes, content_type: str) -> Answer:
         """POST `body` to a URL that the peer's discovery names; raises PeerFailed when there is no answer."""
@@ -154,6 +159,8 @@ class Peers:
             log.warning("signature refused", peer=server, code=error.code, reason=str(error), signature_base=base)
             raise Unproven(error.code, f"{server}: {error}") from error
         except PeerFailed as error:
+            if error.code == "NO_JWKS":  # it has answered, and this is what it has
+                raise Unproven("KEY_NOT_FOUND", str(error)) from error
             raise Busy("SENDER_UNREACHABLE", f"who speaks for {server} cannot be verified: {error}") from error
         return await self._proved(server, verified, once)
 
@@ -236,6 +243,8 @@ class Peers:
     async def _fetch_jwks(self, server: str, fresh: bool) -> JWKSet:
         discovery = await self.discover(server, fresh=fresh)
         if discovery.jwks_uri is None:
+            discovery = await self.discover(server, fresh=True)  # it may have begun to sign
+        if discovery.jwks_uri is None:
             raise PeerFailed("NO_JWKS", f"{server} publishes no jwksUri")
         try:
             async with asyncio.timeout(DISCOVERY_TIME):
@@ -243,7 +252,8 @@ class Peers:
         except TimeoutError as error:
             raise PeerFailed("PEER_UNREACHABLE", f"{server}: no keys within {DISCOVERY_TIME:.0f} s") from error
         if response.status != 200:
-            raise PeerFailed("NO_JWKS", f"{discovery.jwks_uri} answers {response.status}", response.status)
+            code = "PEER_UNREACHABLE" if response.status >= 500 or response.status == 429 else "NO_JWKS"
+            raise PeerFailed(code, f"{discovery.jwks_uri} answers {response.status}", response.status)
         try:
             keys = JWKSet.parse(response.body)
         except ProtocolError as error:
@@ -291,6 +301,10 @@ class Peers:
                 peers.put(tx, server, failures=record.failures + 1, retry=int(until), last_error=reason)
 
         await self._store.run(work)
+
+
+def _api_url(discovery: Discovery, path: str) -> str:
+    return f"{discovery.end_point.rstrip('/')}{path}"
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

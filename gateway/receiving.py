@@ -14,6 +14,7 @@ from gateway.ocm.address import OCMAddress
 from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
 from gateway.ocm.secret import Secret
 from gateway.ocm.shares import (
+    AccessType,
     Requirement,
     ShareCreationNotification,
     ShareType,
@@ -21,7 +22,7 @@ from gateway.ocm.shares import (
     file_name,
     payload_digest,
 )
-from gateway.ocm.states import RECEIVED_ON_EVENT, RECEIVED_ON_NOTIFICATION, ReceivedEvent, ReceivedState
+from gateway.ocm.states import RECEIVED_LIVE, RECEIVED_ON_EVENT, RECEIVED_ON_NOTIFICATION, ReceivedEvent, ReceivedState
 from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.proof import Evidence, Peer
@@ -34,7 +35,6 @@ from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer, secret_hash
 
 ROLE = "receiving"
-LIVE_STATES = (ReceivedState.PENDING, ReceivedState.ACCEPTED)
 FIRST_ATTEMPT = 15.0  # seconds that accept and decline wait for the sender's answer
 PROBE_TIME = 15.0  # seconds that accept waits for a first look at the Remote Resource
 
@@ -95,7 +95,7 @@ class Receiving:
                     return
                 # Seafile has one id for everything: in its form, without a uri, the secret joins the key (wire.md).
                 same_key = share.uri is not None or received_shares.with_secret(tx, known.id, digest)
-                if known.state in LIVE_STATES and same_key:
+                if known.state in RECEIVED_LIVE and same_key:
                     raise Conflict("SHARE_ALREADY_EXISTS", f"{peer.server} has sent another Share under this id")
             received_shares.add(tx, share, digest, self._sealer.seal(secret, share.id))
             detail = {"evidence": share.evidence, "for": user}
@@ -313,7 +313,7 @@ class Receiving:
     def _view(
         self, share: ReceivedShare, history: tuple[Event, ...] = (), waiting: str | None = None
     ) -> ReceivedShareView:
-        live = share.state in LIVE_STATES
+        live = share.state in RECEIVED_LIVE
         state = ReceivedState.EXPIRED.value if live and share.expired(self._clock()) else share.state
         return ReceivedShareView(share, state, history, waiting)
 
@@ -340,7 +340,7 @@ class Receiving:
 
     def _delivered(self, tx: Connection, message: Message) -> None:
         share = received_shares.get(tx, message.share)
-        if share is not None and share.state not in LIVE_STATES and not outbox.pending_of(tx, ROLE, share.id):
+        if share is not None and share.state not in RECEIVED_LIVE and not outbox.pending_of(tx, ROLE, share.id):
             received_shares.wipe_secret(tx, share.id)
 
 
@@ -351,6 +351,8 @@ def _usable_protocol(notification: ShareCreationNotification) -> WebdavProtocol:
     webdav = notification.webdav
     if webdav is None:
         raise NotBuilt("PROTOCOL_NOT_SUPPORTED", "only the protocol webdav is received here")
+    if AccessType.REMOTE not in webdav.access_types:
+        raise NotBuilt("ACCESS_TYPE_NOT_SUPPORTED", "a Share that is only for fetching is not received here")
     if Requirement.MUST_USE_MFA in webdav.requirements:
         sentence = "this server cannot ask its users for a second factor"
         raise Invalid("REQUIREMENT_NOT_SUPPORTED", sentence, "protocol.webdav.requirements")

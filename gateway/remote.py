@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 import structlog
 from sqlalchemy import Connection
 
-from backends.errors import PermissionDenied, StorageError, Unavailable
+from backends.errors import NotFound, PermissionDenied, StorageError, Unavailable
 from backends.interface import Entry
 from backends.paths import StoragePath
 from backends.pool import Pool
@@ -24,12 +24,13 @@ from gateway.errors import PeerFailed, Refusal
 from gateway.ocm.discovery import Discovery
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.secret import Secret
-from gateway.ocm.tokens import TokenRequest, parse_token_response, serialise_token_request
+from gateway.ocm.tokens import GRANT_TYPE, TokenRequest, parse_token_response, serialise_token_request
 from gateway.ocm.urls import compose_uri, origin, server_of
 from gateway.outbound import SyncOutbound
-from gateway.peers import Peers
+from gateway.peers import Answer, Peers
 from gateway.store import exchanged_tokens, received_shares
 from gateway.store.engine import Store
+from gateway.store.exchanged_tokens import StoredToken
 from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer
 from gateway.tree import Storage
@@ -68,6 +69,7 @@ class Remote:
         self._pools: OrderedDict[str, Pool] = OrderedDict()  # by server, the one used last at the end
         self._storages: dict[str, Storage] = {}  # by Share
         self._exchanges: dict[str, asyncio.Lock] = {}
+        self._obtained: dict[str, float] = {}  # by Share: when its token came, to the fraction of a second
 
     async def storage(self, share: ReceivedShare) -> Storage:
         """Return the Remote Resource of an accepted Share; raises Unavailable when its server cannot be found."""
@@ -89,6 +91,7 @@ class Remote:
         """Drop what is kept in memory of a Share that has changed or ended."""
         self._storages.pop(share_id, None)
         self._exchanges.pop(share_id, None)
+        self._obtained.pop(share_id, None)
 
     async def probe(self, share_id: str, timeout: float) -> str | None:
         """Look at the Remote Resource and remember how it looks and which way in works.
@@ -106,36 +109,51 @@ class Remote:
         """Look at the root of every accepted Share again and again, so that listings can be answered from state."""
         while True:
             await asyncio.sleep(REFRESH)
-            now = self._clock()
-            await self._store.run(lambda tx: exchanged_tokens.forget_expired(tx, int(self._clock())))
-            shares = await self._store.read(received_shares.every_accepted)
-            by_server: dict[str, list[ReceivedShare]] = {}
-            for share in shares:
-                if not share.expired(now):
-                    by_server.setdefault(share.server, []).append(share)
-            await asyncio.gather(*(self._refresh_server(shares) for shares in by_server.values()))
+            try:
+                await self._refresh_all()
+            except Exception:
+                log.exception("received Shares were not looked at")
 
     def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
 
+    async def _refresh_all(self) -> None:
+        now = self._clock()
+        await self._store.run(lambda tx: exchanged_tokens.forget_expired(tx, int(now)))
+        by_server: dict[str, list[ReceivedShare]] = {}
+        for share in await self._store.read(received_shares.every_accepted):
+            if not share.expired(now):
+                by_server.setdefault(share.server, []).append(share)
+        await asyncio.gather(*map(self._refresh_server, by_server.values()))
+
     async def _refresh_server(self, shares: list[ReceivedShare]) -> None:
-        """Look at one server's Shares in turn; the first that gets no answer speaks for the rest."""
-        for share in shares:
-            problem = await self._probe(share.id)
-            if problem:
-                log.info("remote share not refreshed", share=share.id, peer=share.server, reason=problem)
-                return
+        """Look at one server's Shares in turn; the first that gets no answer speaks for the rest.
+
+        Those seen most recently come first, so that one which is never answered keeps no other back.
+        """
+        for share in sorted(shares, key=lambda share: share.probed or 0, reverse=True):
+            try:
+                await self._look(share.id)
+            except (Refusal, StorageError, ProtocolError) as error:
+                log.info("remote share not refreshed", share=share.id, peer=share.server, reason=str(error))
+                if isinstance(error, PeerFailed | Unavailable):
+                    return
 
     async def _probe(self, share_id: str) -> str | None:
-        share = await self._store.read(lambda tx: received_shares.get(tx, share_id))
-        if share is None or share.state != "accepted":
-            return "the Share has ended"
         try:
-            discovery = await self._peers.discover(share.server)
-            way, root = await self._first_way_in(share, discovery)
+            await self._look(share_id)
         except (Refusal, StorageError, ProtocolError) as error:
             return str(error)
+        return None
+
+    async def _look(self, share_id: str) -> None:
+        """Look at the root of an accepted Share and remember what is there, and which way has led to it."""
+        share = await self._store.read(lambda tx: received_shares.get(tx, share_id))
+        if share is None or share.state != "accepted":
+            raise NotFound("the Share has ended")
+        discovery = await self._peers.discover(share.server)
+        way, root = await self._first_way_in(share, discovery)
         now = int(self._clock())
 
         def work(tx: Connection) -> None:
@@ -145,10 +163,13 @@ class Remote:
                 received_shares.set_evidence(tx, share_id, "callback")
 
         await self._store.run(work)
-        return None
 
     async def _first_way_in(self, share: ReceivedShare, discovery: Discovery) -> tuple[str, Entry]:
-        """Try the ways that may work, the one that worked last first; raises what the last one raised."""
+        """Try the ways that may work, the one that worked last first; raises what the last one raised.
+
+        The next way is for a credential that is refused, and for an exchange that fails: where other ways are left,
+        it is not required (wire.md, Code Flow).
+        """
         ways = self._ways(share, discovery)
         if share.access in ways:
             ways = (share.access, *(way for way in ways if way != share.access))
@@ -157,7 +178,9 @@ class Remote:
             storage = self._make(share, discovery, way)
             try:
                 root = await storage.pool.run(storage.backend.stat, StoragePath())
-            except RemoteRefused as error:
+            except StorageError as error:
+                if way != TOKEN and not isinstance(error, RemoteRefused):
+                    raise
                 refused = error
             else:
                 self._storages[share.id] = storage
@@ -187,7 +210,7 @@ class Remote:
                 if error.is_final:  # the sender has said no: the Share has ended there, or its rules have changed
                     raise PermissionDenied(str(error)) from error
                 raise Unavailable(str(error)) from error
-            except (Refusal, ProtocolError, TimeoutError) as error:
+            except (Refusal, ProtocolError, ValueError, TimeoutError) as error:  # ValueError: it cannot be unsealed
                 waiting.cancel()
                 raise Unavailable(f"{share.server}: {error or 'no token in time'}") from error
 
@@ -229,7 +252,7 @@ class Remote:
         asked = self._clock()
         async with self._exchanges.setdefault(share.id, asyncio.Lock()):
             stored = await self._store.read(lambda tx: exchanged_tokens.get(tx, share.id))
-            if stored and stored.expires - RENEW_BEFORE > asked and (not fresh or stored.obtained >= asked):
+            if stored and _is_live(stored, asked) and (not fresh or self._obtained.get(share.id, 0) >= asked):
                 return Secret(self._sealer.open(stored.token_sealed, share.id))
             return await self._exchange(share)
 
@@ -237,12 +260,13 @@ class Remote:
         """Exchange the secret for an access token (wire.md, Code Flow); raises PeerFailed."""
         secret = await self._secret(share)
         discovery = await self._peers.discover(share.server)
-        if discovery.token_end_point is None:
+        answer = await self._ask_for_token(share, discovery, secret)
+        if answer is None or answer.status != 200:  # its endpoint may have moved, or it may ask for signatures now
+            renewed = await self._peers.discover(share.server, fresh=True)
+            if renewed != discovery:
+                answer = await self._ask_for_token(share, renewed, secret)
+        if answer is None:
             raise PeerFailed("NO_TOKEN_END_POINT", f"{share.server} requires the token exchange but names no endpoint")
-        request = TokenRequest(grant_type="authorization_code", client_id=self._server, code=secret)
-        body = serialise_token_request(request)
-        content_type = "application/x-www-form-urlencoded"
-        answer = await self._peers.send(share.server, discovery, discovery.token_end_point, body, content_type)
         if answer.status != 200:
             reason = answer.message or f"status {answer.status}"
             raise PeerFailed("TOKEN_REFUSED", f"{share.server} gives no token: {reason}", answer.status)
@@ -251,7 +275,15 @@ class Remote:
         sealed = self._sealer.seal(response.access_token.reveal(), share.id)
         expires = int(now) + response.expires_in
         await self._store.run(lambda tx: exchanged_tokens.put(tx, share.id, sealed, int(now), expires))
+        self._obtained[share.id] = now
         return response.access_token
+
+    async def _ask_for_token(self, share: ReceivedShare, discovery: Discovery, secret: Secret) -> Answer | None:
+        if discovery.token_end_point is None:
+            return None
+        request = TokenRequest(grant_type=GRANT_TYPE, client_id=self._server, code=secret)
+        body, content_type = serialise_token_request(request), "application/x-www-form-urlencoded"
+        return await self._peers.send(share.server, discovery, discovery.token_end_point, body, content_type)
 
     def _pool(self, server: str) -> Pool:
         """Return the server's threads; beyond HOSTS servers the one not used for longest loses its own."""
@@ -267,6 +299,11 @@ class Remote:
                 log.info("threads of a peer released", peer=oldest)
         self._pools[server] = pool
         return pool
+
+
+def _is_live(token: StoredToken, now: float) -> bool:
+    """Tell whether a token will do for a while; one that is given for seconds only is used for half of them."""
+    return token.expires - min(RENEW_BEFORE, (token.expires - token.obtained) / 2) > now
 
 
 def _log_late_probe(task: asyncio.Task[str | None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -18,8 +19,8 @@ from gateway.ocm.address import OCMAddress
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
 from gateway.ocm.secret import Secret
-from gateway.ocm.shares import Permission, parse_share_created, serialise_share
-from gateway.ocm.states import SENT_ON_EVENT, SENT_ON_NOTIFICATION, SentEvent, SentState
+from gateway.ocm.shares import LATEST_EXPIRATION, Permission, file_name, parse_share_created, serialise_share
+from gateway.ocm.states import SENT_ON_EVENT, SENT_ON_NOTIFICATION, SENT_OPEN, SentEvent, SentState
 from gateway.offering import body_form, notification_about, offer, share_creation_notification
 from gateway.outbox import Outbox
 from gateway.peers import Answer, Peers
@@ -93,8 +94,8 @@ class Sending:
 
     # --- the owner's gestures -----------------------------------------------------------------------------------
 
-    async def create(self, owner: Grant, request: ShareRequest) -> tuple[SentShareView, str | None]:
-        """Share a path of the owner's tree and wait a moment for the peer's answer.
+    async def create(self, owner: Grant, request: ShareRequest, actor: str) -> tuple[SentShareView, str | None]:
+        """Share a path of the owner's tree, by the hand of `actor`, and wait a moment for the peer's answer.
 
         Returns the Share and, when the peer has not taken it yet, why. Raises Invalid, NotAllowed, NoSuch and what
         the storage raises; nothing is stored then.
@@ -119,7 +120,7 @@ class Sending:
             sealed = self._sealer.seal(secret, share.id)
             sent_shares.add(tx, share, secret_hash(secret), sealed)
             detail = {"with": share.share_with, "path": str(request.path)}
-            events.add(tx, at=now, actor=owner.who, action="share.create", subject=share.id, **detail)
+            events.add(tx, at=now, actor=actor, action="share.create", subject=share.id, **detail)
             return outbox.add(tx, server=share.server, kind=SHARE, role=ROLE, share=share.id, now=now)
 
         message_id = await self._store.run(work)
@@ -129,7 +130,7 @@ class Sending:
     async def list(self, owner: str | None) -> list[SentShareView]:
         """Return the Shares of `owner`, or everybody's."""
         shares = await self._store.read(lambda tx: sent_shares.of_owner(tx, owner))
-        return [await self._view(share) for share in shares]
+        return [*await asyncio.gather(*map(self._view, shares))]  # each may wait a moment for a storage that hangs
 
     async def show(self, owner: str | None, share_id: str) -> SentShareView:
         """Return one Share with its history; raises NoSuch."""
@@ -152,12 +153,16 @@ class Sending:
         expiration: int | None = None,
         never_expires: bool = False,
     ) -> SentShareView:
-        """Change the permissions or the expiration of a Share; the peer is told of new permissions."""
+        """Change the permissions or the expiration of a Share; the peer is told of new permissions.
+
+        Raises Invalid, NotAllowed, NoSuch, Conflict.
+        """
         now = int(self._clock())
+        self._require_future(expiration)
 
         def work(tx: Connection) -> None:
             share = self._own(tx, owner, share_id)
-            if share.state not in sent_shares.OPEN_STATES:
+            if share.state not in SENT_OPEN:
                 raise Conflict("SHARE_ENDED", f"the Share is {share.state}; make a new one")
             detail: dict[str, object] = {}
             if permissions is not None and permissions != share.permissions:
@@ -194,14 +199,13 @@ class Sending:
         return await self.show(owner, share_id)
 
     def _farewell(self, tx: Connection, share: SentShare, now: int) -> None:
-        """Queue SHARE_UNSHARED instead of whatever was still to be said; none to a peer that was never asked."""
-        never_told = share.state == SentState.PENDING
+        """Queue SHARE_UNSHARED instead of whatever was still to be said.
+
+        Also to a peer that seems never to have been asked: a first attempt may be under way at this moment, or have
+        been cut off by a crash before it was counted.
+        """
         for message in outbox.pending_of(tx, ROLE, share.id):
-            never_told = never_told and message.kind == SHARE and message.attempts == 0
             outbox.finish(tx, message.id, "dropped", "the Share was revoked", now)
-        if never_told:
-            sent_shares.wipe_secret(tx, share.id)
-            return
         kind = NotificationType.SHARE_UNSHARED.value
         outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
 
@@ -218,9 +222,16 @@ class Sending:
         return place, path.parts[0].decode()
 
     def _require_rights(self, place: Place, request: ShareRequest) -> None:
-        if request.expiration is not None and request.expiration <= self._clock():
-            raise Invalid("EXPIRED", "the expiration lies in the past")
+        if request.name is not None and request.name != file_name(request.name):
+            raise Invalid("INVALID_NAME", f"{request.name!r} cannot be the name of a file or folder")
+        self._require_future(request.expiration)
         self._require_within(request.permissions, place.rights)
+
+    def _require_future(self, expiration: int | None) -> None:
+        if expiration is not None and expiration <= self._clock():
+            raise Invalid("EXPIRED", "the expiration lies in the past")
+        if expiration is not None and expiration > LATEST_EXPIRATION:
+            raise Invalid("EXPIRATION_TOO_LATE", "the expiration lies beyond the year 9999; leave it out for never")
 
     @staticmethod
     def _require_within(permissions: frozenset[Permission], rights: frozenset[Permission]) -> None:
@@ -247,7 +258,7 @@ class Sending:
             owner=owner,
             share_with=str(address),
             server=address.server,
-            name=request.name or printable(place.path.name) or mount,
+            name=request.name or file_name(printable(request.path.name)),
             resource_type="file" if entry.kind is Kind.FILE else "folder",
             share_type="user",
             permissions=request.permissions,
@@ -283,7 +294,7 @@ class Sending:
 
     async def _present_state(self, share: SentShare) -> str:
         """Return the stored state, or what time and storage have made of it: expired, missing."""
-        if share.state not in sent_shares.OPEN_STATES:
+        if share.state not in SENT_OPEN:
             return share.state
         if share.expired(self._clock()):
             return SentState.EXPIRED
@@ -306,11 +317,11 @@ class Sending:
             return  # ended and wiped: there is nothing left to say
         secret = Secret(self._sealer.open(sealed, share.id))
         if message.kind == SHARE:
-            await self._offer(share, secret)
+            await self._offer(share, secret, repeated=message.attempts > 0)
         else:
             await self._notify(share, NotificationType(message.kind), secret)
 
-    async def _offer(self, share: SentShare, secret: Secret) -> None:
+    async def _offer(self, share: SentShare, secret: Secret, *, repeated: bool) -> None:
         """Send the Share Creation Notification that fits the peer, and take its answer."""
         offered = offer(share, await self._peers.discover(share.server))
         # Before sending: the peer may look at the Share while it still answers.
@@ -318,9 +329,11 @@ class Sending:
         self._access.forget()
         notification = share_creation_notification(share, offered, secret, server=self._server, dav_url=self._dav_url)
         answer = await self._peers.post(share.server, "/shares", serialise_share(notification, offered.form))
+        if answer.status == 409 and repeated:
+            return  # an earlier attempt, whose answer was lost, has come before a change of the permissions
         if answer.status not in (200, 201):
             raise PeerFailed("REFUSED_BY_PEER", _refusal(share.server, answer), answer.status)
-        if name := parse_share_created(answer.content).recipient_display_name:
+        if name := parse_share_created(answer.body).recipient_display_name:
             await self._store.run(lambda tx: sent_shares.set_recipient_display_name(tx, share.id, name))
 
     async def _notify(self, share: SentShare, kind: NotificationType, secret: Secret) -> None:
@@ -337,11 +350,13 @@ class Sending:
             return
         now = int(self._clock())
         ended = outbox.get(tx, message.id)
-        if message.kind == SHARE and share.state == SentState.PENDING:
-            failed = ended is not None and ended.state == "failed"
-            sent_shares.set_state(tx, share.id, SentState.REFUSED if failed else SentState.SENT, now)
-            share = sent_shares.get(tx, share.id) or share
-        if share.state not in sent_shares.OPEN_STATES and not outbox.pending_of(tx, ROLE, share.id):
+        state = SentState(share.state)
+        if message.kind == SHARE and ended is not None:
+            event = SentEvent.REFUSED if ended.state == "failed" else SentEvent.DELIVERED
+            state = SENT_ON_EVENT.get((state, event), state)
+        if state != share.state:
+            sent_shares.set_state(tx, share.id, state, now)
+        if state not in SENT_OPEN and not outbox.pending_of(tx, ROLE, share.id):
             sent_shares.wipe_secret(tx, share.id)
 
     # --- what the Receiving Server says -------------------------------------------------------------------------
@@ -366,7 +381,7 @@ class Sending:
             detail = {"message": notification.message[:500]} if notification.message else {}
             action = notification.type.value
             events.add(tx, at=now, actor=peer.server, action=action, subject=share.id, **detail)
-            if state not in sent_shares.OPEN_STATES and not outbox.pending_of(tx, ROLE, share.id):
+            if state not in SENT_OPEN and not outbox.pending_of(tx, ROLE, share.id):
                 sent_shares.wipe_secret(tx, share.id)
 
         await self._store.run(work)
@@ -383,18 +398,17 @@ class Sending:
     @staticmethod
     def _spoken_of(tx: Connection, peer: Peer, notification: Notification) -> SentShare:
         """Return the Share that the notification is about, if this peer may speak about it (wire.md, Binding)."""
-        provider_id = notification.provider_id or ""
-        if notification.shared_secret is not None:
-            digest = secret_hash(notification.shared_secret.reveal())
-            share = sent_shares.by_provider_id_and_secret(tx, provider_id, digest)
-            proved = peer.with_secret() if share is not None and share.server == peer.server else peer
-        else:
-            share, proved = None, peer
-        if share is None and peer.evidence > Evidence.SECRET:
-            share = sent_shares.by_provider_id(tx, provider_id, peer.server)
-        if share is None or share.server != peer.server:
+        provider_id, secret = notification.provider_id or "", notification.shared_secret
+        share = sent_shares.by_provider_id(tx, provider_id, peer.server)
+        if share is not None and secret is not None:
+            digest = secret_hash(secret.reveal())
+            if sent_shares.by_provider_id_and_secret(tx, provider_id, digest) is not None:
+                peer = peer.with_secret()
+            elif peer.evidence < Evidence.SECRET:
+                share = None  # whoever guesses does not learn that there is such a Share
+        if share is None:
             raise NoSuch("SHARE_NOT_FOUND", f"{peer.server} has no Share {provider_id!r} from here")
-        proved.require(Evidence.SECRET)
+        peer.require(Evidence.SECRET)
         return share
 
 

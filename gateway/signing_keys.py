@@ -85,13 +85,15 @@ class SigningKeys:
         return sorted((match[1], int(match[2]), path) for match, path in found if match)
 
     def _load(self) -> list[tuple[int, SigningKey]]:
-        return [
-            (
-                int(path.stat().st_mtime),
-                SigningKey.from_pem(path.read_bytes(), f"{self._origin}/ocm#{name}-{number}"),
-            )
-            for name, number, path in self._files()
-        ]
+        """Return the keys with the times when they were made; raises OSError for a file that holds none."""
+        keys = []
+        for name, number, path in self._files():
+            try:
+                key = SigningKey.from_pem(path.read_bytes(), f"{self._origin}/ocm#{name}-{number}")
+            except ValueError as error:
+                raise OSError(f"{path} holds no private key: {error}") from error
+            keys.append((int(path.stat().st_mtime), key))
+        return keys
 
 
 def _new_pem(algorithm: str) -> bytes:

@@ -126,10 +126,14 @@ class Mounts:
                 self._known[user] = known
         return known
 
-    def rights(self, user: str, mount: str) -> frozenset[Permission]:
-        """Return what `user` may do in `mount` now; empty when it is not one of the user's mounts."""
-        found = self.of(user).get(mount.encode())
-        return found.rights if found else frozenset()
+    def rights_at(self, user: str, mount: str, backend: str, path: StoragePath) -> frozenset[Permission]:
+        """Return what `user` may do now at a place that was shared from `mount`.
+
+        When that mount does not lead there any more, other mounts of the user's may, as after a MOVE; else none.
+        """
+        leading = [one for one in self.of(user).values() if one.backend == backend and path.is_within(one.path)]
+        named = [one for one in leading if one.name == mount]
+        return frozenset().union(*(one.rights for one in named or leading))
 
     def _admits(self, mount: MountConfig, user: str) -> bool:
         if not mount.users and not mount.groups:
@@ -185,9 +189,9 @@ class Tree:
         """Return the root of a mount."""
         return Place(self._storages[mount.backend], mount.path, mount.path, mount.rights)
 
-    def rights(self, user: str, mount: str) -> frozenset[Permission]:
-        """Return what `user` may do in `mount` now."""
-        return self._mounts.rights(user, mount)
+    def rights_at(self, user: str, mount: str, backend: str, path: StoragePath) -> frozenset[Permission]:
+        """Return what `user` may do now at a place that was shared from `mount`."""
+        return self._mounts.rights_at(user, mount, backend, path)
 
     def shown_path(self, user: str, mount: str, path: StoragePath) -> str:
         """Return a path in storage as `user` sees it, `/<mount>/...`, for people."""
@@ -200,10 +204,12 @@ class Tree:
 
         Raises NotFound when there is nothing.
         """
-        storage = self._storages[backend]
+        storage = self._storages.get(backend)
+        if storage is None:
+            return None  # not configured any more
         probe = asyncio.ensure_future(storage.pool.run(storage.backend.stat, path))
-        done, _ = await asyncio.wait([probe], timeout=PROBE_WAIT)
         probe.add_done_callback(_retrieve)
+        done, _ = await asyncio.wait([probe], timeout=PROBE_WAIT)
         try:
             return probe.result() if done else None
         except NotFound:
@@ -228,7 +234,7 @@ class Tree:
         if not parts:
             children = _received_entries(shares)
             return VirtualFolder(_folder(RECEIVED, children), tuple(children))
-        share = shares.get(parts[0].decode("utf-8", "replace"))
+        share = shares.get(parts[0].decode("utf-8", "surrogateescape"))  # a name that is not UTF-8 is nobody's
         if share is None:
             raise NotFound(f"{user} has no accepted Share of this name")
         rights = share.permissions & READ_WRITE

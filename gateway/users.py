@@ -44,10 +44,14 @@ class Passwords:
         self._nobody = self._hasher.hash(os.urandom(16).hex())
 
     async def hash(self, password: str) -> str:
-        """Return the argon2id hash; raises Invalid for a password that is too short."""
+        """Return the argon2id hash; raises Invalid for a password that is too short, or that nobody can send."""
         if len(password) < PASSWORD_MINIMUM:
             raise Invalid("PASSWORD_TOO_SHORT", f"the password needs at least {PASSWORD_MINIMUM} characters")
-        return await self._pool.run(self._hasher.hash, password)
+        try:
+            encoded = password.encode()
+        except UnicodeEncodeError:  # a lone surrogate; HTTP Basic has UTF-8 (RFC 7617)
+            raise Invalid("INVALID_PASSWORD", "the password is not text in UTF-8") from None
+        return await self._pool.run(self._hasher.hash, encoded)
 
     async def verify(self, name: str, password: str) -> bool:
         """Tell whether `password` is that of the enabled user `name`; raises Unavailable when too many ask."""

@@ -157,7 +157,7 @@ class Commands:
             name=arguments.get("name"),
             expiration=_seconds(arguments, "expiration"),
         )
-        view, problem = await self._sending.create(await self._access.of_user(owner), request)
+        view, problem = await self._sending.create(await self._access.of_user(owner), request, caller.actor)
         return views.sent_share(view) | {"problem": problem}
 
     async def _share_list(self, caller: Caller, arguments: Arguments) -> Any:

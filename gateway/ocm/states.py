@@ -60,6 +60,10 @@ class ReceivedEvent(StrEnum):
 
 _S, _R, _N = SentState, ReceivedState, NotificationType
 
+# A pending Share already opens: Seafile looks at its root while the notification is still being answered.
+SENT_OPEN = frozenset({_S.PENDING, _S.SENT, _S.ACCEPTED})
+RECEIVED_LIVE = frozenset({_R.PENDING, _R.ACCEPTED})
+
 # Ended Shares open nothing, and their secrets are wiped once the last message about them is delivered.
 SENT_ENDED = frozenset({_S.DECLINED, _S.REFUSED, _S.REVOKED, _S.EXPIRED})
 RECEIVED_ENDED = frozenset({_R.DECLINED, _R.LEFT, _R.REVOKED, _R.EXPIRED})

@@ -21,7 +21,6 @@ from gateway.ocm.errors import Malformed, TokenError, Unauthorized
 from gateway.ocm.fields import Fields, decode_object
 from gateway.ocm.keys import PublicKey, SigningKey
 from gateway.ocm.secret import Secret
-from gateway.ocm.text import line
 
 GRANT_TYPE = "authorization_code"
 # What older peers call it: reva, and the test stub (peers.md, section 8).
@@ -113,11 +112,6 @@ def parse_token_response(body: Mapping[str, Any]) -> TokenResponse:
     fields.check("INVALID_TOKEN_RESPONSE")
     assert access_token is not None
     return TokenResponse(access_token, TOKEN_SECONDS if expires_in is None else expires_in)
-
-
-def parse_token_error(body: Mapping[str, Any]) -> str | None:
-    """Return the `error` of a refusal as RFC 6749 section 5.2 has it, or None if there is none."""
-    return line(Fields(body).string("error") or "")[:100] or None
 
 
 def mint_access_token(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, tuple_, update
 from sqlalchemy.engine import RowMapping
 
 from gateway.store.tables import outbox
@@ -30,6 +30,8 @@ class Message:
 
 
 _COLUMNS = tuple(field.name for field in fields(Message))
+# The first pending message of each Share: the others wait for it.
+_FIRST = select(func.min(outbox.c.id)).where(outbox.c.state == "pending").group_by(outbox.c.role, outbox.c.share)
 
 
 def add(tx: Connection, *, server: str, kind: str, role: str, share: str, now: int) -> int:
@@ -56,21 +58,23 @@ def get(tx: Connection, message_id: int) -> Message | None:
 
 
 def due(tx: Connection, now: int, limit: int, busy: tuple[str, ...] = ()) -> list[Message]:
-    """Return pending messages whose time has come, oldest first, but none to `busy` servers and only the first of
-    each Share: order is kept per Share, so that an acceptance never overtakes what came before it."""
-    first = select(func.min(outbox.c.id)).where(outbox.c.state == "pending").group_by(outbox.c.role, outbox.c.share)
+    """Return pending messages whose time has come, but none to `busy` servers and only the first of each Share.
+
+    Order is kept per Share, so that an acceptance never overtakes what came before it. Of those that became due
+    together, what was tried least goes first.
+    """
     query = (
         select(outbox)
-        .where(outbox.c.id.in_(first), outbox.c.next_attempt <= now, outbox.c.server.not_in(busy))
-        .order_by(outbox.c.next_attempt, outbox.c.id)
+        .where(outbox.c.id.in_(_FIRST), outbox.c.next_attempt <= now, outbox.c.server.not_in(busy))
+        .order_by(outbox.c.next_attempt, outbox.c.attempts, outbox.c.id)
         .limit(limit)
     )
     return [_message(row) for row in tx.execute(query).mappings()]
 
 
 def next_due(tx: Connection, busy: tuple[str, ...] = ()) -> int | None:
-    """Return when the next pending message to a server that is not `busy` is due, in seconds since the epoch."""
-    query = select(func.min(outbox.c.next_attempt)).where(outbox.c.state == "pending", outbox.c.server.not_in(busy))
+    """Return when `due` will have something for a server that is not `busy`, in seconds since the epoch."""
+    query = select(func.min(outbox.c.next_attempt)).where(outbox.c.id.in_(_FIRST), outbox.c.server.not_in(busy))
     return tx.execute(query).scalar()
 
 
@@ -95,18 +99,23 @@ def finish(tx: Connection, message_id: int, state: str, error: str | None, now: 
     _set(tx, message_id, state=state, last_error=error, finished=now, attempts=outbox.c.attempts + 1)
 
 
-def postpone(tx: Connection, message_id: int, server: str, error: str, next_attempt: int) -> None:
-    """Count an attempt that failed; nothing else goes to this server before `next_attempt` either."""
+def postpone(tx: Connection, message_id: int, error: str, next_attempt: int) -> None:
+    """Count an attempt that failed."""
     _set(tx, message_id, last_error=error, next_attempt=next_attempt, attempts=outbox.c.attempts + 1)
-    waiting = outbox.c.server == server, outbox.c.state == "pending", outbox.c.next_attempt < next_attempt
-    tx.execute(update(outbox).where(*waiting).values(next_attempt=next_attempt))
+
+
+def hold(tx: Connection, server: str, until: int) -> None:
+    """Let nothing that waits for `server` go before `until`."""
+    waiting = outbox.c.server == server, outbox.c.state == "pending", outbox.c.next_attempt < until
+    tx.execute(update(outbox).where(*waiting).values(next_attempt=until))
 
 
 def hurry(tx: Connection, now: int, message_id: int | None = None, server: str | None = None) -> int:
-    """Make pending messages due now: one, those to one server, or all; return how many."""
+    """Make pending messages due now: one with those that it waits for, those to one server, or all; return how many."""
     statement = update(outbox).where(outbox.c.state == "pending")
     if message_id is not None:
-        statement = statement.where(outbox.c.id == message_id)
+        share = select(outbox.c.role, outbox.c.share).where(outbox.c.id == message_id)
+        statement = statement.where(outbox.c.id <= message_id, tuple_(outbox.c.role, outbox.c.share).in_(share))
     if server is not None:
         statement = statement.where(outbox.c.server == server)
     return tx.execute(statement.values(next_attempt=now)).rowcount

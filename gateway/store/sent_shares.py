@@ -12,6 +12,7 @@ from sqlalchemy.engine import RowMapping
 from backends.interface import Identity
 from backends.paths import StoragePath
 from gateway.ocm.shares import Permission
+from gateway.ocm.states import SENT_OPEN
 from gateway.store.rows import (
     identity_from_columns,
     identity_to_columns,
@@ -20,9 +21,6 @@ from gateway.store.rows import (
     permissions_to_column,
 )
 from gateway.store.tables import sent_shares
-
-# A pending Share already opens: Seafile looks at its root while the notification is still being answered.
-OPEN_STATES = ("pending", "sent", "accepted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class SentShare:
 
     def opens(self, now: float) -> bool:
         """Tell whether its credentials give access now, as far as the Share itself goes."""
-        return self.state in OPEN_STATES and not self.expired(now)
+        return self.state in SENT_OPEN and not self.expired(now)
 
 
 def add(tx: Connection, share: SentShare, secret_hash: bytes, secret_sealed: bytes) -> None:
@@ -120,7 +118,7 @@ def within(tx: Connection, backend: str, path: StoragePath) -> list[SentShare]:
     end = below[:-1] + b"0" if below else None
     column = sent_shares.c.path
     inside = column >= below if end is None else or_(column == bytes(path), (column >= below) & (column < end))
-    query = select(sent_shares).where(sent_shares.c.backend == backend, sent_shares.c.state.in_(OPEN_STATES), inside)
+    query = select(sent_shares).where(sent_shares.c.backend == backend, sent_shares.c.state.in_(SENT_OPEN), inside)
     return [_share(row) for row in tx.execute(query).mappings()]
 
 

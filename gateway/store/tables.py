@@ -103,6 +103,7 @@ received_shares = Table(
     Column("updated", BigInteger, nullable=False),
     UniqueConstraint("user", "mount"),
     Index("ix_received_shares_server_provider_id", "server", "provider_id"),
+    Index("ix_received_shares_secret_hash", "secret_hash"),
 )
 
 exchanged_tokens = Table(
@@ -179,6 +180,7 @@ seen_signatures = Table(
     metadata,
     Column("signature_hash", LargeBinary, primary_key=True),
     Column("expires", BigInteger, nullable=False),
+    Index("ix_seen_signatures_expires", "expires"),
 )
 
 backend_roots = Table(  # the identity of each local root at its first start: an unmounted NAS looks empty

@@ -17,7 +17,6 @@ from gateway.ocm.tokens import (
     GRANT_TYPES,
     TokenRequest,
     TokenResponse,
-    parse_token_error,
     parse_token_request,
     parse_token_response,
     serialise_token_request,
@@ -158,14 +157,6 @@ def test_a_response_that_cannot_be_used_is_refused(changes: dict[str, Any], name
         parse_token_response({"access_token": "t", "token_type": "Bearer", "expires_in": 3600} | changes)
     assert caught.value.code == "INVALID_TOKEN_RESPONSE"
     assert [field.name for field in caught.value.fields] == [name]
-
-
-@pytest.mark.parametrize(
-    ("body", "error"),
-    [({"error": "invalid_grant"}, "invalid_grant"), ({}, None), ({"error": 7}, None), ({"error": "a\x1bb"}, "ab")],
-)
-def test_the_error_of_a_refusal_is_read(body: dict[str, Any], error: str | None) -> None:
-    assert parse_token_error(body) == error
 
 
 def test_a_secret_is_compared_and_hashed_by_what_it_holds() -> None:

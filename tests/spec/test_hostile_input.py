@@ -26,7 +26,7 @@ from gateway.ocm.fields import DEPTH_MAX, decode_object, is_shallow
 from gateway.ocm.keys import JWKSet
 from gateway.ocm.notifications import parse_notification, serialise_notification
 from gateway.ocm.shares import parse_share, parse_share_created, payload_digest
-from gateway.ocm.tokens import parse_token_error, parse_token_request, parse_token_response
+from gateway.ocm.tokens import parse_token_request, parse_token_response
 
 NAMES = [
     "shareWith", "name", "providerId", "owner", "sender", "sharedBy", "shareType", "resourceType", "protocol", "webdav",
@@ -67,7 +67,6 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "share": lambda body: payload_digest(parse_share(body)),
     "notification": parse_notification,
     "token response": parse_token_response,
-    "token error": parse_token_error,
     "share created": parse_share_created,
     "jwks": JWKSet.parse,
 }

@@ -79,6 +79,7 @@ def upgrade() -> None:
         sa.Column("expires", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("signature_hash", name=op.f("pk_seen_signatures")),
     )
+    op.create_index("ix_seen_signatures_expires", "seen_signatures", ["expires"], unique=False)
     op.create_table(
         "users",
         sa.Column("name", sa.String(), nullable=False),
@@ -126,6 +127,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("user", "mount", name=op.f("uq_received_shares_user_mount")),
     )
     op.create_index("ix_received_shares_server_provider_id", "received_shares", ["server", "provider_id"], unique=False)
+    op.create_index("ix_received_shares_secret_hash", "received_shares", ["secret_hash"], unique=False)
     op.create_table(
         "sent_shares",
         sa.Column("id", sa.String(), nullable=False),

@@ -1,0 +1,65 @@
+"""What is asked at every request is found by an index, however many rows there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event
+
+from backends.paths import StoragePath
+from gateway.store import (
+    events,
+    exchanged_tokens,
+    outbox,
+    peers,
+    received_shares,
+    seen_signatures,
+    sent_shares,
+    users,
+)
+from gateway.store.engine import Store
+
+SECRET = b"h" * 32
+QUESTIONS: dict[str, Callable[[Connection], Any]] = {
+    "the Share of a secret": lambda tx: sent_shares.by_secret_hash(tx, SECRET),
+    "the Share of a token": lambda tx: sent_shares.get(tx, "id"),
+    "the sent Share that a notification is about": lambda tx: sent_shares.by_provider_id(tx, "id", "peer.example"),
+    "the same by its secret": lambda tx: sent_shares.by_provider_id_and_secret(tx, "id", SECRET),
+    "the Shares of an owner": lambda tx: sent_shares.of_owner(tx, "alice"),
+    "the Shares below a path": lambda tx: sent_shares.within(tx, "storage", StoragePath.parse("a/b")),
+    "the received Share of a notification": lambda tx: received_shares.by_provider_id(tx, "peer.example", "id"),
+    "the same by the secret alone": lambda tx: received_shares.by_provider_id_and_secret(tx, "id", SECRET),
+    "the listing of /received/": lambda tx: received_shares.accepted(tx, "alice", 0),
+    "the names that are taken there": lambda tx: received_shares.taken_mounts(tx, "alice"),
+    "the token of a Share": lambda tx: exchanged_tokens.get(tx, "id"),
+    "a user's password": lambda tx: users.password_hash(tx, "alice"),
+    "a peer": lambda tx: peers.get(tx, "peer.example"),
+    "whether a signature was seen": lambda tx: seen_signatures.remember(tx, SECRET, 10, 0),
+    "what is due": lambda tx: outbox.due(tx, 0, 100, ("busy.example",)),
+    "when something is due": lambda tx: outbox.next_due(tx, ("busy.example",)),
+    "what waits to be said about a Share": lambda tx: outbox.pending_of(tx, "sending", "id"),
+    "how many messages wait": outbox.count_pending,
+    "the history of a Share": lambda tx: events.about(tx, "id"),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=list(QUESTIONS))
+def test_a_question_of_every_request_scans_no_table(store: Store, question: Callable[[Connection], Any]) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
+        asked.append((statement, parameters))
+
+    def explain(tx: Connection) -> list[str]:
+        event.listen(tx, "before_cursor_execute", note)
+        question(tx)
+        event.remove(tx, "before_cursor_execute", note)
+        statements = [pair for pair in asked if pair[0].startswith(("SELECT", "UPDATE", "DELETE"))]
+        assert statements
+        plans = [tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", given).all() for text, given in statements]
+        return [row.detail for plan in plans for row in plan]
+
+    plan = store.run_sync(explain)
+    assert [step for step in plan if step.startswith("SCAN") and "INDEX" not in step] == [], plan

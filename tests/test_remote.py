@@ -1,0 +1,530 @@
+"""The Remote Resource: which way leads to it, with which credential, and what is remembered of it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from aiohttp import web
+from parts import NOW, Clock, received, until
+from peer_servers import LOOPBACK, PeerServer, client, peer_server
+
+from backends.errors import PermissionDenied, StorageError, Unavailable
+from backends.interface import Kind
+from backends.paths import StoragePath
+from gateway import peers as peers_module
+from gateway import remote as module
+from gateway.ocm.secret import Secret
+from gateway.outbound import Guard, SyncOutbound
+from gateway.peers import FRESH_ENOUGH
+from gateway.remote import Remote
+from gateway.store import exchanged_tokens, received_shares, users
+from gateway.store.engine import Store
+from gateway.store.received_shares import ReceivedShare
+from gateway.store.sealing import Sealer, secret_hash
+from gateway.tree import Storage
+
+SECRET = "shared-secret-of-a-share"
+BEARER = f"Bearer {SECRET}"
+BASIC = "Basic " + base64.b64encode(f"{SECRET}:".encode()).decode()
+ROOT = StoragePath()
+DOCUMENT = """<d:multistatus xmlns:d="DAV:"><d:response><d:href>{path}</d:href><d:propstat><d:prop>
+<d:resourcetype>{kind}</d:resourcetype><d:getcontentlength>7</d:getcontentlength><d:getetag>"e1"</d:getetag>
+<d:getlastmodified>Fri, 15 Jan 2027 08:00:00 GMT</d:getlastmodified></d:prop><d:status>HTTP/1.1 200 OK</d:status>
+</d:propstat></d:response></d:multistatus>"""
+
+
+class Place:
+    """Accepted Shares of one peer, which opens to the credentials that the test says."""
+
+    def __init__(self, store: Store, remote: Remote, peer: PeerServer, clock: Clock, sealer: Sealer) -> None:
+        self.store = store
+        self.remote = remote
+        self.peer = peer
+        self.clock = clock
+        self.sealer = sealer
+        self.opens: dict[str, set[str]] = {"/dav/ocm/remote-1": set()}  # by path: what opens it
+        self.kind = "<d:collection/>"
+        self.seen: list[tuple[str, str]] = []  # path and credential of each PROPFIND
+        self.tokens = 0
+        self.expires_in = 300
+        self.only_last_token = False
+        peer.answers["/ocm/token"] = self.exchange
+
+    def put(self, share_id: str = "received-1", **changes: Any) -> ReceivedShare:
+        values = {"server": self.peer.server, "state": "accepted", "mount": share_id} | changes
+        share = received(share_id, **values)
+        sealed = self.sealer.seal(SECRET, share.id)
+        self.store.run_sync(lambda tx: received_shares.add(tx, share, secret_hash(SECRET), sealed))
+        self.peer.answers[f"/dav/ocm/{share.uri}" if share.uri else "/dav/ocm/"] = self.dav
+        self.peer.answers["/dav/ocm/"] = self.dav
+        return share
+
+    def get(self, share_id: str = "received-1") -> ReceivedShare:
+        found = self.store.read_sync(lambda tx: received_shares.get(tx, share_id))
+        assert found is not None
+        return found
+
+    def open_to(self, *credentials: str, path: str = "/dav/ocm/remote-1") -> None:
+        self.opens[path] = set(credentials)
+
+    async def dav(self, request: web.Request, _body: bytes) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "")
+        self.seen.append((request.path, given))
+        if given not in self.opens.get(request.path, set()):
+            return web.Response(status=401)
+        text = DOCUMENT.format(path=request.path, kind=self.kind)
+        return web.Response(status=207, text=text, content_type="application/xml")
+
+    async def exchange(self, _request: web.Request, _body: bytes) -> web.StreamResponse:
+        self.tokens += 1
+        opened = self.opens.setdefault("/dav/ocm/remote-1", set())
+        if self.only_last_token:
+            opened -= {credential for credential in opened if credential.startswith("Bearer token-")}
+        opened.add(f"Bearer token-{self.tokens}")
+        granted = {"access_token": f"token-{self.tokens}", "token_type": "Bearer", "expires_in": self.expires_in}
+        return web.json_response(granted)
+
+    async def stat(self, share_id: str = "received-1") -> Any:
+        storage = await self.remote.storage(self.get(share_id))
+        return await storage.pool.run(storage.backend.stat, ROOT)
+
+
+@pytest.fixture
+def log() -> Iterator[list[Any]]:
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture
+async def place(tmp_path: Path, log: list[Any]) -> AsyncIterator[Place]:
+    clock, sealer = Clock(), Sealer(b"k" * 32)
+    store = Store(f"sqlite:///{tmp_path / 'state.sqlite'}")
+    store.run_sync(lambda tx: users.add(tx, "alice", "hash", 0))
+    guard = Guard(LOOPBACK, lambda host: host == "127.0.0.1")
+    outbound = SyncOutbound(guard, user_agent="test")
+    async with peer_server(tmp_path / "peer", clock) as peer, client(store, tmp_path / "gateway", clock) as peers:
+        remote = Remote(store, peers, outbound, sealer, server="gateway.example", clock=clock)
+        yield Place(store, remote, peer, clock, sealer)
+        remote.close()
+        outbound.close()
+    store.close()
+
+
+# --- ways in --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_share_that_requires_the_exchange_is_opened_by_a_token_alone(place: Place) -> None:
+    place.put(requires_exchange=True)
+    place.open_to(BEARER, BASIC)
+    assert await place.remote.probe("received-1", 5) is None
+    assert place.seen == [("/dav/ocm/remote-1", "Bearer token-1")]
+    assert place.get().access == "token"
+    request = next(asked for asked in place.peer.asked if asked.path == "/ocm/token")
+    assert request.header("signature") is not None
+    assert request.body == f"grant_type=authorization_code&client_id=gateway.example&code={SECRET}".encode()
+
+
+async def test_what_is_seen_is_remembered(place: Place) -> None:
+    place.put(requires_exchange=True, evidence="none")
+    place.kind = ""
+    await place.remote.probe("received-1", 5)
+    share = place.get()
+    assert (share.root_kind, share.root_size, share.probed, share.evidence) == ("file", 7, NOW, "callback")
+    assert share.root_entry(b"x").kind is Kind.FILE
+
+
+@pytest.mark.parametrize("evidence", ["rfc9421", "labelled", "callback"])
+async def test_seeing_it_makes_no_stronger_evidence_weaker(place: Place, evidence: str) -> None:
+    place.put(evidence=evidence)
+    place.open_to(BEARER)
+    await place.remote.probe("received-1", 5)
+    assert place.get().evidence == evidence
+
+
+@pytest.mark.parametrize(
+    ("opens", "path", "way"),
+    [
+        ({"/dav/ocm/remote-1": {BEARER}}, "/dav/ocm/remote-1", "bearer"),
+        ({"/dav/ocm/remote-1": {BASIC}}, "/dav/ocm/remote-1", "basic"),
+        ({"/dav/ocm/": {BASIC}}, "/dav/ocm/", "basic_root"),
+    ],
+)
+async def test_without_an_exchange_the_ways_of_all_products_are_tried(
+    place: Place, opens: dict[str, set[str]], path: str, way: str
+) -> None:
+    """Bearer at the uri, Basic at the uri, Basic at the root (peers.md, section 4)."""
+    place.peer.document = place.peer.describe("notifications")
+    place.put()
+    place.opens = opens
+    assert await place.remote.probe("received-1", 5) is None
+    assert place.get().access == way
+    assert place.seen[-1][0] == path
+    assert (await place.stat()).kind is Kind.DIRECTORY
+    place.seen.clear()
+    await place.remote.probe("received-1", 5)
+    assert {seen for seen, _ in place.seen} == {path}, "the next time the way that worked comes first"
+
+
+async def test_a_share_without_a_uri_is_the_root_itself(place: Place) -> None:
+    place.peer.document = place.peer.describe("notifications")
+    place.put(uri=None)
+    place.opens = {"/dav/ocm/": {BASIC}}
+    assert await place.remote.probe("received-1", 5) is None
+    assert set(place.seen) == {("/dav/ocm/", BASIC)}
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 500, 503])
+async def test_an_exchange_that_is_not_required_may_fail(place: Place, status: int) -> None:
+    """wire.md, Code Flow: a failed one falls back to the secret."""
+    place.put()
+    place.open_to(BEARER)
+    place.peer.serve("/ocm/token", {"error": "invalid_request"}, status)
+    assert await place.remote.probe("received-1", 5) is None
+    assert place.get().access == "bearer"
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"<html>", {"access_token": "x"}, {"token_type": "Bearer"}])
+async def test_a_token_that_is_none_is_a_failed_exchange(place: Place, body: Any) -> None:
+    place.put()
+    place.open_to(BEARER)
+    place.peer.serve("/ocm/token", body)
+    assert await place.remote.probe("received-1", 5) is None
+    assert place.get().access == "bearer"
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, PermissionDenied), (403, PermissionDenied), (500, Unavailable)])
+async def test_an_exchange_that_is_required_may_not_fail(place: Place, status: int, kind: type[StorageError]) -> None:
+    place.put(requires_exchange=True)
+    place.open_to(BEARER, BASIC)
+    place.peer.serve("/ocm/token", {"error": "invalid_grant"}, status)
+    problem = await place.remote.probe("received-1", 5)
+    assert problem is not None
+    assert "gives no token: invalid_grant" in problem
+    assert place.seen == []
+    assert place.get().access is None
+    with pytest.raises(kind):
+        await place.stat()
+
+
+async def test_a_share_that_nothing_opens_says_so(place: Place) -> None:
+    place.put()
+    place.only_last_token = True
+    place.peer.serve("/ocm/token", {"error": "invalid_grant"}, 400)
+    problem = await place.remote.probe("received-1", 5)
+    assert problem is not None
+    assert "not accepted" in problem
+    assert [credential.partition(" ")[0] for _, credential in place.seen][::2] == ["Bearer", "Basic", "Basic"]
+
+
+async def test_storage_trouble_is_no_refusal_and_tries_no_other_credential(place: Place) -> None:
+    place.peer.document = place.peer.describe("notifications")
+    place.put()
+    place.peer.serve("/dav/ocm/remote-1", b"", 503)
+    assert "503" in str(await place.remote.probe("received-1", 5))
+    assert {asked.header("authorization") for asked in place.peer.asked if asked.method == "PROPFIND"} == {BEARER}
+
+
+# --- where a secret may go ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("evidence", ["rfc9421", "none"])
+async def test_a_secret_goes_to_the_senders_host_alone(place: Place, tmp_path: Path, evidence: str) -> None:
+    async with peer_server(tmp_path / "other", place.clock) as other:
+        place.peer.document = place.peer.describe("notifications")
+        place.put(uri=f"{other.url}/dav/ocm/remote-1", evidence=evidence)
+        problem = await place.remote.probe("received-1", 5)
+        assert problem is not None
+        assert "points to" in problem
+        assert other.asked == []
+
+
+@pytest.mark.parametrize(("evidence", "reached"), [("rfc9421", True), ("labelled", True), ("none", False)])
+async def test_a_token_goes_to_another_host_only_if_the_share_was_signed(
+    place: Place, tmp_path: Path, evidence: str, reached: bool
+) -> None:
+    async with peer_server(tmp_path / "other", place.clock) as other:
+        place.put(uri=f"{other.url}/remote-1", requires_exchange=True, evidence=evidence)
+        other.answers["/remote-1"] = place.dav
+        place.opens["/remote-1"] = {"Bearer token-1"}
+        problem = await place.remote.probe("received-1", 5)
+        assert (problem is None) == reached
+        assert bool(other.asked) == reached
+        assert all(SECRET not in str(asked) for asked in other.asked)
+
+
+async def test_an_absolute_uri_at_the_sender_is_taken_as_it_is(place: Place) -> None:
+    place.put(uri=f"{place.peer.url}/remote.php/dav/ocm/7", requires_exchange=True)
+    place.peer.answers["/remote.php/dav/ocm/7"] = place.dav
+    place.opens["/remote.php/dav/ocm/7"] = {"Bearer token-1"}
+    assert await place.remote.probe("received-1", 5) is None
+
+
+# --- tokens ---------------------------------------------------------------------------------------------------------
+
+
+async def test_one_token_serves_until_shortly_before_its_end(place: Place) -> None:
+    place.put(requires_exchange=True, access="token")
+    for _ in range(3):
+        await place.stat()
+    assert place.tokens == 1
+    place.clock.advance(300 - module.RENEW_BEFORE - 1)
+    await place.stat()
+    assert place.tokens == 1
+    place.clock.advance(1)
+    await place.stat()
+    assert place.tokens == 2
+
+
+async def test_a_token_for_seconds_is_not_exchanged_at_every_request(place: Place) -> None:
+    place.expires_in = 20
+    place.put(requires_exchange=True, access="token")
+    for _ in range(3):
+        await place.stat()
+    assert place.tokens == 1
+
+
+async def test_a_token_outlives_a_restart_and_is_sealed(place: Place) -> None:
+    place.put(requires_exchange=True, access="token")
+    await place.stat()
+    stored = place.store.read_sync(lambda tx: exchanged_tokens.get(tx, "received-1"))
+    assert stored is not None
+    assert b"token-1" not in stored.token_sealed
+    assert (stored.obtained, stored.expires) == (NOW, NOW + 300)
+    place.remote.forget("received-1")
+    await place.stat()
+    assert place.tokens == 1
+
+
+async def test_a_token_that_is_refused_is_exchanged_anew_once(place: Place) -> None:
+    place.put(requires_exchange=True, access="token")
+    await place.stat()
+    place.opens["/dav/ocm/remote-1"].clear()
+    place.clock.advance(0.5)
+    await place.stat()
+    assert place.tokens == 2
+    place.clock.advance(0.5)
+    place.opens["/dav/ocm/remote-1"].clear()
+    place.peer.serve("/ocm/token", {"error": "invalid_grant"}, 400)
+    with pytest.raises(PermissionDenied):
+        await place.stat()
+
+
+async def test_many_requests_that_are_refused_at_once_cost_one_exchange(place: Place) -> None:
+    """Nextcloud 35 revokes the previous token at each: every second exchange would undo the first."""
+    place.only_last_token = True
+    place.put(requires_exchange=True, access="token")
+    await place.stat()
+    place.opens["/dav/ocm/remote-1"].clear()
+    place.clock.advance(0.25)
+    await asyncio.gather(*(place.stat() for _ in range(4)))
+    assert place.tokens == 2
+
+
+async def test_many_first_requests_cost_one_exchange(place: Place) -> None:
+    place.put(requires_exchange=True, access="token")
+    await asyncio.gather(*(place.stat() for _ in range(4)))
+    assert place.tokens == 1
+
+
+async def test_a_token_endpoint_that_has_moved_is_found(place: Place) -> None:
+    """Discovery is asked once more when an exchange fails (wire.md, Discovery)."""
+    place.put(requires_exchange=True, access="token")
+    await place.stat()
+    moved = place.peer.answers.pop("/ocm/token")
+    place.peer.answers["/new/token"] = moved
+    place.peer.document = place.peer.describe(tokenEndPoint=f"{place.peer.url}/new/token")
+    place.opens["/dav/ocm/remote-1"].clear()
+    place.clock.advance(FRESH_ENOUGH)
+    await place.stat()
+    assert place.peer.count("/new/token") == 1
+
+
+async def test_a_secret_that_cannot_be_unsealed_is_an_unavailable_share(place: Place) -> None:
+    """As when the state was restored without its key."""
+    place.put(requires_exchange=True, access="token")
+    place.remote._sealer = Sealer(b"x" * 32)
+    with pytest.raises(Unavailable, match="does not open"):
+        await place.stat()
+
+
+async def test_no_log_line_and_no_error_holds_a_credential(place: Place, log: list[Any]) -> None:
+    place.put()
+    place.peer.serve("/ocm/token", {"error": "invalid_grant"}, 400)
+    problem = await place.remote.probe("received-1", 5)
+    place.put("second", requires_exchange=True, provider_id="second")
+    place.peer.answers["/ocm/token"] = place.exchange
+    await place.remote.probe("second", 5)
+    assert place.tokens
+    for credential in (SECRET, "token-1", BASIC):
+        assert credential not in repr(log)
+        assert credential not in str(problem)
+    assert isinstance(await place.remote._secret(place.get()), Secret)
+
+
+# --- bounds ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_probe_of_a_peer_that_hangs_ends_in_time_and_goes_on_behind(place: Place) -> None:
+    place.put(requires_exchange=True)
+    let_go = asyncio.Event()
+
+    async def slow(request: web.Request, body: bytes) -> web.StreamResponse:
+        await let_go.wait()
+        return await place.dav(request, body)
+
+    place.peer.answers["/dav/ocm/remote-1"] = slow
+    begun = time.monotonic()
+    problem = await place.remote.probe("received-1", 0.3)
+    assert time.monotonic() - begun < 2
+    assert problem is not None
+    assert "in the background" in problem
+    let_go.set()
+    await until(lambda: place.get().probed is not None)
+
+
+async def test_a_share_that_has_ended_is_not_looked_at(place: Place) -> None:
+    place.put(state="revoked", mount=None)
+    assert await place.remote.probe("received-1", 5) == "the Share has ended"
+    assert await place.remote.probe("none", 5) == "the Share has ended"
+    assert place.peer.asked == []
+
+
+async def test_a_peer_that_cannot_be_discovered_is_unavailable_storage(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers_module, "DISCOVERY_TIME", 0.3)
+    place.peer.hang("/.well-known/ocm")
+    with pytest.raises(Unavailable, match=place.peer.server):
+        await place.remote.storage(place.put())
+
+
+async def test_a_peer_without_a_webdav_path_is_unavailable_storage(place: Place) -> None:
+    place.peer.document = place.peer.describe(resourceTypes=[])
+    with pytest.raises(Unavailable, match="no webdav path"):
+        await place.remote.storage(place.put())
+
+
+async def test_a_storage_is_kept_once_its_way_is_known_and_dropped_on_a_change(place: Place) -> None:
+    share = place.put(requires_exchange=True, access="token")
+    first = await place.remote.storage(share)
+    assert await place.remote.storage(share) is first
+    place.remote.forget(share.id)
+    assert await place.remote.storage(share) is not first
+
+
+async def test_threads_are_for_the_hosts_used_last(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HOSTS", 2)
+    pools = {name: place.remote._pool(name) for name in ("one", "two")}
+    assert place.remote._pool("one") is pools["one"]
+    place.remote._pool("three")
+    assert place.remote._pool("one") is pools["one"]
+    with pytest.raises(Unavailable):
+        await pools["two"].run(lambda: None)
+    assert place.remote._pool("two") is not pools["two"]
+    assert len(place.remote._pools) == 2
+
+
+async def test_a_storage_whose_threads_were_given_away_is_made_anew(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HOSTS", 1)
+    share = place.put(requires_exchange=True, access="token")
+    first: Storage = await place.remote.storage(share)
+    place.remote._pool("another.example")
+    assert await place.remote.storage(share) is not first
+    assert (await place.stat()).kind is Kind.DIRECTORY
+
+
+# --- refreshing -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def refreshing(place: Place, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[], None]]:
+    """A function that begins the refreshing of all Shares, every 50 ms."""
+    monkeypatch.setattr(module, "REFRESH", 0.05)
+    tasks: list[asyncio.Task[None]] = []
+    yield lambda: tasks.append(asyncio.create_task(place.remote.refresh()))
+    for task in tasks:
+        assert not task.done(), "refreshing has ended"
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_roots_are_looked_at_again_and_again(place: Place, refreshing: Callable[[], None]) -> None:
+    place.put(requires_exchange=True)
+    refreshing()
+    await until(lambda: place.get().probed == NOW)
+    place.clock.advance(60)
+    place.kind = ""
+    await until(lambda: place.get().root_kind == "file")
+    assert place.get().probed == NOW + 60
+
+
+async def test_a_share_that_is_refused_keeps_no_other_back(place: Place, refreshing: Callable[[], None]) -> None:
+    for number in range(3):
+        place.put(f"share-{number}", uri=f"remote-{number}", provider_id=str(number))
+    place.peer.document = place.peer.describe("notifications")
+    for path in ("/dav/ocm/remote-1", "/dav/ocm/remote-2"):
+        place.open_to(BEARER, path=path)
+    refreshing()
+    await until(lambda: place.get("share-1").probed and place.get("share-2").probed)
+    assert place.get("share-0").probed is None
+
+
+async def test_one_that_is_never_answered_keeps_no_other_back(place: Place, refreshing: Callable[[], None]) -> None:
+    place.peer.document = place.peer.describe("notifications")
+    place.put("odd", uri="odd", provider_id="odd")
+    place.put("even", uri="even", provider_id="even", probed=NOW - 1)
+    place.peer.serve("/dav/ocm/odd", b"", 500)
+    place.open_to(BEARER, path="/dav/ocm/even")
+    refreshing()
+    await until(lambda: place.get("even").probed == NOW)
+
+
+async def test_a_peer_that_is_gone_is_asked_once_a_round(
+    place: Place, refreshing: Callable[[], None], log: list[Any]
+) -> None:
+    for number in range(5):
+        place.put(f"share-{number}", provider_id=str(number))
+    await place.peer.stop()
+    refreshing()
+    await until(lambda: len([line for line in log if "not refreshed" in line["event"]]) >= 2)
+    assert len({line["share"] for line in log if "not refreshed" in line["event"]}) == 1
+    await place.peer.start()
+
+
+async def test_expired_and_ended_shares_are_left_alone_and_dead_tokens_are_dropped(
+    place: Place, refreshing: Callable[[], None]
+) -> None:
+    place.put("expired", provider_id="1", expiration=NOW)
+    place.put("ended", provider_id="2", state="left", mount=None)
+    place.put("live", requires_exchange=True)
+    place.store.run_sync(lambda tx: exchanged_tokens.put(tx, "expired", b"sealed", NOW - 300, NOW))
+    refreshing()
+    await until(lambda: place.get("live").probed)
+    assert place.get("expired").probed is place.get("ended").probed is None
+    assert place.store.read_sync(lambda tx: exchanged_tokens.get(tx, "expired")) is None
+
+
+async def test_refreshing_survives_a_state_that_does_not_answer(
+    place: Place, refreshing: Callable[[], None], log: list[Any]
+) -> None:
+    place.put(requires_exchange=True)
+    read, failures = place.store.read, [Unavailable("disk I/O error"), KeyError("an error of ours")]
+
+    async def failing(work: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await read(work)
+
+    place.store.read = failing
+    refreshing()
+    await until(lambda: place.get().probed == NOW)
+    assert len([line for line in log if line["log_level"] == "error"]) == 2
