@@ -1,8 +1,8 @@
-"""Opening paths so that no symbolic link, swapped in at any moment, leads out of the root.
+"""Opening paths so that no symbolic link, swapped in at any moment, leads out of the root or a bound of the path.
 
-The kernel does it (openat2 with RESOLVE_BENEATH) where it can: a link that stays beneath the root is followed,
-one that leaves it, or is absolute, does not exist. Elsewhere each component is opened from the one before it
-with O_NOFOLLOW, and no link exists at all. Mount points below the root are crossed: a NAS has them.
+The kernel does it (openat2 with RESOLVE_BENEATH) where it can: a link that stays within is followed, one that leads
+out, or is absolute, does not exist. Elsewhere each component is opened from the one before it with O_NOFOLLOW, and
+no link exists at all. Mount points below the root are crossed: a NAS has them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from backends import linux
 from backends.linux import Abilities
@@ -42,7 +43,18 @@ class KernelConfinement(Confinement):
     _RESOLVE = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_MAGICLINKS
 
     def open(self, root: int, path: StoragePath, flags: int) -> int:
-        raw = bytes(path) or b"."
+        return _stepwise(root, path, flags, self._open)
+
+    def try_open(self, root: int, path: StoragePath, flags: int) -> int | None:
+        try:
+            return _stepwise(root, path, flags, self._open_cached)
+        except OSError as error:
+            # EINVAL: a kernel before 5.12 does not know RESOLVE_CACHED
+            if error.errno in (errno.EAGAIN, errno.EXDEV, errno.EINVAL):
+                return None
+            raise
+
+    def _open(self, root: int, raw: bytes, flags: int) -> int:
         for _ in range(_TURNS):
             try:
                 return linux.openat2(root, raw, flags, self._RESOLVE)
@@ -53,15 +65,25 @@ class KernelConfinement(Confinement):
                     raise
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    def try_open(self, root: int, path: StoragePath, flags: int) -> int | None:
+    def _open_cached(self, root: int, raw: bytes, flags: int) -> int:
         resolve = self._RESOLVE | linux.RESOLVE_CACHED | linux.RESOLVE_NO_XDEV
-        try:
-            return linux.openat2(root, bytes(path) or b".", flags, resolve)
-        except OSError as error:
-            # EINVAL: a kernel before 5.12 does not know RESOLVE_CACHED
-            if error.errno in (errno.EAGAIN, errno.EXDEV, errno.EINVAL):
-                return None
-            raise
+        return linux.openat2(root, raw, flags, resolve)
+
+
+def _stepwise(root: int, path: StoragePath, flags: int, open_beneath: Callable[[int, bytes, int], int]) -> int:
+    """Open the pieces of `path` each beneath the one before it, so that no link leads out of any of its bounds."""
+    steps = list(path.steps()) or [b"."]
+    directory = root
+    try:
+        for step in steps[:-1]:
+            inner = open_beneath(directory, step, os.O_PATH | os.O_DIRECTORY)
+            if directory != root:
+                os.close(directory)
+            directory = inner
+        return open_beneath(directory, steps[-1], flags)
+    finally:
+        if directory != root:
+            os.close(directory)
 
 
 class ComponentWalk(Confinement):

@@ -69,19 +69,21 @@ class LocalBackend(StorageBackend):
         name: str = "local",
         abilities: Abilities | None = None,
         clock: Callable[[], float] = time.monotonic,
+        look: bool = True,
     ) -> None:
         """Serve `root` if it is the one with `root_identity`, or the one found first if that is None.
 
         `journal_dir` is on a disk of this machine and shared by the processes that serve the same root; `abilities`
         leaves out what the kernel could do; `clock` gives seconds. A root that is away is no error here, but every
-        operation then raises Unavailable.
+        operation then raises Unavailable. Without `look` the root, which may hang, is not touched before it is used.
         """
         self._abilities = abilities or Abilities.detect()
         self._tree = LocalTree(Root(os.fsencode(root), root_identity, name, clock), confinement(self._abilities))
         self._journal = Journal(journal_dir, name)
         self._sweep_is_due = True
-        with contextlib.suppress(Unavailable):
-            self._sweep_once()
+        if look:
+            with contextlib.suppress(Unavailable):
+                self._sweep_once()
 
     @property
     def identity(self) -> RootIdentity:

@@ -6,8 +6,8 @@ normalisation: `..` is refused, never resolved, because a normaliser and the ker
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from urllib.parse import quote_from_bytes
 
 from backends.errors import InvalidPath
@@ -30,9 +30,15 @@ def check_name(name: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True, order=True)
 class StoragePath:
-    """A relative path as a tuple of checked names; the empty tuple is the root."""
+    """A relative path as a tuple of checked names; the empty tuple is the root.
+
+    `bounds` are lengths of prefixes that confine the rest: where storage has links, none of them may lead out of
+    `parts[:bound]`, though it stays in the storage's own root. A mount is one, a Share in it is another. They are no
+    part of what the path names: two paths that differ in them alone are equal.
+    """
 
     parts: tuple[bytes, ...] = ()
+    bounds: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in self.parts:
@@ -55,11 +61,11 @@ class StoragePath:
 
     def child(self, name: bytes) -> StoragePath:
         """Return the path of `name` in this directory; raises InvalidPath."""
-        return StoragePath((*self.parts, name))
+        return StoragePath((*self.parts, name), self.bounds)
 
     def join(self, parts: Iterable[bytes]) -> StoragePath:
         """Return this path followed by `parts`; raises InvalidPath."""
-        return StoragePath((*self.parts, *parts))
+        return StoragePath((*self.parts, *parts), self.bounds)
 
     @property
     def is_root(self) -> bool:
@@ -73,7 +79,19 @@ class StoragePath:
     @property
     def parent(self) -> StoragePath:
         """Return the directory that holds this path; the root is its own parent."""
-        return StoragePath(self.parts[:-1])
+        return StoragePath(self.parts[:-1], tuple(bound for bound in self.bounds if bound < len(self.parts)))
+
+    def bounded(self) -> StoragePath:
+        """Return this path as one that nothing below it leads out of."""
+        return StoragePath(self.parts, (*(bound for bound in self.bounds if bound < len(self.parts)), len(self.parts)))
+
+    def steps(self) -> Iterator[bytes]:
+        """Return the path in pieces `a/b`, cut at its bounds; each must be resolved beneath the one before it."""
+        begin = 0
+        for bound in (*self.bounds, len(self.parts)):
+            if bound > begin:
+                yield b"/".join(self.parts[begin:bound])
+                begin = bound
 
     def is_within(self, other: StoragePath) -> bool:
         """Tell whether this is `other` or lies below it, by whole components."""

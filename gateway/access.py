@@ -11,13 +11,13 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from sqlalchemy import Connection
 
 from backends.interface import Identity, Kind
 from backends.paths import StoragePath
 from gateway.errors import Unproven
+from gateway.mounts import Mounts
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.keys import JWKSet
 from gateway.ocm.shares import Permission
@@ -38,7 +38,7 @@ class SharedResource:
 
     share_id: str
     backend: str
-    path: StoragePath
+    path: StoragePath  # bounded twice: no link leads out of the owner's mount, nor out of the Resource
     kind: Kind
     identity: Identity | None
 
@@ -53,19 +53,13 @@ class Grant:
     shared: SharedResource | None  # None: a local user's whole tree
 
 
-class MountRights(Protocol):
-    """What `tree.Mounts` tells: a user's present rights at a place that was shared from a mount."""
-
-    def rights_at(self, user: str, mount: str, backend: str, path: StoragePath) -> frozenset[Permission]: ...
-
-
 class Access:
     """Turns credentials into Grants and keeps them honest."""
 
     def __init__(
         self,
         store: Store,
-        mounts: MountRights,
+        mounts: Mounts,
         passwords: Passwords,
         *,
         issuer: str,
@@ -173,12 +167,13 @@ class Access:
             raise _refused(f"Share {share.id} has ended")
         if not users.is_enabled(tx, share.owner):
             raise _refused(f"the owner of Share {share.id} is disabled")
-        rights = self._mounts.rights_at(share.owner, share.mount, share.backend, share.path)
-        permissions = share.permissions & (rights | {Permission.SHARE})
-        if Permission.READ not in permissions:
+        mount = self._mounts.leading_to(share.owner, share.mount, share.backend, share.path)
+        permissions = share.permissions & ((mount.rights if mount else frozenset()) | {Permission.SHARE})
+        if mount is None or Permission.READ not in permissions:
             raise _refused(f"the owner of Share {share.id} may no longer read it")
         kind = Kind.FILE if share.resource_type == "file" else Kind.DIRECTORY
-        resource = SharedResource(share.id, share.backend, share.path, kind, share.identity)
+        path = mount.path.join(share.path.relative_to(mount.path)).bounded()
+        resource = SharedResource(share.id, share.backend, path, kind, share.identity)
         return Grant(f"share:{share.id}", share.share_with, permissions, resource)
 
 

@@ -32,18 +32,19 @@ from gateway.dav.door import DavDoor
 from gateway.files import Moves
 from gateway.issuing import Issuing
 from gateway.listening import STOP_TIME, listen, listen_on
+from gateway.mounts import Mounts
 from gateway.ocm.discovery import describe
 from gateway.outbound import AsyncOutbound, Guard, SyncOutbound
 from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.receiving import Receiving
 from gateway.remote import Remote
-from gateway.roots import Roots, open_backend
+from gateway.roots import Roots, open_backend, require_roots, settle
 from gateway.sending import Sending
 from gateway.signing_keys import SigningKeys
 from gateway.store.engine import Store
 from gateway.store.sealing import Sealer, key_file
-from gateway.tree import Mounts, Storage, Tree
+from gateway.tree import Storage, Tree
 from gateway.trust import Trust
 from gateway.users import Passwords, Users
 from gateway.watch import Watch
@@ -51,7 +52,7 @@ from gateway.web.door import WebDoor
 
 USER_AGENT = f"ocm-gateway/{__version__}"
 CAPABILITIES = ("exchange-token", "http-sig", "notifications", "protocol-object")
-REPLAY_TIME = 5.0  # seconds that the start waits for storage to settle interrupted moves
+SETTLE_TIME = 5.0  # seconds that the start waits for storage
 
 log = structlog.get_logger()
 
@@ -105,7 +106,7 @@ async def _start(stack: AsyncExitStack, config: Config, clock: Callable[[], floa
     outside = _outside(stack, config, ground)
     sharing = _sharing(stack, config, ground, outside)
     moves = Moves(ground.store)
-    await _replay(stack, moves, ground.storages)
+    await _settle(stack, moves, ground.store, ground.storages)
     _background(stack, sharing.watch.run(), "watch")
     _background(stack, sharing.remote.refresh(), "refresh")
     sharing.outbox.start()
@@ -153,6 +154,7 @@ def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -
     keys_directory = config.state_dir / "keys"
     store = Store(config.database_url)
     stack.callback(store.close)
+    require_roots(config, store)
     keys = SigningKeys(keys_directory, config.origin, clock)
     mounts = Mounts(config.mounts, config.groups)
     passwords = Passwords(store)
@@ -217,14 +219,18 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
     )
 
 
-async def _replay(stack: AsyncExitStack, moves: Moves, storages: Mapping[str, Storage]) -> None:
-    """Settle what a crash has left half moved; storage that hangs is settled when it answers, and delays nobody."""
+async def _settle(stack: AsyncExitStack, moves: Moves, store: Store, storages: Mapping[str, Storage]) -> None:
+    """Let each storage settle what a crash has left, in its own threads; one that hangs delays nobody."""
+
+    def work(storage: Storage) -> None:
+        settle(storage, store)
+        moves.replay({storage.name: storage})
+
     tasks = [
-        _background(stack, storage.pool.run(moves.replay, {name: storage}), f"replay {name}")
-        for name, storage in storages.items()
+        _background(stack, storage.pool.run(work, storage), f"settle {name}") for name, storage in storages.items()
     ]
     if tasks:
-        await asyncio.wait(tasks, timeout=REPLAY_TIME)
+        await asyncio.wait(tasks, timeout=SETTLE_TIME)
 
 
 async def _open_doors(

@@ -14,13 +14,13 @@ from pathlib import Path
 import structlog
 from sqlalchemy import Connection
 
-from backends.errors import StorageError, Unavailable
+from backends.errors import StorageError
 from backends.interface import StorageBackend
 from backends.local import LocalBackend
 from backends.memory import MemoryBackend
 from backends.paths import StoragePath
 from backends.root import RootIdentity
-from gateway.config import BackendConfig, LocalConfig, MemoryConfig
+from gateway.config import BackendConfig, Config, ConfigError, LocalConfig, MemoryConfig, Mistake
 from gateway.errors import Conflict, NoSuch
 from gateway.store import backend_roots, events
 from gateway.store.engine import Store
@@ -30,28 +30,43 @@ log = structlog.get_logger()
 
 
 def open_backend(name: str, config: BackendConfig, store: Store, state_dir: Path) -> StorageBackend:
-    """Return the backend `name`; the one table from configured type to class."""
+    """Return the backend `name`, without a look at its storage; the one table from configured type to class."""
     match config:
         case LocalConfig():
-            return _local(name, config, store, state_dir)
+            recorded = store.read_sync(lambda tx: backend_roots.get(tx, name))
+            known = RootIdentity.parse(recorded) if recorded else None
+            return LocalBackend(config.root, state_dir / "journals", root_identity=known, name=name, look=False)
         case MemoryConfig():
             return MemoryBackend()
 
 
-def _local(name: str, config: LocalConfig, store: Store, state_dir: Path) -> LocalBackend:
-    recorded = store.read_sync(lambda tx: backend_roots.get(tx, name))
-    known = RootIdentity.parse(recorded) if recorded else None
-    backend = LocalBackend(config.root, state_dir / "journals", root_identity=known, name=name)
+def require_roots(config: Config, store: Store) -> None:
+    """Refuse a root that is not there and never was: that is a mistake, and no NAS that is away; raises ConfigError."""
+    mistakes = []
+    recorded = store.read_sync(backend_roots.names)
+    for name, backend in config.backends.items():
+        if isinstance(backend, LocalConfig) and name not in recorded and not backend.root.is_dir():
+            allowed = f"a directory; to make it: mkdir -p {backend.root}"
+            mistakes.append(Mistake(f"backends.{name}.root", f"{str(backend.root)!r}, which does not exist", allowed))
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def settle(storage: Storage, store: Store) -> None:
+    """Record the root's identity at its first start, and remove what a crash has left; waits for the storage."""
+    backend, name = storage.backend, storage.name
+    if not isinstance(backend, LocalBackend):
+        return
     try:
         identity = str(backend.identity)
         backend.stat(StoragePath())
-    except Unavailable as error:
+        backend.sweep()
+    except StorageError as error:
         hint = f"once it was really replaced: ocm-gateway backend accept-root {name}"
         log.warning("storage is away", backend=name, reason=str(error), hint=hint)
-    else:
-        if known is None:
-            store.run_sync(lambda tx: backend_roots.put(tx, name, identity))
-    return backend
+        return
+    if store.read_sync(lambda tx: backend_roots.get(tx, name)) is None:
+        store.run_sync(lambda tx: backend_roots.put(tx, name, identity))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,18 +17,14 @@ from backends.interface import Entry, Identity, Kind, StorageBackend
 from backends.paths import StoragePath
 from backends.pool import Pool
 from gateway.access import Grant, SharedResource
-from gateway.config import MountConfig
+from gateway.mounts import READ_WRITE, Mount, Mounts
 from gateway.ocm.shares import Permission
 from gateway.store import received_shares
 from gateway.store.engine import Store
 from gateway.store.received_shares import ReceivedShare
 
 RECEIVED = b"received"
-USERS_KEPT = 10_000  # users whose mounts are kept in memory
 PROBE_WAIT = 0.2  # seconds that the listing of `/` waits for the mounts' own roots before it shows what it knows
-
-READ = frozenset({Permission.READ})
-READ_WRITE = frozenset({Permission.READ, Permission.WRITE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,55 +92,6 @@ def is_same_resource(present: Entry, kind: Kind, identity: Identity | None) -> b
     if present.kind is not kind:
         return False
     return kind is Kind.FILE or identity is None or present.identity == identity
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One configured mount as one user has it."""
-
-    name: str
-    backend: str
-    path: StoragePath
-    rights: frozenset[Permission]
-    personal: bool  # its path holds {user}
-
-
-class Mounts:
-    """Which mounts a user has, from the configuration alone."""
-
-    def __init__(self, mounts: Iterable[MountConfig], groups: Mapping[str, Iterable[str]]) -> None:
-        self._mounts = tuple(mounts)
-        self._groups = {name: frozenset(members) for name, members in groups.items()}
-        self._known: dict[str, Mapping[bytes, Mount]] = {}
-
-    def of(self, user: str) -> Mapping[bytes, Mount]:
-        """Return the user's mounts by name."""
-        known = self._known.get(user)
-        if known is None:
-            known = {mount.name.encode(): _for_user(mount, user) for mount in self._mounts if self._admits(mount, user)}
-            if len(self._known) < USERS_KEPT:
-                self._known[user] = known
-        return known
-
-    def rights_at(self, user: str, mount: str, backend: str, path: StoragePath) -> frozenset[Permission]:
-        """Return what `user` may do now at a place that was shared from `mount`.
-
-        When that mount does not lead there any more, other mounts of the user's may, as after a MOVE; else none.
-        """
-        leading = [one for one in self.of(user).values() if one.backend == backend and path.is_within(one.path)]
-        named = [one for one in leading if one.name == mount]
-        return frozenset().union(*(one.rights for one in named or leading))
-
-    def _admits(self, mount: MountConfig, user: str) -> bool:
-        if not mount.users and not mount.groups:
-            return True
-        return user in mount.users or any(user in self._groups[group] for group in mount.groups)
-
-
-def _for_user(mount: MountConfig, user: str) -> Mount:
-    path = StoragePath.parse(mount.path.replace("{user}", user))
-    rights = READ_WRITE if mount.rights == "write" else READ
-    return Mount(mount.name, mount.backend, path, rights, "{user}" in mount.path)
 
 
 class Tree:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -52,6 +53,7 @@ class PeerServer:
         self.asked: list[Asked] = []
         self.answers: dict[str, Answerer] = {}  # by path; what is not here is 404
         self.port = 0
+        self._released = asyncio.Event()
 
     @property
     def server(self) -> str:
@@ -79,7 +81,14 @@ class PeerServer:
             self.serve("/ocm/jwks", lambda: self.keys.document())
 
     async def stop(self) -> None:
+        await self.release()
         await self._runner.cleanup()
+
+    async def release(self) -> None:
+        """Break off every request that hangs."""
+        self._released.set()
+        self._released = asyncio.Event()
+        await asyncio.sleep(0)
 
     def describe(self, *capabilities: str, **changes: Any) -> dict[str, Any]:
         """Return a document of API 1.5.0 with `capabilities`, signing among them unless they are given."""
@@ -106,8 +115,8 @@ class PeerServer:
         """Take a request for `path` and never answer."""
 
         async def answer(_request: web.Request, _body: bytes) -> web.StreamResponse:
-            await asyncio.sleep(3600)
-            return web.Response()
+            await self._released.wait()
+            return web.Response(status=503)
 
         self.answers[path] = answer
 
@@ -148,11 +157,18 @@ async def peer_server(directory: Path, clock: Clock) -> AsyncIterator[PeerServer
         await server.stop()
 
 
+async def resolve(host: str, _port: int) -> list[str]:
+    """Know localhost alone, so that no test asks the network for a name."""
+    if host != "localhost":
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    return ["127.0.0.1"]
+
+
 @asynccontextmanager
 async def client(store: Store, directory: Path, clock: Clock) -> AsyncIterator[Peers]:
     """Give the gateway's own OCM client, which may go to loopback in plain http."""
     guard = Guard(LOOPBACK, lambda host: host in ("127.0.0.1", "localhost"))
-    async with AsyncOutbound(guard, user_agent="test") as outbound:
+    async with AsyncOutbound(guard, user_agent="test", resolve=resolve) as outbound:
         keys = SigningKeys(directory / "keys", f"https://{SERVER}", clock)
         yield Peers(
             store,

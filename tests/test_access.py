@@ -16,6 +16,7 @@ from gateway import access as module
 from gateway.access import Access, Grant, SharedResource
 from gateway.config import MountConfig
 from gateway.errors import Unproven
+from gateway.mounts import Mounts
 from gateway.ocm.shares import Permission
 from gateway.ocm.tokens import mint_access_token
 from gateway.signing_keys import SigningKeys
@@ -23,7 +24,6 @@ from gateway.store import sent_shares, users
 from gateway.store.engine import Store
 from gateway.store.sealing import secret_hash
 from gateway.store.sent_shares import SentShare
-from gateway.tree import Mounts
 from gateway.users import Passwords
 
 PASSWORD = "correct horse"

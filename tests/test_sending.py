@@ -21,6 +21,7 @@ from gateway import sending as module
 from gateway.access import Access
 from gateway.config import MountConfig
 from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, Refusal, Unproven
+from gateway.mounts import Mounts
 from gateway.ocm.notifications import Notification, NotificationType
 from gateway.ocm.secret import Secret
 from gateway.ocm.shares import LATEST_EXPIRATION, Permission
@@ -33,7 +34,7 @@ from gateway.store import events, outbox, received_shares, sent_shares, users
 from gateway.store.engine import Store
 from gateway.store.sealing import Sealer, secret_hash
 from gateway.store.sent_shares import SentShare
-from gateway.tree import Mounts, Storage, Tree
+from gateway.tree import Storage, Tree
 from gateway.trust import BLOCKED, Trust
 from gateway.users import Passwords
 

@@ -42,10 +42,12 @@ def serve(path: Path) -> None:
 
     from gateway import app, logs
 
-    config = _load(path)
+    config = _load(path, absent_roots=True)
     logs.configure(config.log.format, config.log.level)
     try:
         uvloop.run(app.serve(config))
+    except ConfigError as error:
+        fail(f"{path}:\n{error}")
     except app.AlreadyRunning as error:
         fail(f"{error}. Stop it first, or give this one a `state_dir` of its own.")
     except OSError as error:
@@ -106,9 +108,9 @@ def init(path: Path, public_url: str, root: Path, rights: str, state_dir: Path) 
     print(f"{path} is written. Next: `ocm-gateway --config {path} serve`, then `user add NAME` and `share create`.")
 
 
-def _load(path: Path) -> Config:
+def _load(path: Path, *, absent_roots: bool = False) -> Config:
     try:
-        return load(path)
+        return load(path, absent_roots=absent_roots)
     except ConfigError as error:
         print(f"{path}:\n{error}", file=sys.stderr)
         sys.exit(FAILED)

@@ -16,15 +16,17 @@ from gateway.config.together import CHECKS, Document
 from gateway.config.values import resolve
 
 
-def load(path: Path) -> Config:
+def load(path: Path, *, absent_roots: bool = False) -> Config:
     """Read and check the configuration; relative paths in it are relative to its own directory.
 
+    With `absent_roots` the directories of backends are not looked at: they may be on a NAS that is away or hangs.
     Raises ConfigError with every mistake in it.
     """
     document, mistakes = _read(path)
     config = None
+    context = {"directory": document.directory, "absent_roots": absent_roots}
     try:
-        config = Config.model_validate(_with_defaults(document), context={"directory": document.directory})
+        config = Config.model_validate(_with_defaults(document), context=context)
     except ValidationError as error:
         mistakes += [from_pydantic(details) for details in error.errors(include_url=False)]
     for check in CHECKS:

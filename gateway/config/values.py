@@ -149,7 +149,7 @@ def _readable_file(value: object, info: ValidationInfo) -> Path:
 
 def _directory(value: object, info: ValidationInfo) -> Path:
     path = _path(value, info)
-    if not path.is_dir():
+    if not (info.context or {}).get("absent_roots") and not path.is_dir():
         wrong = "which is no directory" if path.exists() else "which does not exist"
         refuse(f"a directory; to make it: mkdir -p {path}", f"{str(path)!r}, {wrong}")
     return path

@@ -11,6 +11,11 @@ def get(tx: Connection, backend: str) -> str | None:
     return tx.execute(select(backend_roots.c.identity).where(backend_roots.c.backend == backend)).scalar()
 
 
+def names(tx: Connection) -> set[str]:
+    """Return the backends whose root was seen once."""
+    return set(tx.execute(select(backend_roots.c.backend)).scalars())
+
+
 def put(tx: Connection, backend: str, identity: str) -> None:
     tx.execute(delete(backend_roots).where(backend_roots.c.backend == backend))
     tx.execute(insert(backend_roots).values(backend=backend, identity=identity))

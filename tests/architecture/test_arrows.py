@@ -22,6 +22,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "gateway.access",
         "gateway.files",
         "gateway.issuing",
+        "gateway.mounts",
         "gateway.offering",
         "gateway.outbox",
         "gateway.peers",

@@ -37,3 +37,34 @@ def test_a_replaced_root_is_unavailable_until_it_is_accepted(tmp_path: Path) -> 
 def read(site: Site) -> tuple[int, bytes]:
     reply = site.http("GET", "/dav/files/alice/home/a.txt", user="alice", password=PASSWORD)
     return reply.status, reply.body
+
+
+def test_a_root_that_is_away_keeps_nothing_else_from_starting(tmp_path: Path) -> None:
+    """An unmounted NAS, with the root below the mount point: its backend is unavailable, the rest works."""
+    nas, local = tmp_path / "mnt/nas/data", tmp_path / "local"
+    nas.mkdir(parents=True)
+    local.mkdir()
+    (local / "a.txt").write_bytes(b"alpha")
+    site = Site(
+        tmp_path / "site",
+        backends={"storage": {"type": "local", "root": str(local)}, "nas": {"type": "local", "root": str(nas)}},
+        mounts=[{"name": name, "backend": backend, "rights": "write"} for name, backend in MOUNTS],
+    )
+    with site:
+        site.add_user("alice", PASSWORD)
+    nas.rmdir()
+    with site:
+        assert read(site) == (200, b"alpha")
+        assert site.http("PUT", "/dav/files/alice/nas/x", b"x", user="alice", password=PASSWORD).status == 503
+        assert "storage is away" in site.log.read_text()
+
+
+def test_a_root_that_never_was_there_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", backends={"storage": {"type": "local", "root": "/nowhere/at/all"}})
+    done = site.cli("serve")
+    assert done.returncode == 1
+    assert "backends.storage.root" in done.stderr
+    assert "mkdir -p /nowhere/at/all" in done.stderr
+
+
+MOUNTS = (("home", "storage"), ("nas", "nas"))
