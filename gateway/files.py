@@ -118,7 +118,7 @@ def _make_room(source: Place, entry: Entry, target: Place, overwrite: bool) -> b
     if source.storage.name == target.storage.name and (
         target.path.is_within(source.path) or source.path.is_within(target.path)
     ):
-        raise NotAllowed("SAME_RESOURCE", "source and destination are the same, or one lies within the other")
+        raise _same_resource()
     present = _look(target)
     if present is None:
         parent = _look(target, target.path.parent)
@@ -127,9 +127,28 @@ def _make_room(source: Place, entry: Entry, target: Place, overwrite: bool) -> b
         return True
     if not overwrite:
         raise AlreadyExists(f"{target.path} is there already")
+    if present.is_directory and _lies_in(source, present):
+        raise _same_resource()
     if present.is_directory or entry.is_directory:
         remove_tree(target)
     return False
+
+
+def _lies_in(place: Place, directory: Entry) -> bool:
+    """Tell whether `place` is the directory or below it by other names: links, or the root of another storage."""
+    path = place.path
+    while directory.identity is not None:
+        present = _look(place, path)
+        if present is not None and present.identity == directory.identity:
+            return True
+        if path.is_root:
+            break
+        path = path.parent
+    return False
+
+
+def _same_resource() -> NotAllowed:
+    return NotAllowed("SAME_RESOURCE", "source and destination are the same, or one lies within the other")
 
 
 def _copy(source: Place, entry: Entry, target: Place, *, overwrite: bool, recurse: bool, keep_times: bool) -> None:

@@ -22,8 +22,6 @@ from gateway.tree import Place, Storage
 
 T = TypeVar("T")
 
-CLOSE = {"Connection": "close"}
-
 BODY_MAX = 1 << 20  # bytes of an XML body
 BODY_TIME = 60.0  # seconds that a whole XML body, or any one piece of a file, may take to arrive
 
@@ -96,7 +94,7 @@ async def read_body(request: web.Request) -> bytes:
         raise _too_large()
     await invite_body(request)
     body = bytearray()
-    async with receiving():
+    async with receiving(request, BODY_TIME):
         while piece := await request.content.read(BODY_MAX):
             body += piece
             if len(body) > BODY_MAX:
@@ -105,18 +103,23 @@ async def read_body(request: web.Request) -> bytes:
 
 
 @asynccontextmanager
-async def receiving(seconds: float = BODY_TIME) -> AsyncIterator[None]:
-    """Bound the time in which the block receives, and name what is wrong with a body; raises DavError 408, 400.
+async def receiving(request: web.Request, seconds: float) -> AsyncIterator[None]:
+    """Bound the time in which the block receives, and name what is wrong with a body.
 
-    A connection that is lost raises OSError, as aiohttp does.
+    Raises DavError 408, 400, and OSError when the connection is lost.
     """
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise DavError(408, "TOO_SLOW", f"nothing has arrived for {seconds:.0f} s", headers=CLOSE) from None
+        raise DavError(408, "TOO_SLOW", f"nothing has arrived for {seconds:.0f} s") from None
     except (RequestPayloadError, ClientPayloadError, HttpProcessingError) as error:
-        raise DavError(400, "MALFORMED_BODY", "the body's transfer coding is broken", headers=CLOSE) from error
+        raise DavError(400, "MALFORMED_BODY", "the body's transfer coding is broken") from error
+    except RuntimeError as error:
+        if request.transport is not None:
+            raise
+        # aiohttp's word for a connection that was lost before anybody read from it
+        raise ConnectionResetError("the connection is lost") from error
 
 
 def _too_large() -> DavError:

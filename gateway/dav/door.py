@@ -1,6 +1,6 @@
 """The WebDAV door: which request is for whom and where, and which file of this package answers it.
 
-The credential is resolved before the path, and rights before anything of the request is read. Two roots below
+The credential is resolved before the place, and rights before anything else of the request counts. Two roots below
 public_url: `dav/ocm/` for Shares, where the credential names the Share, and `dav/files/<user>/` for local users.
 """
 
@@ -17,7 +17,7 @@ from backends.paths import printable
 from backends.pool import Pool
 from gateway.access import Access, Grant
 from gateway.dav import credentials, if_header
-from gateway.dav.call import Call, in_pool, refuse_body
+from gateway.dav.call import BODY_TIME, Call, in_pool, refuse_body
 from gateway.dav.errors import REFUSALS, DavError, nothing_is_created_here, response, root_stays, translate
 from gateway.dav.get import Get
 from gateway.dav.longtail import LongTail
@@ -50,7 +50,17 @@ log = structlog.get_logger()
 class DavDoor:
     """Answers everything below `dav/`."""
 
-    def __init__(self, access: Access, tree: Tree, moves: Moves, watch: Watch, *, base_path: str, origin: str) -> None:
+    def __init__(
+        self,
+        access: Access,
+        tree: Tree,
+        moves: Moves,
+        watch: Watch,
+        *,
+        base_path: str,
+        origin: str,
+        body_time: float = BODY_TIME,
+    ) -> None:
         """`base_path` is the path of public_url, which every href carries, and `origin` its scheme and authority."""
         self._access = access
         self._tree = tree
@@ -58,12 +68,12 @@ class DavDoor:
         self._across = Pool("dav-across", threads=2, waiting=64)
         self._propfind = Propfind(watch)
         get, longtail = Get(watch), LongTail()
-        moving = Moving(tree, moves, self._addresses, self._across)
+        moving = Moving(access, tree, moves, self._addresses, self._across)
         self._handlers: Mapping[str, Handler] = {
             "OPTIONS": self._options,
             "GET": get,
             "HEAD": get,
-            "PUT": Put(access, tree, watch),
+            "PUT": Put(access, tree, watch, body_time),
             "PROPFIND": self._propfind,
             "MOVE": moving.move,
             "COPY": moving.copy,
@@ -105,7 +115,7 @@ class DavDoor:
         if request.method == "OPTIONS" and not credentials.is_given(request.headers):
             return _offer(_ALL)  # clients ask this before they log in
         asked.grant = grant = await self._grant(target.root, request)
-        request["principal"] = grant.principal  # for the log
+        request.match_info["principal"] = grant.principal  # for the log of requests
         asked.location = location = self._addresses.locate(target, grant)
         place = await self._resolve(request, grant, location)
         if isinstance(place, VirtualFolder):

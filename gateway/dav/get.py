@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import mimetypes
-import os
 from collections.abc import AsyncIterator
 
 import structlog
@@ -118,13 +117,13 @@ def _headers(entry: Entry, part: ByteRange) -> dict[str, str]:
 
 
 def media_type(name: bytes) -> str:
-    """Return the media type that the ending of `name` stands for."""
-    return _media_type(os.path.splitext(name)[1].lower())
+    """Return the media type that the ending of `name` stands for; a leading dot begins no ending."""
+    return _media_type(name[dot:]) if (dot := name.rfind(b".")) > 0 else _UNKNOWN
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=4096)
 def _media_type(ending: bytes) -> str:
     if not ending.isascii():
         return _UNKNOWN
-    guess, compression = mimetypes.guess_type(f"name{ending.decode()}")
+    guess, compression = mimetypes.guess_type(f"name{ending.decode().lower()}")
     return guess or _UNKNOWN if compression is None else _COMPRESSED.get(compression, _UNKNOWN)

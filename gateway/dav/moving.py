@@ -8,6 +8,7 @@ from aiohttp import web
 
 from backends.errors import AlreadyExists, NotFound
 from backends.pool import Pool
+from gateway.access import Access
 from gateway.dav.call import Call, require_conditions
 from gateway.dav.errors import DavError, nothing_is_created_here, root_stays
 from gateway.dav.multistatus import multistatus
@@ -19,8 +20,9 @@ from gateway.tree import Place, Tree, VirtualFolder
 class Moving:
     """Answers MOVE and COPY."""
 
-    def __init__(self, tree: Tree, moves: Moves, addresses: Addresses, across: Pool) -> None:
+    def __init__(self, access: Access, tree: Tree, moves: Moves, addresses: Addresses, across: Pool) -> None:
         """Work between two storages is done in the threads of `across`, so that neither holds up the other's."""
+        self._access = access
         self._tree = tree
         self._moves = moves
         self._addresses = addresses
@@ -32,7 +34,10 @@ class Moving:
         if call.request.headers.get("Depth", "infinity").lower() != "infinity":
             raise DavError(400, "INVALID_DEPTH", "a MOVE has Depth infinity")
         overwrite = _overwrite(call.request)
-        return await self._answer(call, lambda target: self._moves.move(call.place, target, overwrite=overwrite))
+        try:
+            return await self._answer(call, lambda target: self._moves.move(call.place, target, overwrite=overwrite))
+        finally:
+            self._access.forget()  # Grants that are still kept know where Shares were
 
     async def copy(self, call: Call) -> web.StreamResponse:
         depth = call.request.headers.get("Depth", "infinity").lower()

@@ -17,6 +17,7 @@ from gateway.access import Grant
 from gateway.dav.errors import DavError
 
 _ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")  # RFC 9112 §3.2.2
+_UNRESERVED = re.compile(rb"[A-Za-z0-9._~()\-]+")  # RFC 3986 §2.3, and parentheses
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -56,7 +57,7 @@ class Location:
 
 def quote(name: bytes) -> str:
     """Return `name` as one segment of an href; parentheses stay as they are, as sabre/dav has them."""
-    return quote_from_bytes(name, safe="()")
+    return name.decode("ascii") if _UNRESERVED.fullmatch(name) else quote_from_bytes(name, safe="()")
 
 
 class Addresses:

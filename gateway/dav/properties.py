@@ -1,13 +1,15 @@
 """The properties of files and folders, and a PROPFIND's question about them (RFC 4918 §9.1, §15; peers.md §3b).
 
-A name that XML cannot express appears in its href only. Entries are rendered as strings: an element tree of ten
-thousand of them costs ten times as much.
+A listing may have ten thousand entries, so an answer is a text with gaps: what all files (or all folders) of a listing
+have in common is written once, and only what differs is filled in for each. A name that XML cannot express appears in
+its href alone.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,156 +25,178 @@ OPENING = (
 CLOSING = b"</d:multistatus>\n"
 
 _PREFIXES = {DAV: "d", OWNCLOUD: "oc", OCS: "ocs", OCM: "ocm"}
+_PLAIN_NAME = re.compile(rb"[ !#-%'-;=?-~]+")  # ASCII without controls and without what XML escapes
 
 # The bits of share-permissions, as ownCloud and Nextcloud read them before anything else
 _READ, _UPDATE, _CREATE, _DELETE, _SHARE = 1, 2, 4, 8, 16
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What the properties of one resource are made from. `rights` None: not known, as for a folder of mere names."""
+class Surroundings:
+    """What properties depend on besides the entry. `rights` None: not known, as for a folder of mere names."""
 
-    entry: Entry
     rights: frozenset[Permission] | None
     is_root: bool
-    space: Space | None
+    space: Space | None = None
 
 
-Value = Callable[[Shown], str | None]  # the content of the element; None: the resource has no such property
+Common = Callable[[Kind, Surroundings], str | None]  # the content of the element; None: there is no such property
+Own = Callable[[Entry], str | None]
 
 
-def _file(value: Callable[[Entry], str]) -> Value:
-    return lambda shown: None if shown.entry.is_directory else value(shown.entry)
-
-
-def _display_name(shown: Shown) -> str | None:
+def _display_name(entry: Entry) -> str | None:
+    if _PLAIN_NAME.fullmatch(entry.name):
+        return entry.name.decode("ascii")
     try:
-        name = shown.entry.name.decode()
+        name = entry.name.decode()
     except UnicodeDecodeError:
         return None
     return escape(name) if name and can_hold(name) else None
 
 
-def _space(value: Callable[[Space], int]) -> Value:
-    def text(shown: Shown) -> str | None:
-        return str(value(shown.space)) if shown.space is not None and shown.entry.is_directory else None
+def _letters(kind: Kind, around: Surroundings) -> str | None:
+    """Return ownCloud's letters: R may be shared, D deleted, N renamed, V moved, W written, CK created in."""
+    if around.rights is None:
+        return None
+    letters = "R" if Permission.SHARE in around.rights else ""
+    if Permission.WRITE in around.rights:
+        letters += "" if around.is_root else "DNV"
+        letters += "CK" if kind is Kind.DIRECTORY else "W"
+    return letters
+
+
+def _bits(kind: Kind, around: Surroundings) -> str | None:
+    """Return the sum of the bits; on a root, DELETE is about what is in it."""
+    if around.rights is None:
+        return None
+    bits = _READ
+    if Permission.WRITE in around.rights:
+        bits |= _UPDATE
+        bits |= _CREATE if kind is Kind.DIRECTORY else 0
+        bits |= _DELETE if kind is Kind.DIRECTORY or not around.is_root else 0
+    return str(bits | (_SHARE if Permission.SHARE in around.rights else 0))
+
+
+def _listed(_kind: Kind, around: Surroundings) -> str | None:
+    if around.rights is None:
+        return None
+    return json.dumps([permission.value for permission in Permission if permission in around.rights])
+
+
+def _space(value: Callable[[Space], int]) -> Common:
+    def text(kind: Kind, around: Surroundings) -> str | None:
+        return str(value(around.space)) if around.space is not None and kind is Kind.DIRECTORY else None
 
     return text
 
 
-def _letters(shown: Shown) -> str | None:
-    """Return ownCloud's letters: R may be shared, D deleted, N renamed, V moved, W written, CK created in."""
-    if shown.rights is None:
-        return None
-    letters = "R" if Permission.SHARE in shown.rights else ""
-    if Permission.WRITE in shown.rights:
-        letters += "" if shown.is_root else "DNV"
-        letters += "CK" if shown.entry.is_directory else "W"
-    return letters
-
-
-def _bits(shown: Shown) -> str | None:
-    """Return the sum of the bits; on a root, DELETE is about what is in it."""
-    if shown.rights is None:
-        return None
-    bits = _READ
-    if Permission.WRITE in shown.rights:
-        bits |= _UPDATE
-        bits |= _CREATE if shown.entry.is_directory else 0
-        bits |= _DELETE if shown.entry.is_directory or not shown.is_root else 0
-    return str(bits | (_SHARE if Permission.SHARE in shown.rights else 0))
-
-
-def _listed(shown: Shown) -> str | None:
-    if shown.rights is None:
-        return None
-    return json.dumps([permission.value for permission in Permission if permission in shown.rights])
-
-
-# Names are in {namespace}name form. The first group is what allprop means (RFC 4918 §9.1); quota is given only by
-# name (RFC 4331 §3). There is no creationdate: no storage here knows it.
-_STANDARD: Mapping[str, Value] = {
-    "{DAV:}resourcetype": lambda shown: "<d:collection/>" if shown.entry.is_directory else "",
-    "{DAV:}getcontentlength": _file(lambda entry: str(entry.size)),
-    "{DAV:}getlastmodified": lambda shown: http_date(shown.entry.modified),
-    "{DAV:}getetag": lambda shown: f'"{shown.entry.etag}"',
-    "{DAV:}getcontenttype": _file(lambda entry: media_type(entry.name)),
-    "{DAV:}displayname": _display_name,
-    "{DAV:}supportedlock": lambda _: "",
-}
-_NAMED: Mapping[str, Value] = {
+# Names are in {namespace}name form. There is no creationdate: no storage here knows it.
+_COMMON: Mapping[str, Common] = {
+    "{DAV:}resourcetype": lambda kind, _: "<d:collection/>" if kind is Kind.DIRECTORY else "",
+    "{DAV:}supportedlock": lambda _, __: "",
     f"{{{OWNCLOUD}}}permissions": _letters,
     f"{{{OCS}}}share-permissions": _bits,
     f"{{{OCM}}}share-permissions": _listed,
     "{DAV:}quota-available-bytes": _space(lambda space: space.free),
     "{DAV:}quota-used-bytes": _space(lambda space: space.total - space.free),
 }
-PROPERTIES: Mapping[str, Value] = {**_STANDARD, **_NAMED}
-_QUOTA = frozenset(name for name in _NAMED if "quota" in name)
+_OWN: Mapping[str, Own] = {
+    "{DAV:}getlastmodified": lambda entry: http_date(entry.modified),
+    "{DAV:}getetag": lambda entry: f'"{entry.etag}"',
+    "{DAV:}displayname": _display_name,
+    "{DAV:}getcontentlength": lambda entry: str(entry.size),
+    "{DAV:}getcontenttype": lambda entry: media_type(entry.name),
+}
+_OF_FILES = frozenset({"{DAV:}getcontentlength", "{DAV:}getcontenttype"})
+_QUOTA = frozenset(name for name in _COMMON if "quota" in name)
+PROPERTIES = frozenset(_COMMON) | frozenset(_OWN)
+
+# RFC 4918 §9.1: allprop is what that document defines; quota is given only by name (RFC 4331 §3).
+_ALL = [name for name in (*_COMMON, *_OWN) if split_name(name)[0] == DAV and name not in _QUOTA]
 
 
+@dataclass(frozen=True, slots=True)
 class Question:
-    """What a PROPFIND asks about each resource: some properties' values, or the names of all."""
+    """What a PROPFIND asks about each resource: the properties `names`, or without `values` which of them there are."""
 
-    def __init__(self, names: list[str], *, values: bool = True, report_missing: bool = True) -> None:
-        """Ask for the properties `names`; without `values` only which of them there are."""
-        self.wants_space = values and not _QUOTA.isdisjoint(names)
-        self._report_missing = report_missing
-        known = [(name, PROPERTIES[name]) for name in names if name in PROPERTIES]
-        self._wanted = [(name, *_element(name), value if values else _without_content(value)) for name, value in known]
-        self._unknown = [name for name in names if name not in PROPERTIES]
+    names: tuple[str, ...]
+    values: bool = True
+    reports_missing: bool = True
 
     @classmethod
     def parse(cls, root: Any | None) -> Question:
         """Return the question of a parsed DAV:propfind, or that of an empty body; raises BadXml."""
         if root is None:
-            return cls(list(_STANDARD), report_missing=False)
+            return cls(tuple(_ALL), reports_missing=False)
         kinds = {child.tag: child for child in root if split_name(child.tag)[0] == DAV}
         asked = {"{DAV:}prop", "{DAV:}allprop", "{DAV:}propname"} & kinds.keys()
         if len(asked) != 1 or ("{DAV:}include" in kinds and "{DAV:}allprop" not in asked):
             raise BadXml("a propfind asks for one of prop, allprop and propname")
         if "{DAV:}prop" in asked:
-            return cls(property_names(kinds["{DAV:}prop"]))
+            return cls(tuple(property_names(kinds["{DAV:}prop"])))
         if "{DAV:}propname" in asked:
-            return cls([name for name in PROPERTIES if name not in _QUOTA], values=False, report_missing=False)
+            return cls(tuple(sorted(PROPERTIES - _QUOTA)), values=False, reports_missing=False)
         included = property_names(kinds.get("{DAV:}include", ()))
-        return cls(list(dict.fromkeys([*_STANDARD, *included])), report_missing=False)
+        return cls(tuple(dict.fromkeys([*_ALL, *included])), reports_missing=False)
 
-    def answer(self, href: str, shown: Shown) -> str:
-        """Return the DAV:response for one resource."""
-        found: list[str] = []
-        missing = list(self._unknown)
-        for name, opening, closing, value in self._wanted:
-            content = value(shown)
+    @property
+    def wants_space(self) -> bool:
+        return self.values and not _QUOTA.isdisjoint(self.names)
+
+
+class Form:
+    """The DAV:response of the files, or of the folders, of one listing, with gaps for what is their own."""
+
+    def __init__(
+        self, question: Question, kind: Kind, around: Surroundings, lacking: Collection[str] = frozenset()
+    ) -> None:
+        """Leave the properties `lacking` out as missing."""
+        self._question, self._kind, self._around = question, kind, around
+        self._variants: dict[frozenset[str], Form] = {}
+        self._gaps: list[tuple[str, Own]] = []
+        found, missing = [], []
+        for name in question.names:
+            content = None if name in lacking else self._content(name)
             if content is None:
-                missing.append(name)
+                missing.append(_element(name))
             else:
-                found.append(f"{opening}{content}{closing}")
-        failed = _propstat(map(_empty, missing), "404 Not Found") if missing and self._report_missing else ""
+                found.append(_element(name, content if question.values else ""))
+        failed = _propstat(missing, "404 Not Found") if missing and question.reports_missing else ""
         succeeded = _propstat(found, "200 OK") if found or not failed else ""
-        return f"<d:response><d:href>{href}</d:href>{succeeded}{failed}</d:response>"
+        self._text = f"<d:response><d:href>%s</d:href>{succeeded}{failed}</d:response>"
+
+    def _content(self, name: str) -> str | None:
+        """Return the content of the element with every % doubled, or the mark of a gap."""
+        if name in _COMMON:
+            content = _COMMON[name](self._kind, self._around)
+            return None if content is None else content.replace("%", "%%")
+        if name not in _OWN or (name in _OF_FILES and self._kind is Kind.DIRECTORY):
+            return None
+        self._gaps.append((name, _OWN[name]))
+        return "%s"
+
+    def fill(self, href: str, entry: Entry) -> str:
+        """Return the response for `entry`."""
+        values = [value(entry) for _, value in self._gaps]
+        if None in values:
+            lacking = frozenset(name for (name, _), value in zip(self._gaps, values, strict=True) if value is None)
+            return self._variant(lacking).fill(href, entry)
+        return self._text % ((href, *values) if self._question.values else href)
+
+    def _variant(self, lacking: frozenset[str]) -> Form:
+        if lacking not in self._variants:
+            self._variants[lacking] = Form(self._question, self._kind, self._around, lacking)
+        return self._variants[lacking]
 
 
-def _propstat(elements: Any, status: str) -> str:
+def _propstat(elements: Iterable[str], status: str) -> str:
     return f"<d:propstat><d:prop>{''.join(elements)}</d:prop><d:status>HTTP/1.1 {status}</d:status></d:propstat>"
 
 
-def _without_content(value: Value) -> Value:
-    return lambda shown: None if value(shown) is None else ""
-
-
-def _element(name: str) -> tuple[str, str]:
-    """Return the tags around a value of a property that is known here."""
+def _element(name: str, content: str = "") -> str:
     namespace, local = split_name(name)
-    return f"<{_PREFIXES[namespace]}:{local}>", f"</{_PREFIXES[namespace]}:{local}>"
-
-
-def _empty(name: str) -> str:
-    namespace, local = split_name(name)
-    if namespace in _PREFIXES:
-        return f"<{_PREFIXES[namespace]}:{local}/>"
-    return f'<x:{local} xmlns:x="{escape(namespace)}"/>' if namespace else f"<{local}/>"
-
-
-def is_collection(entry: Entry) -> bool:
-    return entry.kind is Kind.DIRECTORY
+    prefix, declaration = _PREFIXES.get(namespace), ""
+    if prefix is None and namespace:
+        prefix, declaration = "x", f' xmlns:x="{escape(namespace)}"'.replace("%", "%%")
+    tag = f"{prefix}:{local}" if prefix else local
+    return f"<{tag}{declaration}>{content}</{tag}>" if content else f"<{tag}{declaration}/>"

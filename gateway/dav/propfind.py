@@ -9,16 +9,16 @@ import structlog
 from aiohttp import web
 
 from backends.errors import NotADirectory, StorageError
-from backends.interface import SCAN_BATCH, Entry, Scan, Space
+from backends.interface import SCAN_BATCH, Entry, Kind, Scan, Space
 from gateway.access import Grant
 from gateway.dav.call import Call, in_pool, read_body, release
 from gateway.dav.errors import DavError
 from gateway.dav.paths import Location, quote
-from gateway.dav.properties import CLOSING, OPENING, Question, Shown
+from gateway.dav.properties import CLOSING, OPENING, Form, Question, Surroundings
 from gateway.dav.stream import ResponseOutlet, reset
 from gateway.dav.xml import CONTENT_TYPE, BadXml, parse_body
 from gateway.ocm.shares import Permission
-from gateway.tree import Place, VirtualFolder
+from gateway.tree import VirtualFolder
 from gateway.watch import Watch
 
 MULTI_STATUS = 207
@@ -45,17 +45,16 @@ class Propfind:
     ) -> web.StreamResponse:
         """Answer for a folder that is only names."""
         question, deep = await _question(request)
-        own = replace(folder.entry, name=location.path.name)
-        texts = [question.answer(location.href(is_directory=True), Shown(own, None, is_root=True, space=None))]
+        shown = [(location, replace(folder.entry, name=location.path.name))]
         if deep:
-            texts.extend(
-                question.answer(
-                    location.below((child.name,)).href(is_directory=child.is_directory),
-                    Shown(child, None, is_root=True, space=None),
-                )
-                for child in folder.children
+            shown.extend((location.below((child.name,)), child) for child in folder.children)
+        around = Surroundings(None, is_root=True)
+        return _whole(
+            "".join(
+                Form(question, entry.kind, around).fill(where.href(is_directory=entry.is_directory), entry)
+                for where, entry in shown
             )
-        return _whole("".join(texts))
+        )
 
     async def _answer(self, call: Call, listing: _Listing) -> web.StreamResponse:
         if listing.is_complete:
@@ -110,7 +109,7 @@ def _open(call: Call, question: Question, deep: bool) -> _Listing:
             scan = backend.scan(place.path)
         except NotADirectory:  # a file has just taken its name
             return _open(call, question, deep=False)
-    listing = _Listing(call.location, place, question, space, scan)
+    listing = _Listing(call, question, space, scan)
     try:
         listing.begin(entry)
     except BaseException:
@@ -122,16 +121,16 @@ def _open(call: Call, question: Question, deep: bool) -> _Listing:
 class _Listing:
     """An open directory on its way into text; used in the storage's threads, one call at a time."""
 
-    def __init__(
-        self, location: Location, place: Place, question: Question, space: Space | None, scan: Scan | None
-    ) -> None:
-        self._location = location
-        self._rights = place.rights
-        self._is_root = place.is_root
+    def __init__(self, call: Call, question: Question, space: Space | None, scan: Scan | None) -> None:
+        self._location = call.location
+        self._place = call.place
         self._question = question
         self._space = space
         self._scan = scan
-        self._root_href = location.href(is_directory=True)
+        self._href = call.location.href(is_directory=True)
+        members = Surroundings(call.place.rights, is_root=False, space=space)
+        self._file = Form(question, Kind.FILE, members)
+        self._folder = Form(question, Kind.DIRECTORY, members)
         self.is_complete = scan is None
         self.text = ""
 
@@ -144,8 +143,9 @@ class _Listing:
     def begin(self, entry: Entry) -> None:
         """Put the resource itself first, and after it as many members as one answer may hold without a second hop."""
         own = replace(entry, name=self._location.path.name or entry.name)
-        shown = Shown(own, self._rights, self._is_root, self._space)
-        parts = [self._question.answer(self._location.href(is_directory=entry.is_directory), shown)]
+        around = Surroundings(self._place.rights, self._place.is_root, self._space)
+        href = self._location.href(is_directory=entry.is_directory)
+        parts = [Form(self._question, entry.kind, around).fill(href, own)]
         count = 0
         while self._scan is not None and count < SCAN_BATCH:
             batch = self._scan.next()
@@ -165,11 +165,10 @@ class _Listing:
             self._scan.close()
 
     def _render(self, entries: Iterable[Entry]) -> str:
-        answer, root, rights, space = self._question.answer, self._root_href, self._rights, self._space
+        href, file, folder = self._href, self._file.fill, self._folder.fill
         return "".join(
-            answer(
-                f"{root}{quote(entry.name)}{'/' if entry.is_directory else ''}",
-                Shown(entry, rights, is_root=False, space=space),
-            )
+            file(href + quote(entry.name), entry)
+            if entry.kind is Kind.FILE
+            else folder(f"{href}{quote(entry.name)}/", entry)
             for entry in entries
         )

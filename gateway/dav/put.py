@@ -11,7 +11,7 @@ from aiohttp import web
 from backends.errors import NotADirectory, NotFound
 from backends.interface import Entry, Writer
 from gateway.access import Access
-from gateway.dav.call import CLOSE, Call, in_pool, invite_body, receiving, release
+from gateway.dav.call import Call, in_pool, invite_body, receiving, release
 from gateway.dav.conditions import expectation
 from gateway.dav.errors import DavError
 from gateway.dav.stream import reset
@@ -30,19 +30,21 @@ log = structlog.get_logger()
 class Put:
     """Answers PUT."""
 
-    def __init__(self, access: Access, tree: Tree, watch: Watch) -> None:
+    def __init__(self, access: Access, tree: Tree, watch: Watch, body_time: float) -> None:
+        """Wait `body_time` seconds for any one piece of a body."""
         self._access = access
         self._tree = tree
         self._watch = watch
+        self._body_time = body_time
 
     async def __call__(self, call: Call) -> web.StreamResponse:
         _refuse_partial(call.request)
         digests = _digests(call.request)
-        opening = await _open(call, tuple(digests))
+        opening = await in_pool(call.place, _begin, call.place, call.request, tuple(digests))
         try:
             await invite_body(call.request)
             with self._watch.over(call.grant, Permission.WRITE, lambda: reset(call.request.transport)):
-                await _receive(call, opening.writer)
+                await _receive(call, opening.writer, self._body_time)
             await self._require_still_allowed(call)
             entry = await in_pool(call.place, opening.writer.commit, digests)
         except BaseException as error:
@@ -77,10 +79,6 @@ class _Opening:
         self.writer.abort()
 
 
-async def _open(call: Call, hashes: tuple[str, ...]) -> _Opening:
-    return await in_pool(call.place, _begin, call.place, call.request, hashes)
-
-
 def _begin(place: Place, request: web.Request, hashes: tuple[str, ...]) -> _Opening:
     """Look at what is there, check the preconditions, and open the Writer; runs in the storage's threads."""
     try:
@@ -103,7 +101,7 @@ def _begin(place: Place, request: web.Request, hashes: tuple[str, ...]) -> _Open
     return _Opening(writer, present)
 
 
-async def _receive(call: Call, writer: Writer) -> None:
+async def _receive(call: Call, writer: Writer, body_time: float) -> None:
     """Hand the body to the storage, one piece at a time, while the next one arrives.
 
     Raises OSError when the connection is lost, DavError 408 and 400, and what the storage says.
@@ -113,7 +111,7 @@ async def _receive(call: Call, writer: Writer) -> None:
     writing: asyncio.Future[None] | None = None
     try:
         while True:
-            async with receiving():
+            async with receiving(call.request, body_time):
                 piece = await content.read(PIECE)
             if writing is not None:
                 await writing
@@ -130,9 +128,9 @@ async def _receive(call: Call, writer: Writer) -> None:
 def _refuse_partial(request: web.Request) -> None:
     """Refuse what would store something else than the whole, plain content (RFC 9110 §14.4, §8.4)."""
     if "Content-Range" in request.headers:
-        raise DavError(400, "PARTIAL_PUT", "a part of a file cannot be put", headers=CLOSE)
+        raise DavError(400, "PARTIAL_PUT", "a part of a file cannot be put")
     if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        raise DavError(415, "CONTENT_ENCODING", "content is taken as it is, without a coding", headers=CLOSE)
+        raise DavError(415, "CONTENT_ENCODING", "content is taken as it is, without a coding")
 
 
 def _digests(request: web.Request) -> dict[str, bytes]:
@@ -143,15 +141,15 @@ def _digests(request: web.Request) -> dict[str, bytes]:
         try:
             given = parse_digest(", ".join(lines)) if lines else {}
         except (ProtocolError, UnicodeEncodeError):
-            raise DavError(400, "MALFORMED_DIGEST", f"{field} cannot be understood", headers=CLOSE) from None
+            raise DavError(400, "MALFORMED_DIGEST", f"{field} cannot be understood") from None
         for algorithm, value in given.items():
             name = HASHLIB_NAMES.get(algorithm)
             if name is not None and digests.setdefault(name, value) != value:
-                raise DavError(400, "DIGEST_MISMATCH", "the two digest headers differ", headers=CLOSE)
+                raise DavError(400, "DIGEST_MISMATCH", "the two digest headers differ")
     return digests
 
 
 def _gone(request: web.Request) -> web.Response:
     """Return an answer for nobody: the connection is lost."""
     reset(request.transport)
-    return web.Response(status=400, headers=CLOSE)
+    return web.Response(status=400)

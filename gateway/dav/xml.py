@@ -17,7 +17,8 @@ OCM = "http://open-cloud-mesh.org/ns"
 
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'
 CONTENT_TYPE = "application/xml; charset=utf-8"
-NAMES_MAX = 256  # properties in one request; each is repeated for every entry of the answer
+NAMES_MAX = 256  # properties in one request; each is repeated for every entry of the answer,
+NAMES_LENGTH = 16 * 1024  # and so is every character of its name
 
 # XML 1.0 §2.2: what no document can hold, not even as a character reference
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -53,8 +54,8 @@ def serialise(element: Element) -> bytes:
 def property_names(elements: Iterable[Any]) -> list[str]:
     """Return the names of the properties in {namespace}name form, once each; raises BadXml."""
     names = list(dict.fromkeys(element.tag for element in elements))
-    if len(names) > NAMES_MAX:
-        raise BadXml(f"more than {NAMES_MAX} properties")
+    if len(names) > NAMES_MAX or sum(map(len, names)) > NAMES_LENGTH:
+        raise BadXml(f"more than {NAMES_MAX} properties, or names too long")
     if not all(_NAMESPACE.fullmatch(split_name(name)[0]) for name in names):
         raise BadXml("a namespace that is no URI")
     return names
