@@ -47,12 +47,12 @@ demo: install  ## Two gateways on localhost play the whole story and stay up (ON
 	@command -v curl >/dev/null || $(MAKE) --no-print-directory tools
 	@$(BIN)/python tests/demo.py
 
-tools:  # Debian packages that tests need; installed when run as root, named otherwise
+tools:  # Debian packages that are needed; installed when run as root, named otherwise
 	@missing=; for package in $(TOOLS); do dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; done; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ]; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
-	  else echo "The tests need these Debian packages:$$missing" >&2; exit 1; fi; \
+	  else echo "These Debian packages are needed:$$missing" >&2; exit 1; fi; \
 	fi
 
 test: install tools  ## Run every test
@@ -63,7 +63,8 @@ lint: install  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: install  ## Measure against WsgiDAV on cheroot and rclone, in one run
+bench: TOOLS := curl wrk
+bench: install tools  ## Measure against WsgiDAV on cheroot and rclone, in one run
 	$(BIN)/python tests/bench/run.py
 
 clean:  ## Remove what make has made, and the data of `make run`

@@ -30,15 +30,20 @@ class Offer:
 
 
 def offer(share: SentShare, discovery: Discovery) -> Offer:
-    """Return the offer that fits what the peer advertises; raises PeerFailed when none does (wire.md)."""
+    """Return the offer that fits what the peer advertises; raises PeerFailed when none does (wire.md).
+
+    Whether the exchange is required was decided by the first offer, if there was one: the peer may have taken that.
+    """
     form = body_form(discovery)
     exchanges = "exchange-token" in discovery.capabilities
-    if "must-exchange-token" in discovery.criteria and not exchanges:
-        raise _not_offered(f"{share.server} demands the token exchange but has no exchange-token")
+    required = exchanges if share.requires_exchange is None else share.requires_exchange
+    if "must-exchange-token" in discovery.criteria and not required:
+        lack = "was offered this Share without it" if exchanges else "has no exchange-token"
+        raise _not_offered(f"{share.server} demands the token exchange but {lack}")
     resource_type = offered_type(share, form)
     if form == "modern" and not discovery.receives(resource_type, share.share_type, "webdav"):
         raise _not_offered(f"{share.server} does not receive a {resource_type} by WebDAV")
-    return Offer(form, resource_type, exchanges, discovery.webdav_uri_form() == "absolute")
+    return Offer(form, resource_type, required, discovery.webdav_uri_form() == "absolute")
 
 
 def body_form(discovery: Discovery) -> BodyForm:

@@ -262,7 +262,7 @@ class Sending:
             resource_type="file" if entry.kind is Kind.FILE else "folder",
             share_type="user",
             permissions=request.permissions,
-            requires_exchange=False,
+            requires_exchange=None,
             mount=mount,
             backend=place.storage.name,
             path=place.path,
@@ -317,20 +317,20 @@ class Sending:
             return  # ended and wiped: there is nothing left to say
         secret = Secret(self._sealer.open(sealed, share.id))
         if message.kind == SHARE:
-            await self._offer(share, secret, repeated=message.attempts > 0)
+            await self._offer(share, secret)
         else:
             await self._notify(share, NotificationType(message.kind), secret)
 
-    async def _offer(self, share: SentShare, secret: Secret, *, repeated: bool) -> None:
+    async def _offer(self, share: SentShare, secret: Secret) -> None:
         """Send the Share Creation Notification that fits the peer, and take its answer."""
         offered = offer(share, await self._peers.discover(share.server))
-        # Before sending: the peer may look at the Share while it still answers.
+        # Before sending: the peer may look at the Share while it still answers, and a crash may hide that it has.
         await self._store.run(lambda tx: sent_shares.set_requires_exchange(tx, share.id, offered.requires_exchange))
         self._access.forget()
         notification = share_creation_notification(share, offered, secret, server=self._server, dav_url=self._dav_url)
         answer = await self._peers.post(share.server, "/shares", serialise_share(notification, offered.form))
-        if answer.status == 409 and repeated:
-            return  # an earlier attempt, whose answer was lost, has come before a change of the permissions
+        if answer.status == 409:
+            return  # the id is 128 random bits: an earlier attempt, whose answer was lost, has brought it
         if answer.status not in (200, 201):
             raise PeerFailed("REFUSED_BY_PEER", _refusal(share.server, answer), answer.status)
         if name := parse_share_created(answer.body).recipient_display_name:
@@ -388,9 +388,14 @@ class Sending:
         self._access.forget()
 
     async def server_of(self, notification: Notification) -> str:
-        """Return the server that may speak about the Share, for messages that do not say who speaks; raises NoSuch."""
+        """Return the server that may speak about the Share, for messages that do not say who speaks.
+
+        Raises NoSuch, and Unproven where no secret is given either.
+        """
         provider_id = notification.provider_id or ""
         share = await self._store.read(lambda tx: sent_shares.get_by_provider_id(tx, provider_id))
+        if share is None and notification.shared_secret is None:
+            raise unnamed_speaker()
         if share is None:
             raise NoSuch("SHARE_NOT_FOUND", f"no Share has the id {provider_id!r}")
         return share.server
@@ -399,6 +404,8 @@ class Sending:
     def _spoken_of(tx: Connection, peer: Peer, notification: Notification) -> SentShare:
         """Return the Share that the notification is about, if this peer may speak about it (wire.md, Binding)."""
         provider_id, secret = notification.provider_id or "", notification.shared_secret
+        if secret is None:
+            peer.require(Evidence.SECRET)  # before looking: whoever guesses an id learns nothing
         share = sent_shares.by_provider_id(tx, provider_id, peer.server)
         if share is not None and secret is not None:
             digest = secret_hash(secret.reveal())
@@ -408,7 +415,6 @@ class Sending:
                 share = None  # whoever guesses does not learn that there is such a Share
         if share is None:
             raise NoSuch("SHARE_NOT_FOUND", f"{peer.server} has no Share {provider_id!r} from here")
-        peer.require(Evidence.SECRET)
         return share
 
 

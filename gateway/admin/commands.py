@@ -18,6 +18,7 @@ from gateway.admin import views
 from gateway.errors import Invalid, NoSuch, NotAllowed
 from gateway.ocm.address import canonical_server
 from gateway.ocm.errors import ProtocolError
+from gateway.ocm.fields import INTEGER_MAX
 from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.receiving import Receiving
@@ -149,60 +150,62 @@ class Commands:
     # --- Shares of ours -----------------------------------------------------------------------------------------
 
     async def _share_create(self, caller: Caller, arguments: Arguments) -> Any:
-        owner = caller.acting_as(arguments.get("as"))
+        owner = caller.acting_as(_optional(arguments, "as"))
         request = ShareRequest(
-            path=_path(_text(arguments, "path")),
+            path=_path(arguments),
             share_with=_text(arguments, "with"),
-            permissions=permissions(arguments.get("permissions") or ["read"]),
-            name=arguments.get("name"),
-            expiration=_seconds(arguments, "expiration"),
+            permissions=permissions(_words(arguments, "permissions") or ["read"]),
+            name=_optional(arguments, "name"),
+            expiration=_number(arguments, "expiration"),
         )
         view, problem = await self._sending.create(await self._access.of_user(owner), request, caller.actor)
         return views.sent_share(view) | {"problem": problem}
 
     async def _share_list(self, caller: Caller, arguments: Arguments) -> Any:
-        return [views.sent_share(view) for view in await self._sending.list(caller.scope(arguments.get("as")))]
+        scope = caller.scope(_optional(arguments, "as"))
+        return [views.sent_share(view) for view in await self._sending.list(scope)]
 
     async def _share_show(self, caller: Caller, arguments: Arguments) -> Any:
-        view = await self._sending.show(caller.scope(arguments.get("as")), _text(arguments, "id"))
+        view = await self._sending.show(caller.scope(_optional(arguments, "as")), _text(arguments, "id"))
         return views.sent_share(view) | {"events": views.history(view.history)}
 
     async def _share_update(self, caller: Caller, arguments: Arguments) -> Any:
-        words = arguments.get("permissions")
+        words = _words(arguments, "permissions")
         view = await self._sending.update(
-            caller.scope(arguments.get("as")),
+            caller.scope(_optional(arguments, "as")),
             _text(arguments, "id"),
             caller.actor,
             permissions=permissions(words) if words else None,
-            expiration=_seconds(arguments, "expiration"),
+            expiration=_number(arguments, "expiration"),
             never_expires=bool(arguments.get("never_expires")),
         )
         return views.sent_share(view)
 
     async def _share_revoke(self, caller: Caller, arguments: Arguments) -> Any:
-        scope = caller.scope(arguments.get("as"))
+        scope = caller.scope(_optional(arguments, "as"))
         return views.sent_share(await self._sending.revoke(scope, _text(arguments, "id"), caller.actor))
 
     # --- Shares of others ---------------------------------------------------------------------------------------
 
     async def _received_list(self, caller: Caller, arguments: Arguments) -> Any:
-        return [views.received_share(view) for view in await self._receiving.list(caller.scope(arguments.get("as")))]
+        scope = caller.scope(_optional(arguments, "as"))
+        return [views.received_share(view) for view in await self._receiving.list(scope)]
 
     async def _received_show(self, caller: Caller, arguments: Arguments) -> Any:
-        view = await self._receiving.show(caller.scope(arguments.get("as")), _text(arguments, "id"))
+        view = await self._receiving.show(caller.scope(_optional(arguments, "as")), _text(arguments, "id"))
         return views.received_share(view) | {"events": views.history(view.history)}
 
     async def _received_accept(self, caller: Caller, arguments: Arguments) -> Any:
-        scope = caller.scope(arguments.get("as"))
+        scope = caller.scope(_optional(arguments, "as"))
         view, problem = await self._receiving.accept(scope, _text(arguments, "id"), caller.actor)
         return views.received_share(view) | {"problem": problem}
 
     async def _received_decline(self, caller: Caller, arguments: Arguments) -> Any:
-        scope = caller.scope(arguments.get("as"))
+        scope = caller.scope(_optional(arguments, "as"))
         return views.received_share(await self._receiving.decline(scope, _text(arguments, "id"), caller.actor))
 
     async def _received_leave(self, caller: Caller, arguments: Arguments) -> Any:
-        scope = caller.scope(arguments.get("as"))
+        scope = caller.scope(_optional(arguments, "as"))
         return views.received_share(await self._receiving.leave(scope, _text(arguments, "id"), caller.actor))
 
     # --- peers, outbox, backends, keys ----------------------------------------------------------------------------
@@ -237,7 +240,7 @@ class Commands:
 
     async def _outbox_retry(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
-        return {"messages": await self._outbox.retry(_seconds(arguments, "id"))}
+        return {"messages": await self._outbox.retry(_number(arguments, "id"))}
 
     async def _backend_list(self, caller: Caller, _arguments: Arguments) -> Any:
         caller.require_operator()
@@ -256,23 +259,46 @@ class Commands:
         return [views.key(record) for record in self._keys.rotate()]
 
 
-def _text(arguments: Arguments, name: str) -> str:
+def _optional(arguments: Arguments, name: str) -> str | None:
     value = arguments.get(name)
-    if not isinstance(value, str) or not value:
+    if value is not None and not _is_text(value):
+        raise Invalid("ARGUMENT_INVALID", f"the argument {name} has to be text in UTF-8")
+    return value
+
+
+def _text(arguments: Arguments, name: str) -> str:
+    value = _optional(arguments, name)
+    if not value:
         raise Invalid("ARGUMENT_MISSING", f"the argument {name} is missing")
     return value
 
 
-def _seconds(arguments: Arguments, name: str) -> int | None:
+def _words(arguments: Arguments, name: str) -> list[str] | None:
     value = arguments.get(name)
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+    if value is not None and not (isinstance(value, list) and all(map(_is_text, value))):
+        raise Invalid("ARGUMENT_INVALID", f"the argument {name} has to be a list of words")
+    return value
+
+
+def _number(arguments: Arguments, name: str) -> int | None:
+    value = arguments.get(name)
+    if value is not None and (type(value) is not int or abs(value) > INTEGER_MAX):
         raise Invalid("ARGUMENT_INVALID", f"the argument {name} has to be a whole number")
     return value
 
 
-def _path(text: str) -> StoragePath:
+def _is_text(value: object) -> bool:
+    """Tell whether `value` is text that the state can hold: JSON may carry lone surrogates."""
+    return isinstance(value, str) and not any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def _path(arguments: Arguments) -> StoragePath:
+    """Return the path; bytes that are not UTF-8 come as surrogates, as os.fsdecode makes them."""
+    value = arguments.get("path")
+    if not isinstance(value, str) or not value:
+        raise Invalid("ARGUMENT_MISSING", "the argument path is missing")
     try:
-        return StoragePath.parse(text)
+        return StoragePath.parse(value)
     except InvalidPath as error:
         raise Invalid("INVALID_PATH", str(error)) from error
 

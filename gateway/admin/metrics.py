@@ -83,7 +83,7 @@ class Metrics:
                 "request",
                 door=door,
                 method=request.method,
-                path=request.raw_path.partition("?")[0],
+                path=_path_of(request),
                 status=status,
                 seconds=round(seconds, 4),
                 principal=request.match_info.get("principal"),
@@ -111,6 +111,12 @@ def door_of(request: web.Request) -> str:
         if word in path:
             return word.rpartition("/")[2].lstrip(".") if word != "/ocm" else "api"
     return "web"
+
+
+def _path_of(request: web.Request) -> str:
+    """Return the path alone: a target in absolute form (RFC 9112 §3.2.2) could bring a user name along."""
+    target = request.raw_path.partition("?")[0]
+    return target if target.startswith("/") else request.rel_url.raw_path
 
 
 def _known_method(method: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
 import socket
+import stat
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,16 +28,37 @@ log = structlog.get_logger()
 
 
 def bind(path: Path) -> socket.socket:
-    """Return the listening socket at `path`, mode MODE from its first moment; what a crash left there is replaced."""
+    """Return the socket at `path`, mode MODE from its first moment; what a crash left there is replaced.
+
+    Raises OSError, also when somebody listens there or it is no socket at all.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
+    _make_room(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     before = os.umask(0o777 & ~MODE)
     try:
         listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
     finally:
         os.umask(before)
     return listener
+
+
+def _make_room(path: Path) -> None:
+    """Remove the socket of a gateway that is gone."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(errno.EEXIST, f"listen.admin is {path}, where something else than a socket is")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        if probe.connect_ex(str(path)) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, f"another gateway listens at {path}")
+    path.unlink()
 
 
 class AdminSocket:
@@ -47,22 +70,23 @@ class AdminSocket:
         self.app.router.add_post("/{command}", self._handle)
 
     async def _handle(self, request: web.Request) -> web.Response:
-        name = request.match_info["command"]
+        name, actor = request.match_info["command"], None
         try:
             caller = _caller(request)
+            actor = caller.actor
             command = self._commands.table.get(name)
             if command is None:
                 return _answer(404, {"code": "NO_SUCH_COMMAND", "message": f"this gateway has no command {name}"})
             result = await command(caller, await _arguments(request))
         except Refusal as error:
-            return _refused(name, error.code, str(error))
+            return _refused(name, actor, error.code, str(error))
         except (ProtocolError, StorageError) as error:
-            return _refused(name, getattr(error, "code", type(error).__name__), str(error))
+            return _refused(name, actor, getattr(error, "code", type(error).__name__), str(error))
         except Exception:
-            log.exception("admin command failed", command=name)
+            log.exception("admin command failed", command=name, actor=actor)
             message = "an error of the gateway's own; its log has the details"
             return _answer(500, {"code": "INTERNAL", "message": message})
-        log.info("admin command", command=name, actor=caller.actor)
+        log.info("admin command", command=name, actor=actor)
         return _answer(200, {"result": result})
 
 
@@ -87,8 +111,8 @@ async def _arguments(request: web.Request) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _refused(command: str, code: str, message: str) -> web.Response:
-    log.info("admin command refused", command=command, code=code, reason=message)
+def _refused(command: str, actor: str | None, code: str, message: str) -> web.Response:
+    log.info("admin command refused", command=command, actor=actor, code=code, reason=message)
     return _answer(400, {"code": code, "message": message})
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.errors import Invalid
 from gateway.ocm.errors import Malformed
@@ -23,7 +25,7 @@ class TooLarge(Malformed):
 async def read_message(request: web.Request, origin: str) -> Message:
     """Read the request; `@target-uri` is `origin` and the raw target, never what Host says (wire.md, Verifying).
 
-    Raises TooLarge, Invalid when the body does not arrive in time.
+    Raises TooLarge, Invalid when the body does not arrive, or not in time.
     """
     if request.content_length is not None and request.content_length > MAX_BODY:
         raise TooLarge("BODY_TOO_LARGE")
@@ -36,5 +38,9 @@ async def read_message(request: web.Request, origin: str) -> Message:
                     raise TooLarge("BODY_TOO_LARGE")
     except TimeoutError as error:
         raise Invalid("BODY_TIMEOUT", f"the body did not arrive within {BODY_TIME:.0f} s") from error
+    except (ConnectionError, RequestPayloadError, ClientPayloadError, HttpProcessingError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and request.transport is not None:
+            raise  # otherwise it is aiohttp's word for a connection that was lost before anybody read from it
+        raise Invalid("BODY_CUT_OFF", f"the body was cut off or garbled: {type(error).__name__}") from error
     headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers)
     return Message(request.method, origin + request.raw_path, headers, bytes(body))

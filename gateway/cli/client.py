@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from gateway.cli.printing import note
+
 TIMEOUT = 90.0  # seconds; a command waits at most for one attempt at a peer and one look at its content
 FAILED = 1  # exit status: the gateway, or the command, said no
 USAGE = 2  # exit status: the call makes no sense, or asks for what is not built
@@ -52,5 +54,5 @@ def call(path: Path, command: str, /, **arguments: Any) -> Any:
 
 def fail(sentence: str, status: int = FAILED) -> NoReturn:
     """Say what went wrong on standard error and end with `status`."""
-    print(f"ocm-gateway: {sentence}", file=sys.stderr)
+    note(sentence)
     sys.exit(status)

@@ -69,7 +69,10 @@ def _password(file: Any) -> str:
     if file is None:
         answer: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
         return answer
-    line: str = file.readline()
+    try:
+        line: str = file.readline()
+    except UnicodeDecodeError:
+        raise click.UsageError("the password file is not text in UTF-8; nothing was done") from None
     return line.rstrip("\r\n")
 
 

@@ -16,7 +16,14 @@ TIMES = frozenset(
 
 
 def show_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print JSON: text as it is, and what could steer the terminal as escapes, which mean the same."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    print("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
+
+
+def say(sentence: str) -> None:
+    """Print a sentence about the result."""
+    print(harmless(sentence))
 
 
 def table(rows: Sequence[Row], columns: Sequence[str], nothing: str) -> None:
@@ -43,12 +50,18 @@ def facts(row: Row, columns: Iterable[str]) -> None:
 def history(events: Iterable[Row]) -> None:
     for event in events:
         detail = ", ".join(f"{name} {plain(value)}" for name, value in event["detail"].items())
-        print(f"  {text('at', event['at'])}  {event['actor']}  {event['action']}" + (f"  ({detail})" if detail else ""))
+        line = f"  {text('at', event['at'])}  {plain(event['actor'])}  {plain(event['action'])}"
+        print(f"{line}  ({detail})" if detail else line)
 
 
 def note(sentence: str) -> None:
     """Say something beside the result, on standard error."""
-    print(f"ocm-gateway: {sentence}", file=sys.stderr)
+    print(harmless(f"ocm-gateway: {sentence}"), file=sys.stderr)
+
+
+def harmless(sentence: str) -> str:
+    """Return `sentence`, in which what is quoted of peers and file names cannot steer the terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in sentence)
 
 
 def text(column: str, value: Any) -> str:

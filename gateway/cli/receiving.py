@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gateway.cli.options import as_json, as_user, gateway
-from gateway.cli.printing import facts, history, note, show_json, table
+from gateway.cli.printing import facts, history, note, say, show_json, table
 from gateway.cli.values import placeholder
 
 COLUMNS = ("id", "state", "sender", "name", "permissions", "mount", "user")
@@ -69,7 +69,7 @@ def accept(share_id: str, user: str | None, json_output: bool) -> None:
     if json_output:
         show_json(result)
         return
-    print(f"Accepted: {result['mount']} is {result['sender']}'s {result['resource_type']}.")
+    say(f"Accepted: {result['mount']} is {result['sender']}'s {result['resource_type']}.")
     _say_what_waits(result)
     if result["problem"]:
         note(f"its content cannot be seen yet: {result['problem']}")
@@ -98,7 +98,7 @@ def _part(command: str, word: str, share_id: str, user: str | None, json_output:
     if json_output:
         show_json(result)
         return
-    print(f"{word}: {result['name']} of {result['sender']}.")
+    say(f"{word}: {result['name']} of {result['sender']}.")
     _say_what_waits(result)
 
 

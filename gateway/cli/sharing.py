@@ -9,7 +9,7 @@ import click
 
 from gateway.cli.client import FAILED
 from gateway.cli.options import as_json, as_user, gateway
-from gateway.cli.printing import facts, history, note, show_json, table
+from gateway.cli.printing import facts, history, note, say, show_json, table
 from gateway.cli.values import When, Words, not_built
 
 COLUMNS = ("id", "state", "share_with", "name", "permissions", "expiration", "owner")
@@ -60,7 +60,7 @@ def create(
     json_output: bool,
 ) -> None:
     """Share PATH, as in /MOUNT/FOLDER, with somebody at another server."""
-    if protocols != ["webdav"]:
+    if set(protocols) != {"webdav"}:
         raise click.UsageError("sharing by ssh or webapp is not built yet; nothing was done")
     arguments = {
         "as": user,
@@ -87,7 +87,7 @@ def _say_how_it_went(result: dict[str, Any]) -> None:
         "refused": f"{who}'s server has refused the Share.",
         "declined": f"{who} has declined the Share.",
     }
-    print(sentences.get(result["state"], f"The Share is {result['state']}."))
+    say(sentences.get(result["state"], f"The Share is {result['state']}."))
     facts(result, ("id", "name", "permissions", "expiration"))
     if result.get("problem") and result["state"] in ("pending", "refused"):
         note(result["problem"])
@@ -145,7 +145,7 @@ def revoke(share_id: str, user: str | None, json_output: bool) -> None:
     if json_output:
         show_json(result)
     else:
-        print(f"Revoked: {result['share_with']} has no access to {result['name']} any more.")
+        say(f"Revoked: {result['share_with']} has no access to {result['name']} any more.")
 
 
 def _show(result: dict[str, Any], json_output: bool) -> None:

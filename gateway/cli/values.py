@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from gateway.ocm.shares import LATEST_EXPIRATION
+
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([mhdw])")
 
@@ -19,15 +21,22 @@ class When(click.ParamType[int]):
     name = "WHEN"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        if span := _SPAN.fullmatch(value):
-            return int(time.time()) + int(span[1]) * _UNITS[span[2]]
-        try:
-            # Without a time zone the local one is meant, as people write it.
-            return int(datetime.fromisoformat(value).astimezone().timestamp())
-        except (ValueError, OverflowError):
+        moment = value if isinstance(value, int) else _moment(value)
+        if moment is None:
             self.fail(f"{value!r} is no moment: write 30d, 12h, or 2027-01-31, or 2027-01-31T18:00+01:00", param, ctx)
+        if moment > LATEST_EXPIRATION:
+            self.fail(f"{value!r} lies beyond the year 9999; for never, leave it out", param, ctx)
+        return moment
+
+
+def _moment(value: str) -> int | None:
+    if span := _SPAN.fullmatch(value):
+        return int(time.time()) + int(span[1]) * _UNITS[span[2]]
+    try:
+        # Without a time zone the local one is meant, as people write it.
+        return int(datetime.fromisoformat(value).astimezone().timestamp())
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 class Words(click.ParamType[list[str]]):

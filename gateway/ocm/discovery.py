@@ -42,11 +42,15 @@ class ResourceType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discovery:
-    """What a peer says of itself. URLs are absolute; `end_point` is empty if the peer is switched off."""
+    """What a peer says of itself. URLs are absolute; `end_point` is empty if the peer is switched off.
+
+    `origin` is scheme and authority of the document's own URL: what a Share's relative uri is composed on.
+    """
 
     enabled: bool
     api_version: str
     end_point: str
+    origin: str
     resource_types: tuple[ResourceType, ...]
     provider: str | None = None
     capabilities: frozenset[str] = frozenset()
@@ -111,6 +115,7 @@ def parse_discovery(body: bytes, base_url: str) -> Discovery:
         enabled=bool(enabled),
         api_version=api_version,
         end_point=end_point or "",
+        origin=origin(base_url),
         resource_types=resource_types,
         provider=optional.line("provider"),
         capabilities=capabilities,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 from sqlalchemy.engine import RowMapping
 
-from gateway.store.tables import peers
+from gateway.ocm.states import ReceivedState
+from gateway.store.tables import peers, received_shares, sent_shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,32 @@ def put(tx: Connection, server: str, **values: Any) -> None:
 def forget(tx: Connection, server: str) -> bool:
     """Drop the record; return whether there was one."""
     return tx.execute(delete(peers).where(peers.c.server == server)).rowcount == 1
+
+
+def is_stranger(tx: Connection, server: str) -> bool:
+    """Tell whether neither the operator nor a user has ever dealt with `server`: no trust, no Share sent or accepted.
+
+    A Share that nobody has accepted makes no acquaintance, since anybody can send one.
+    """
+    trusted = select(peers.c.server).where(peers.c.server == server, peers.c.trust.is_not(None))
+    return not tx.execute(select(or_(trusted.exists(), *_dealt_with(server)))).scalar()
+
+
+def forget_strangers(tx: Connection, keep: int) -> None:
+    """Drop what is known of strangers, but for the `keep` that were seen last."""
+    strange = and_(peers.c.trust.is_(None), *(~dealt for dealt in _dealt_with(peers.c.server)))
+    seen_last = func.coalesce(peers.c.seen, 0).desc()
+    surplus = select(peers.c.server).where(strange).order_by(seen_last, peers.c.server).offset(keep)
+    tx.execute(delete(peers).where(peers.c.server.in_(surplus)))
+
+
+def _dealt_with(server: Any) -> tuple[Any, Any]:
+    """Return the conditions that a user of ours has sent a Share to `server`, and has accepted one from there."""
+    accepted = received_shares.c.state == ReceivedState.ACCEPTED
+    return (
+        select(sent_shares.c.id).where(sent_shares.c.server == server).exists(),
+        select(received_shares.c.id).where(received_shares.c.server == server, accepted).exists(),
+    )
 
 
 def _record(row: RowMapping) -> PeerRecord:

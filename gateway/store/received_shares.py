@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from backends.interface import Entry, Kind
 from gateway.ocm.shares import Permission
+from gateway.ocm.states import RECEIVED_LIVE, ReceivedState
 from gateway.store.rows import permissions_from_column, permissions_to_column
 from gateway.store.tables import received_shares
 
@@ -83,6 +84,15 @@ def by_provider_id_and_secret(tx: Connection, provider_id: str, secret_hash: byt
     return _one(tx, received_shares.c.provider_id == provider_id, received_shares.c.secret_hash == secret_hash)
 
 
+def only_live(tx: Connection, provider_id: str) -> ReceivedShare | None:
+    """Return the one live Share with this id, whoever has sent it; None when there is none, or more."""
+    query = select(received_shares).where(
+        received_shares.c.provider_id == provider_id, received_shares.c.state.in_(RECEIVED_LIVE)
+    )
+    rows = tx.execute(query.limit(2)).mappings().all()
+    return _share(rows[0]) if len(rows) == 1 else None
+
+
 def with_secret(tx: Connection, share_id: str, secret_hash: bytes) -> bool:
     """Tell whether the Share's secret is the one with this hash."""
     return _one(tx, received_shares.c.id == share_id, received_shares.c.secret_hash == secret_hash) is not None
@@ -106,6 +116,20 @@ def accepted(tx: Connection, user: str, now: int) -> dict[str, ReceivedShare]:
 def every_accepted(tx: Connection) -> list[ReceivedShare]:
     query = select(received_shares).where(received_shares.c.state == "accepted")
     return [_share(row) for row in tx.execute(query).mappings()]
+
+
+def is_accepted(tx: Connection, share_id: str) -> bool:
+    """Tell whether the Share is accepted, and has not ended meanwhile."""
+    query = select(received_shares.c.state).where(received_shares.c.id == share_id)
+    return tx.execute(query).scalar() == ReceivedState.ACCEPTED
+
+
+def count_pending(tx: Connection, user: str, server: str | None = None) -> int:
+    """Return how many Shares wait for the answer of `user`: all, or those from one server."""
+    query = select(func.count()).where(received_shares.c.user == user, received_shares.c.state == ReceivedState.PENDING)
+    if server is not None:
+        query = query.where(received_shares.c.server == server)
+    return tx.execute(query).scalar() or 0
 
 
 def taken_mounts(tx: Connection, user: str) -> set[str]:

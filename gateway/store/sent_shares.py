@@ -34,7 +34,7 @@ class SentShare:
     resource_type: str
     share_type: str
     permissions: frozenset[Permission]
-    requires_exchange: bool
+    requires_exchange: bool | None  # None: not decided yet, as nothing has been sent
     mount: str
     backend: str
     path: StoragePath

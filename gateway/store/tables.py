@@ -49,7 +49,7 @@ sent_shares = Table(
     Column("resource_type", String, nullable=False),
     Column("share_type", String, nullable=False),
     Column("permissions", JSON, nullable=False),
-    Column("requires_exchange", Boolean, nullable=False),  # decided by the peer's discovery, at the first delivery
+    Column("requires_exchange", Boolean),  # decided once, before the first delivery; null: not yet
     Column("mount", String, nullable=False),  # the owner's mount it was shared from: its rights bound the Share's
     Column("backend", String, nullable=False),
     Column("path", LargeBinary, nullable=False),
@@ -64,6 +64,7 @@ sent_shares = Table(
     Column("updated", BigInteger, nullable=False),
     Index("ix_sent_shares_backend_path", "backend", "path"),
     Index("ix_sent_shares_owner", "owner"),
+    Index("ix_sent_shares_server", "server"),
 )
 
 received_shares = Table(
@@ -102,7 +103,8 @@ received_shares = Table(
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
     UniqueConstraint("user", "mount"),
-    Index("ix_received_shares_server_provider_id", "server", "provider_id"),
+    Index("ix_received_shares_provider_id_server", "provider_id", "server"),
+    Index("ix_received_shares_server_state", "server", "state"),
     Index("ix_received_shares_secret_hash", "secret_hash"),
 )
 

@@ -5,13 +5,24 @@ from .contents import ContentTests
 from .crashes import CrashTests
 from .leftovers import LeftoverTests
 from .links import LinkTests
+from .moved import MovedParentTests
 from .place import Place, PlaceFixtures
 from .races import RaceTests
+from .replaced import ReplacedFileTests
 from .roots import RootTests
 
 
 class LocalConformance(
-    PlaceFixtures, ConfinementTests, LinkTests, RaceTests, RootTests, ContentTests, LeftoverTests, CrashTests
+    PlaceFixtures,
+    ConfinementTests,
+    LinkTests,
+    RaceTests,
+    RootTests,
+    ContentTests,
+    MovedParentTests,
+    ReplacedFileTests,
+    LeftoverTests,
+    CrashTests,
 ):
     """Everything that is particular to a tree of this machine."""
 

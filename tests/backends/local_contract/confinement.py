@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -144,6 +146,29 @@ class ConfinementTests:
                 writer.commit()
         assert (place.root / "name").is_symlink()
         assert place.outside_is_untouched()
+
+    def test_a_fifo_is_not_opened(self, place: Place, backend: LocalBackend) -> None:
+        """Else a program that waits there to write would go on, and what it writes would be lost."""
+        put(backend, "other", b"other")
+        os.mkfifo(place.root / "fifo")
+        begun, released = threading.Event(), threading.Event()
+
+        def wait_to_write() -> None:
+            begun.set()
+            os.close(os.open(place.root / "fifo", os.O_WRONLY))
+            released.set()
+
+        writer = threading.Thread(target=wait_to_write)
+        writer.start()
+        begun.wait()
+        time.sleep(0.02)  # until it waits in open(2)
+        for ask in (*QUESTIONS.values(), LocalBackend.try_open_read, LocalBackend.open_write):
+            _answer(ask, backend, path("fifo"))
+            _answer(lambda to, where: to.rename(path("other"), where, overwrite=True), backend, path("fifo"))
+        went_on = released.wait(0.05)
+        os.close(os.open(place.root / "fifo", os.O_RDONLY | os.O_NONBLOCK))
+        writer.join()
+        assert not went_on
 
     def test_devices_do_not_exist(self, place: Place) -> None:
         backend = LocalBackend("/dev", place.journals, abilities=place.abilities)

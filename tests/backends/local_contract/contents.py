@@ -214,14 +214,6 @@ class ContentTests:
                 writer.commit()
         assert place.everything() == []
 
-    def test_a_parent_moved_meanwhile_takes_the_upload_along(self, place: Place, backend: LocalBackend) -> None:
-        make(backend, "folder")
-        with backend.open_write(path("folder/file")) as writer:
-            writer.write(b"content")
-            backend.rename(path("folder"), path("moved"), overwrite=False)
-            writer.commit()
-        assert place.everything() == ["moved", "moved/file"]
-
     def test_a_directory_removed_in_the_moment_of_writing_is_not_found(self, place: Place) -> None:
         """Not PermissionDenied, which is what ext4 says there of unnamed files."""
         (place.root / "folder").mkdir()

@@ -126,7 +126,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_received_shares")),
         sa.UniqueConstraint("user", "mount", name=op.f("uq_received_shares_user_mount")),
     )
-    op.create_index("ix_received_shares_server_provider_id", "received_shares", ["server", "provider_id"], unique=False)
+    op.create_index("ix_received_shares_provider_id_server", "received_shares", ["provider_id", "server"], unique=False)
+    op.create_index("ix_received_shares_server_state", "received_shares", ["server", "state"], unique=False)
     op.create_index("ix_received_shares_secret_hash", "received_shares", ["secret_hash"], unique=False)
     op.create_table(
         "sent_shares",
@@ -139,7 +140,7 @@ def upgrade() -> None:
         sa.Column("resource_type", sa.String(), nullable=False),
         sa.Column("share_type", sa.String(), nullable=False),
         sa.Column("permissions", sa.JSON(), nullable=False),
-        sa.Column("requires_exchange", sa.Boolean(), nullable=False),
+        sa.Column("requires_exchange", sa.Boolean(), nullable=True),
         sa.Column("mount", sa.String(), nullable=False),
         sa.Column("backend", sa.String(), nullable=False),
         sa.Column("path", sa.LargeBinary(), nullable=False),
@@ -159,6 +160,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_sent_shares_backend_path", "sent_shares", ["backend", "path"], unique=False)
     op.create_index("ix_sent_shares_owner", "sent_shares", ["owner"], unique=False)
+    op.create_index("ix_sent_shares_server", "sent_shares", ["server"], unique=False)
     op.create_table(
         "exchanged_tokens",
         sa.Column("share", sa.String(), nullable=False),
