@@ -145,7 +145,8 @@ def measure_round(work: Work, gateway: Server, peers: Sequence[Server]) -> None:
 
 def report(works: Sequence[Work], peers: Sequence[str], growth: dict[str, int]) -> None:
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
-    print(f"\n{datetime.now(UTC):%Y-%m-%d}, {machine}, medians of {ROUNDS} interleaved rounds; above 1: we are faster.\n")
+    when = f"{datetime.now(UTC):%Y-%m-%d}, {machine}"
+    print(f"\n{when}, medians of {ROUNDS} interleaved rounds; above 1: we are faster.\n")
     print(f"| work | {' | '.join(f'against {peer}' for peer in peers)} | A/A | ours |")
     print(f"|---|{'---|' * (len(peers) + 2)}")
     for work in works:

@@ -14,10 +14,10 @@ from sqlalchemy.exc import IntegrityError
 from backends.interface import Entry, Identity, Kind
 from backends.paths import StoragePath
 from gateway.ocm.shares import Permission
+from gateway.ocm.states import SENT_OPEN
 from gateway.store import received_shares, sent_shares
 from gateway.store.engine import Store
 from gateway.store.received_shares import ReceivedShare
-from gateway.ocm.states import SENT_OPEN
 from gateway.store.sent_shares import SentShare
 
 
