@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 
 from backends import temporaries
 from backends.journal import Journal
@@ -19,6 +20,8 @@ from backends.paths import StoragePath
 from backends.renaming import rename_to_free_name
 
 _MODE = 0o666  # less the umask of the process, or as the directory's default ACL says
+
+_ACL = "system.posix_acl_access"  # xattr(7), acl(5)
 
 # How a file system says that it has no unnamed files; EISDIR and ENOENT would come from kernels before 3.11
 _NO_UNNAMED_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOSYS})
@@ -39,6 +42,37 @@ class FreshFile:
 
     def fileno(self) -> int:
         return self.file.fileno()
+
+    def resemble(self, old: Descriptor) -> None:
+        """Take over group, user attributes, permissions, ACL and owner of the file `old`, each as far as permitted.
+
+        `old` may be opened with O_PATH. Never set-uid and the like, as write(2) drops them. The order matters: user
+        attributes need the right to write (xattr(7)), and with the owner may go the right to change the rest.
+        """
+        status = os.fstat(old.fileno())
+        with contextlib.suppress(OSError):
+            os.fchown(self.fileno(), -1, status.st_gid)
+        for name in _names_of_attributes(old):
+            value = _attribute(old, name)
+            if value is not None:
+                with contextlib.suppress(OSError):
+                    os.setxattr(self.fileno(), name, value)
+        with contextlib.suppress(OSError):
+            self._take_permissions(old, status.st_mode & 0o777)
+        with contextlib.suppress(OSError):
+            os.fchown(self.fileno(), status.st_uid, -1)
+
+    def _take_permissions(self, old: Descriptor, mode: int) -> None:
+        """Take over the mode and the ACL, or that there is none though the directory has one for new files."""
+        acl = _attribute(old, _ACL)
+        if acl is None:
+            with contextlib.suppress(OSError):  # there is none, or this file system has no ACLs
+                os.removexattr(self.fileno(), _ACL)
+            os.fchmod(self.fileno(), mode)
+        else:
+            # Beside an ACL the group's bits are its mask (acl(5)): alone they would let the group in.
+            os.fchmod(self.fileno(), mode & ~stat.S_IRWXG)
+            os.setxattr(self.fileno(), _ACL, acl)
 
     def appear(self, name: bytes) -> None:
         """Give it the name `name`; raises FileExistsError where that is taken."""
@@ -95,8 +129,7 @@ class FreshFile:
 
     def _link(self, name: bytes) -> None:
         # AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH; open(2) names this way for everybody else
-        source = f"/proc/self/fd/{self.file.fileno()}"
-        os.link(source, name, dst_dir_fd=self._directory.fileno(), follow_symlinks=True)
+        os.link(_by_number(self.file), name, dst_dir_fd=self._directory.fileno(), follow_symlinks=True)
 
     def _note(self) -> None:
         if not self._noted:
@@ -107,3 +140,23 @@ class FreshFile:
         if self._noted:
             self._noted = False
             self._journal.leave(self._path)
+
+
+def _names_of_attributes(file: Descriptor) -> list[str]:
+    """Return the names of what users have noted at the file; everything else is the system's own."""
+    try:
+        return [name for name in os.listxattr(_by_number(file)) if name.startswith("user.")]
+    except OSError:
+        return []
+
+
+def _attribute(file: Descriptor, name: str) -> bytes | None:
+    try:
+        return os.getxattr(_by_number(file), name)
+    except OSError:
+        return None
+
+
+def _by_number(file: Descriptor) -> str:
+    """Return a path to the open file, for calls that do not take a descriptor, or not one of O_PATH."""
+    return f"/proc/self/fd/{file.fileno()}"

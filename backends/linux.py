@@ -124,6 +124,10 @@ class Descriptor:
             raise ValueError("the descriptor is closed")
         return self._number
 
+    def is_same(self, other: Descriptor) -> bool:
+        """Tell whether both are open on the same file or directory."""
+        return os.path.samestat(os.fstat(self.fileno()), os.fstat(other.fileno()))
+
     def close(self) -> None:
         """Close it; may be called more than once."""
         number, self._number = self._number, -1

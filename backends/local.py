@@ -40,12 +40,9 @@ from backends.linux import Abilities, Descriptor
 from backends.local_content import LocalReader, LocalScan, LocalWriter, Target
 from backends.local_tree import ABSENT_BELOW_A_FILE, LocalTree, Taken
 from backends.paths import StoragePath
-from backends.renaming import exclusively, rename_to_free_name
+from backends.renaming import rename_to_free_name
 from backends.root import Root, RootIdentity
 from backends.system_errors import StorageErrors
-
-# O_NONBLOCK: a FIFO or a device must not hold the thread before its type is known; no effect on regular files
-_READING = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class LocalBackend(StorageBackend):
@@ -138,11 +135,11 @@ class LocalBackend(StorageBackend):
 
     def open_read(self, path: StoragePath) -> LocalReader:
         with StorageErrors(path, ABSENT_BELOW_A_FILE):
-            return LocalReader(path, self._tree.open(path, _READING))
+            return LocalReader(path, self._tree.open_content(path))
 
     def try_open_read(self, path: StoragePath) -> LocalReader | None:
         with StorageErrors(path, ABSENT_BELOW_A_FILE):
-            opened = self._tree.try_open(path, _READING)
+            opened = self._tree.try_open_content(path)
             return None if opened is None else LocalReader(path, opened)
 
     # Writing
@@ -177,7 +174,7 @@ class LocalBackend(StorageBackend):
     def remove(self, path: StoragePath) -> None:
         _require_below_root(path)
         with StorageErrors(path), self._tree.open_parent_of_existing(path) as parent:
-            with exclusively(parent.fileno()):
+            with self._tree.exclusively((parent, path.parent)):
                 entry, taken = self._tree.visible(parent, path)
                 if entry.is_directory and not taken.is_link:
                     os.rmdir(path.name, dir_fd=parent.fileno())
@@ -193,7 +190,7 @@ class LocalBackend(StorageBackend):
         with StorageErrors(source), self._tree.open_parent_of_existing(source) as old:
             self._tree.visible(old, source)
             with StorageErrors(target), self._tree.open_parent(target) as new:
-                with exclusively(old.fileno(), new.fileno()):
+                with self._tree.exclusively((old, source.parent), (new, target.parent)):
                     self._rename(old, source, new, target, overwrite)
                 os.fsync(new.fileno())
             os.fsync(old.fileno())
@@ -204,7 +201,7 @@ class LocalBackend(StorageBackend):
         entry, what = self._tree.visible(old, source)
         if source == target:
             return
-        if what.is_link and not _is_same(old, new):
+        if what.is_link and not old.is_same(new):
             raise Unsupported(f"{source}: a link leads elsewhere from another directory; copy what it shows")
         in_the_way = self._tree.taken(new, target)
         if not overwrite:
@@ -230,7 +227,7 @@ class LocalBackend(StorageBackend):
     def set_modified(self, path: StoragePath, modified: int) -> Entry:
         check_modified(modified)
         with StorageErrors(path, ABSENT_BELOW_A_FILE):
-            opened = self._tree.open(path, _READING)
+            opened = self._tree.open_content(path)
             with opened.file as file:
                 opened.entry(path.name)  # refuses what must not be seen
                 os.utime(file.fileno(), ns=(os.fstat(file.fileno()).st_atime_ns, modified))
@@ -269,10 +266,6 @@ def _require_replaceable(source: Entry, in_the_way: Taken | None, target: Storag
         raise IsADirectory(f"{target} is a directory")
     if source.is_directory and not in_the_way.entry.is_directory:
         raise NotADirectory(f"{target} is not a directory")
-
-
-def _is_same(one: Descriptor, other: Descriptor) -> bool:
-    return os.path.samestat(os.fstat(one.fileno()), os.fstat(other.fileno()))
 
 
 def _is_hard_link(one: Taken, other: Taken) -> bool:

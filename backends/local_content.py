@@ -15,7 +15,6 @@ from backends.journal import Journal
 from backends.linux import Abilities, Descriptor
 from backends.local_tree import TYPE_BITS, LocalTree, Opened, entry_at
 from backends.paths import StoragePath, check_name
-from backends.renaming import exclusively
 from backends.system_errors import StorageErrors, translate
 
 WRITE_BACK = 8 * 1024 * 1024  # bytes; the disk begins to write while the rest still arrives
@@ -140,6 +139,10 @@ class Target:
         check_preconditions(entry, self._if_match, self._if_none_match)
         return entry
 
+    def open(self) -> Descriptor:
+        """Open the file that is there now, not for its content; raises FileNotFoundError."""
+        return self.tree.open(self.path, os.O_PATH).file
+
 
 class LocalWriter(Writer):
     """Writes a FreshFile and gives it its name in `commit`: fsync, compare and rename under a lock, fsync."""
@@ -196,10 +199,10 @@ class LocalWriter(Writer):
         target = self._target
         with StorageErrors(target.path):
             root = target.tree.root.open()
-            self._keep_mode(target.present())
+            self._resemble(target.present())
             os.fsync(self._fresh.fileno())
             self._require_whole()
-            with exclusively(target.parent.fileno()):
+            with target.tree.exclusively((target.parent, target.path.parent)):
                 self._give_name()
             os.fsync(target.parent.fileno())
             # Linking and renaming have moved ctime, which is in the etag: only now is the entry what stat shows.
@@ -207,11 +210,11 @@ class LocalWriter(Writer):
         self._abort()
         return entry
 
-    def _keep_mode(self, replaced: Entry | None) -> None:
-        """Take over the permissions of the old file, if we may; never set-uid and the like, as write(2) drops them."""
-        if replaced is not None and replaced.mode is not None:
-            with contextlib.suppress(OSError):
-                os.fchmod(self._fresh.fileno(), replaced.mode & 0o777)
+    def _resemble(self, replaced: Entry | None) -> None:
+        """Take over from the old file, if it is still there, what a change of its content would leave."""
+        if replaced is not None:
+            with contextlib.suppress(FileNotFoundError), self._target.open() as old:
+                self._fresh.resemble(old)
 
     def _require_whole(self) -> None:
         size = os.fstat(self._fresh.fileno()).st_size

@@ -6,11 +6,12 @@ its name can still be taken, and then nothing is created there.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from types import MappingProxyType
@@ -22,6 +23,7 @@ from backends.errors import NotFound, PermissionDenied, StorageError
 from backends.interface import MODIFIED_MAX, MODIFIED_MIN, Entry, Identity, Kind
 from backends.linux import Descriptor
 from backends.paths import StoragePath
+from backends.renaming import exclusively
 from backends.root import FileSystem, OpenRoot, Root
 from backends.system_errors import StorageErrors
 
@@ -30,6 +32,8 @@ ABSENT_BELOW_A_FILE: Mapping[int, type[StorageError]] = MappingProxyType({errno.
 
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY}
 TYPE_BITS = 0o170000  # inode(7), S_IFMT
+# O_NONBLOCK: should the type change between the look and the open, a FIFO must not hold the thread
+_READING = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _FACTS = struct.Struct("<QQQQ")
 _64_BITS = (1 << 64) - 1  # times of other programs' making may lie further away from 1970 than nanoseconds reach
 # A link that leads to nothing visible, or to something that the service may not reach
@@ -85,6 +89,11 @@ class Opened(NamedTuple):
     root: OpenRoot
     file: Descriptor
 
+    def require_shown(self) -> None:
+        """Raise FileNotFoundError where it is neither a regular file nor a directory."""
+        if os.fstat(self.file.fileno()).st_mode & TYPE_BITS not in _KINDS:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
     def entry(self, name: bytes) -> Entry:
         """Return its entry; raises FileNotFoundError where it is neither a regular file nor a directory."""
         return self.look(name)[0]
@@ -128,6 +137,26 @@ class LocalTree:
         number = self._confinement.try_open(root.fileno(), path, flags)
         return None if number is None else Opened(root, Descriptor(number))
 
+    def open_content(self, path: StoragePath) -> Opened:
+        """Open the file or directory at `path` for reading, after a look without opening it.
+
+        For an open is an act on anything else: a writer who waits at a FIFO goes on and loses what it writes, a tape
+        is wound back. Raises FileNotFoundError there. The second look, at what was opened, remains with the caller.
+        """
+        with (found := self.open(path, os.O_PATH)).file:
+            found.require_shown()
+        return Opened(found.root, Descriptor(self._confinement.open(found.root.fileno(), path, _READING)))
+
+    def try_open_content(self, path: StoragePath) -> Opened | None:
+        """Open as `open_content` does if that needs only caches and a local file system, else return None."""
+        found = self.try_open(path, os.O_PATH)
+        if found is None:
+            return None
+        with found.file:
+            found.require_shown()
+        number = self._confinement.try_open(found.root.fileno(), path, _READING)
+        return None if number is None else Opened(found.root, Descriptor(number))
+
     def open_directory(self, path: StoragePath) -> Descriptor:
         """Open a directory for reading, flock and fsync."""
         return self.open(path, os.O_RDONLY | os.O_DIRECTORY).file
@@ -143,6 +172,23 @@ class LocalTree:
         with StorageErrors(path, ABSENT_BELOW_A_FILE):
             _require_visible(path)
             return self.open_directory(path.parent)
+
+    @contextlib.contextmanager
+    def exclusively(self, *places: tuple[Descriptor, StoragePath]) -> Iterator[None]:
+        """Keep other writers out of these open directories, each with its path, while names in them are changed.
+
+        Raises NotFound where one lies elsewhere by now: since it was opened, for an upload hours ago, it may have been
+        moved to where the client has no rights, or out of the root.
+        """
+        with exclusively(*(directory.fileno() for directory, _ in places)):
+            for directory, path in places:
+                self._require_in_place(directory, path)
+            yield
+
+    def _require_in_place(self, directory: Descriptor, path: StoragePath) -> None:
+        with StorageErrors(path, ABSENT_BELOW_A_FILE), self.open(path, os.O_PATH | os.O_DIRECTORY).file as present:
+            if not present.is_same(directory):
+                raise NotFound(f"{path}: another directory is there now")
 
     def look(self, path: StoragePath) -> Entry:
         """Return the entry at `path`, through links; raises FileNotFoundError for what must not be seen."""

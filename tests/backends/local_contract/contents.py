@@ -21,7 +21,7 @@ from backends.local import LocalBackend
 from backends.local_tree import etag_of
 from backends.system_errors import StorageErrors
 
-from ..conformance.actions import ROOT, get, make, names, path, put
+from ..conformance.actions import ROOT, get, names, path, put
 from .place import Place
 
 FULL_DISK = Path(__file__).with_name("full_disk.py")
