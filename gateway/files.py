@@ -8,8 +8,9 @@ is no error; a full disk or a storage that does not answer ends the walk; any ot
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import structlog
 from sqlalchemy import Connection
@@ -20,11 +21,12 @@ from backends.errors import (
     InvalidPath,
     NotFound,
     OutOfSpace,
+    PreconditionFailed,
     StorageError,
     Unavailable,
     Unsupported,
 )
-from backends.interface import Entry, Identity, StorageBackend
+from backends.interface import Entry, Identity, Reader, StorageBackend
 from backends.paths import StoragePath
 from gateway.errors import Conflict, NotAllowed
 from gateway.store import moves, sent_shares
@@ -33,6 +35,7 @@ from gateway.store.moves import Move
 from gateway.tree import Place, Storage
 
 PIECE = 1 << 20  # bytes that are copied at a time
+_UNFINISHED = b".ocm-unfinished-"  # begins the name of a copy that is being made, and of what it is to replace
 
 _HOPELESS = (OutOfSpace, Unavailable)  # the next file will fare no better
 
@@ -53,6 +56,14 @@ class Incomplete(Exception):
     def __init__(self, failures: list[Failure]) -> None:
         super().__init__(f"{len(failures)} failed, the first: {failures[0].error}")
         self.failures = tuple(failures)
+
+
+class Cancelled(Exception):
+    """The work was called off before its end."""
+
+
+def _never() -> bool:
+    return False
 
 
 def remove_tree(place: Place) -> None:
@@ -100,21 +111,24 @@ def _remove_files(directory: Place, failures: list[Failure]) -> list[Place]:
     return directories
 
 
-def copy_tree(source: Place, target: Place, *, overwrite: bool, recurse: bool = True) -> bool:
+def copy_tree(
+    source: Place, target: Place, *, overwrite: bool, recurse: bool = True, cancelled: Callable[[], bool] = _never
+) -> bool:
     """Copy a file, or a directory with everything in it (without `recurse` alone), and tell whether `target` is new.
 
-    A file replaces a file atomically; where a directory is involved, what was at `target` is removed first (RFC 4918
-    §9.8.4). Raises NotFound for the source, AlreadyExists without `overwrite`, Conflict (PARENT_MISSING), NotAllowed
-    (SAME_RESOURCE), and Incomplete when only something below could not be copied.
+    What is at `target` is replaced as a whole (RFC 4918 §9.8.4) and only when the copy is complete. Raises NotFound
+    for the source, AlreadyExists without `overwrite`, Conflict (PARENT_MISSING), NotAllowed (SAME_RESOURCE), Incomplete
+    when only something below could not be copied, and Cancelled once `cancelled`, asked for every piece, says so.
     """
     entry = source.backend.stat(source.path)
-    is_new = _make_room(source, entry, target, overwrite)
-    _copy(source, entry, target, overwrite=overwrite, recurse=recurse, keep_times=False)
-    return is_new
+    present = _require_room(source, target, overwrite)
+    copying = _Copying(keep_times=False, cancelled=cancelled)
+    copying.put(source, entry, target, present, overwrite=overwrite, recurse=recurse)
+    return present is None
 
 
-def _make_room(source: Place, entry: Entry, target: Place, overwrite: bool) -> bool:
-    """Check that `source` may become `target`, remove what cannot be replaced, and tell whether `target` is new."""
+def _require_room(source: Place, target: Place, overwrite: bool) -> Entry | None:
+    """Check that `source` may become `target`, and return what is there now."""
     if source.storage.name == target.storage.name and (
         target.path.is_within(source.path) or source.path.is_within(target.path)
     ):
@@ -124,14 +138,58 @@ def _make_room(source: Place, entry: Entry, target: Place, overwrite: bool) -> b
         parent = _look(target, target.path.parent)
         if parent is None or not parent.is_directory:
             raise Conflict("PARENT_MISSING", "the folder that the destination would be in does not exist")
-        return True
+        return None
     if not overwrite:
         raise AlreadyExists(f"{target.path} is there already")
     if present.is_directory and _lies_in(source, present):
         raise _same_resource()
-    if present.is_directory or entry.is_directory:
-        remove_tree(target)
-    return False
+    return present
+
+
+def _is_in_the_way(present: Entry | None, entry: Entry) -> bool:
+    """Tell whether `present` has to go before `entry` can have its name; a file replaces a file atomically."""
+    return present is not None and (present.is_directory or entry.is_directory)
+
+
+def _sibling(place: Place) -> Place:
+    """Return a free name beside `place`, for what is not finished."""
+    return replace(place, path=place.path.parent.child(_UNFINISHED + secrets.token_hex(16).encode()))
+
+
+@contextlib.contextmanager
+def _set_aside(target: Place) -> Iterator[None]:
+    """Clear the name `target` for the block: what had it is removed afterwards, or has it again if the block fails."""
+    aside = _sibling(target)
+    try:
+        target.backend.rename(target.path, aside.path, overwrite=False)
+        yield
+    except BaseException:
+        _put_back(aside, target)
+        raise
+    try:
+        remove_tree(aside)
+    except Incomplete as error:
+        log.warning("files.left_aside", path=str(target.path), aside=str(aside.path), reason=str(error))
+        raise _renamed(error, aside, target) from None
+
+
+def _put_back(aside: Place, target: Place) -> None:
+    try:
+        target.backend.rename(aside.path, target.path, overwrite=False)
+    except NotFound:
+        return  # it never was set aside
+    except StorageError as error:
+        log.warning("files.left_aside", path=str(target.path), aside=str(aside.path), reason=str(error))
+
+
+def _renamed(error: Incomplete, unfinished: Place, place: Place) -> Incomplete:
+    """Return `error` in the names that the caller knows."""
+    return Incomplete(
+        [
+            Failure(place.below(failure.place.path.relative_to(unfinished.path)), failure.error)
+            for failure in error.failures
+        ]
+    )
 
 
 def _lies_in(place: Place, directory: Entry) -> bool:
@@ -151,61 +209,145 @@ def _same_resource() -> NotAllowed:
     return NotAllowed("SAME_RESOURCE", "source and destination are the same, or one lies within the other")
 
 
-def _copy(source: Place, entry: Entry, target: Place, *, overwrite: bool, recurse: bool, keep_times: bool) -> None:
-    if not entry.is_directory:
-        _copy_file(source, target, overwrite=overwrite, keep_times=keep_times)
-        return
-    made = target.backend.make_directory(target.path)
-    if recurse:
-        _copy_children(source, target, _identities(entry, made), keep_times)
+class _Copying:
+    """One copy of a file or a tree. It knows what it has copied, so that a move removes that and nothing else."""
 
+    def __init__(self, *, keep_times: bool, cancelled: Callable[[], bool]) -> None:
+        self.copied: list[tuple[Place, Entry]] = []  # as they were read; a directory comes before what is in it
+        self._keep_times = keep_times
+        self._cancelled = cancelled
+        self._met: set[Identity] = set()  # directories copied or made: links may lead in circles, or into the copy
 
-def _copy_children(source: Place, target: Place, met: set[Identity], keep_times: bool) -> None:
-    """Copy what is in the directory `source` into the directory `target`.
-
-    `met` holds the directories that were copied or made already: links may lead in circles, or into the copy.
-    """
-    failures: list[Failure] = []
-    pending = [(source, target)]
-    while pending:
-        here, there = pending.pop()
+    def put(
+        self,
+        source: Place,
+        entry: Entry,
+        target: Place,
+        present: Entry | None,
+        *,
+        overwrite: bool,
+        recurse: bool = True,
+    ) -> None:
+        """Copy to `target`; what cannot be replaced in one step there, `present`, goes when the copy is complete."""
+        if not _is_in_the_way(present, entry):
+            self._copy(source, entry, target, overwrite=overwrite, recurse=recurse)
+            return
+        unfinished = _sibling(target)
         try:
-            for entry, child in _children(here):
-                copy = there.below((entry.name,))
-                try:
-                    if not entry.is_directory:
-                        _copy_file(child, copy, overwrite=False, keep_times=keep_times)
-                    elif _identities(entry) & met:
-                        raise InvalidPath(f"{child.path}: links lead in a circle")
-                    else:
-                        met |= _identities(entry, copy.backend.make_directory(copy.path))
-                        pending.append((child, copy))
-                except NotFound:
-                    continue
-                except StorageError as error:
-                    _record(failures, copy, error)
-        except StorageError as error:
-            _record(failures, there, error)
-    _raise_for(failures, target)
+            self._copy(source, entry, unfinished, overwrite=False, recurse=recurse)
+            with _set_aside(target):
+                target.backend.rename(unfinished.path, target.path, overwrite=False)
+        except BaseException as error:
+            with contextlib.suppress(StorageError, Incomplete):
+                remove_tree(unfinished)
+            if isinstance(error, Incomplete) and error.failures[0].place.path.is_within(unfinished.path):
+                raise _renamed(error, unfinished, target) from None
+            raise
 
+    def require_wanted(self) -> None:
+        if self._cancelled():
+            raise Cancelled
 
-def _copy_file(source: Place, target: Place, *, overwrite: bool, keep_times: bool) -> None:
-    backend = target.backend
-    if source.storage.name == target.storage.name and backend.features.server_side_copy:
-        backend.copy(source.path, target.path, overwrite=overwrite)
-        return
-    with source.backend.open_read(source.path) as reader:
+    def _copy(self, source: Place, entry: Entry, target: Place, *, overwrite: bool, recurse: bool) -> None:
+        self.require_wanted()
+        if not entry.is_directory:
+            self._copy_file(source, target, overwrite=overwrite)
+            return
+        self._make_directory(source, entry, target)
+        if recurse:
+            self._copy_children(source, target)
+
+    def _copy_children(self, source: Place, target: Place) -> None:
+        """Copy what is in the directory `source` into the directory `target`."""
+        failures: list[Failure] = []
+        pending = [(source, target)]
+        while pending:
+            here, there = pending.pop()
+            try:
+                for entry, child in _children(here):
+                    copy = there.below((entry.name,))
+                    try:
+                        self._copy(child, entry, copy, overwrite=False, recurse=False)
+                        if entry.is_directory:
+                            pending.append((child, copy))
+                    except NotFound as error:
+                        if _look(child) is not None:
+                            _record(failures, copy, error)  # listed, but not to be had
+                    except StorageError as error:
+                        _record(failures, copy, error)
+            except StorageError as error:
+                _record(failures, there, error)
+        _raise_for(failures, target)
+
+    def _make_directory(self, source: Place, entry: Entry, target: Place) -> None:
+        if _identities(entry) & self._met:
+            raise InvalidPath(f"{source.path}: links lead in a circle")
+        self._met |= _identities(entry, target.backend.make_directory(target.path))
+        self.copied.append((source, entry))
+
+    def _copy_file(self, source: Place, target: Place, *, overwrite: bool) -> None:
+        backend = target.backend
+        if source.storage.name == target.storage.name and backend.features.server_side_copy:
+            entry = backend.stat(source.path)
+            backend.copy(source.path, target.path, overwrite=overwrite)
+        else:
+            with source.backend.open_read(source.path) as reader:
+                entry = reader.entry
+                self._write(reader, target, overwrite)
+        if self._keep_times and backend.features.set_modified:
+            backend.set_modified(target.path, entry.modified)
+        self.copied.append((source, entry))
+
+    def _write(self, reader: Reader, target: Place, overwrite: bool) -> None:
         size = reader.entry.size
         try:
-            writer = backend.open_write(target.path, size=size, if_none_match=not overwrite)
+            writer = target.backend.open_write(target.path, size=size, if_none_match=not overwrite)
         except NotFound:
             raise Conflict("PARENT_MISSING", "the folder that the destination would be in is gone") from None
         with writer:
             for offset in range(0, size, PIECE):
+                self.require_wanted()
                 writer.write(reader.read_at(offset, min(PIECE, size - offset)))
             writer.commit()
-        if keep_times and backend.features.set_modified:
-            backend.set_modified(target.path, reader.entry.modified)
+
+
+def _remove_copied(copied: list[tuple[Place, Entry]]) -> None:
+    """Remove files that still are what was copied, and directories that are empty then; raises Incomplete."""
+    failures: list[Failure] = []
+    removed: set[Identity] = set()
+    left: list[Place] = []
+    for place, entry in copied:  # a link to a directory goes at once, so that what it leads to is not met below it
+        try:
+            if not entry.is_directory and not _is_unchanged(place.backend.stat(place.path), entry, removed):
+                raise PreconditionFailed(f"{place.path}: it was changed after it had been copied")
+            place.backend.remove(place.path)
+            removed |= _identities(entry)
+        except NotFound:
+            continue
+        except DirectoryNotEmpty:
+            left.append(place)
+        except StorageError as error:
+            _record(failures, place, error)
+    for place in reversed(left):
+        try:
+            place.backend.remove(place.path)
+        except NotFound:
+            continue
+        except DirectoryNotEmpty as error:
+            if not any(failure.place.path.is_within(place.path) for failure in failures):
+                failures.append(Failure(place, error))
+        except StorageError as error:
+            _record(failures, place, error)
+    if failures:
+        raise Incomplete(failures)
+
+
+def _is_unchanged(present: Entry, copied: Entry, removed: set[Identity]) -> bool:
+    if present.etag == copied.etag:
+        return True
+    # Removing one name of a file with several changes the etag that the others show.
+    facts = present.identity, present.size, present.modified
+    return copied.identity in removed and facts == (copied.identity, copied.size, copied.modified)
 
 
 def _children(directory: Place) -> Iterator[tuple[Entry, Place]]:
@@ -248,27 +390,34 @@ class Moves:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def move(self, source: Place, target: Place, *, overwrite: bool) -> bool:
+    def move(self, source: Place, target: Place, *, overwrite: bool, cancelled: Callable[[], bool] = _never) -> bool:
         """Move a file or a directory and tell whether `target` is new (RFC 4918 §9.9).
 
-        Into another storage this is a copy and then a removal: Shares stay behind and find their Resource missing.
-        Raises as `copy_tree`; when it fails the source is whole.
+        Into another storage this is a copy and then a removal of what was copied: Shares stay behind and find their
+        Resource missing, and what another program has changed meanwhile stays too and is Incomplete. Raises as
+        `copy_tree`; when the copy fails the source is whole.
         """
         entry = source.backend.stat(source.path)
-        is_new = _make_room(source, entry, target, overwrite)
+        present = _require_room(source, target, overwrite)
         if source.storage.name == target.storage.name:
+            in_the_way = _is_in_the_way(present, entry)
             with contextlib.suppress(Unsupported):  # another file system is mounted between the two
-                self._rename(source, entry, target, overwrite=overwrite and not entry.is_directory)
-                return is_new
+                with _set_aside(target) if in_the_way else contextlib.nullcontext():
+                    self._rename(
+                        source, entry, target, overwrite=overwrite and not in_the_way and not entry.is_directory
+                    )
+                return present is None
+        copying = _Copying(keep_times=True, cancelled=cancelled)
         try:
-            _copy(source, entry, target, overwrite=overwrite, recurse=True, keep_times=True)
+            copying.put(source, entry, target, present, overwrite=overwrite)
+            copying.require_wanted()
         except BaseException:
-            if entry.is_directory:
+            if present is None:
                 with contextlib.suppress(StorageError, Incomplete):
                     remove_tree(target)
             raise
-        remove_tree(source)
-        return is_new
+        _remove_copied(copying.copied)
+        return present is None
 
     def replay(self, storages: Mapping[str, Storage]) -> None:
         """Finish or drop the moves that a crash has interrupted; those on a storage that does not answer stay."""

@@ -16,21 +16,19 @@ SECRET_FIELDS = frozenset(
 
 
 def configure(form: str, level: str) -> None:
-    """Log to standard error in `form` (text or json) from `level` upwards, the libraries' lines included."""
+    """Log to standard error in `form` (text or json) from `level` upwards, and the libraries' from warning upwards."""
+    least = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _drop_secrets,
+        _escape_event,
     ]
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
-    )
+    rendering = _json() if form == "json" else _text()
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, renderer] if form == "json" else [*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        processors=[*shared, *rendering],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
@@ -38,10 +36,27 @@ def configure(form: str, level: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[handler], level=max(least, logging.WARNING), force=True)
+
+
+def _json() -> list[Any]:
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def _text() -> list[Any]:
+    # With the library `rich` at hand the default would print the local variables of every frame, secrets among them.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=plain)]
+
+
+def _escape_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Keep the text of an event on one line: that of a library may quote what a client sent."""
+    text = str(event.get("event", ""))
+    event["event"] = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return event
 
 
 def _drop_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

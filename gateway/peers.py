@@ -33,6 +33,7 @@ from gateway.trust import Trust
 DISCOVERY_LIFE = 3600  # seconds a discovery document is believed
 FAILURE_LIFE = 5  # seconds a failed discovery is not repeated
 FAILURES_KEPT = 1000  # servers
+STRANGERS_KEPT = 256  # servers; each may make us store MAX_DISCOVERY and MAX_JWKS
 FRESH_ENOUGH = 10  # seconds: a `fresh` look does not repeat one this young, so nobody can make us hammer a host
 DISCOVERY_TIME = 8.0  # seconds for a whole discovery, so that /shares answers within 10
 REQUEST_TIME = 20.0  # seconds for one request of the OCM API
@@ -271,9 +272,16 @@ class Peers:
         body: bytes | None = None,
         max_body: int,
     ) -> Response:
+        stranger = await self._store.read(lambda tx: peers.is_stranger(tx, server))
         try:
             response = await self._outbound.request(
-                method, url, headers=headers or {}, body=body, timeout=REQUEST_TIME, max_body=max_body
+                method,
+                url,
+                headers=headers or {},
+                body=body,
+                timeout=REQUEST_TIME,
+                max_body=max_body,
+                stranger=stranger,
             )
         except (OutboundRefused, PeerUnreachable) as error:
             raise PeerFailed("PEER_UNREACHABLE", str(error)) from error
@@ -286,7 +294,14 @@ class Peers:
         self._failed.pop(server, None)
         seen = int(self._clock())
         values |= {"failures": 0, "retry": None, "last_error": None, "seen": seen}
-        await self._store.run(lambda tx: peers.put(tx, server, **values))
+
+        def work(tx: Connection) -> None:
+            is_new = not peers.is_known(tx, server)
+            peers.put(tx, server, **values)
+            if is_new:  # whoever makes us discover host after host gets no more room than this
+                peers.forget_strangers(tx, STRANGERS_KEPT)
+
+        await self._store.run(work)
 
     async def _note_failure(self, server: str, reason: str) -> None:
         """Remember a failed discovery for a moment; a server that never answered gets no row in the state."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, PeerFailed
+from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, PeerFailed, Unproven
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
 from gateway.ocm.secret import Secret
@@ -37,6 +37,8 @@ from gateway.store.sealing import Sealer, secret_hash
 ROLE = "receiving"
 FIRST_ATTEMPT = 15.0  # seconds that accept and decline wait for the sender's answer
 PROBE_TIME = 15.0  # seconds that accept waits for a first look at the Remote Resource
+PENDING_FOR_USER = 1000  # Shares that wait for one user's answer, at most
+PENDING_FROM_SERVER = 200  # the part of those that one server may have sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ class Receiving:
         """Store a Share for its user to decide on and return the user's display name.
 
         The same Share again changes nothing; another one under the same id is a Conflict, and the stored one stays.
-        Raises Invalid, NotAllowed, NotBuilt.
+        An id whose Share has ended may come again: products count theirs, and begin anew when they are set up anew.
+        Raises Invalid, NotAllowed, NotBuilt, Busy when too many Shares wait for the user's answer.
         """
         webdav = _usable_protocol(notification)
         self._require_same_host(peer, notification)
@@ -97,6 +100,7 @@ class Receiving:
                 same_key = share.uri is not None or received_shares.with_secret(tx, known.id, digest)
                 if known.state in RECEIVED_LIVE and same_key:
                     raise Conflict("SHARE_ALREADY_EXISTS", f"{peer.server} has sent another Share under this id")
+            _require_room(tx, user, peer.server)
             received_shares.add(tx, share, digest, self._sealer.seal(secret, share.id))
             detail = {"evidence": share.evidence, "for": user}
             events.add(tx, at=share.created, actor=peer.server, action="share.receive", subject=share.id, **detail)
@@ -136,10 +140,18 @@ class Receiving:
         self._remote.forget(share.id)
 
     async def server_of(self, notification: Notification) -> str:
-        """Return the server that may speak about the Share, for messages that do not say who speaks; raises NoSuch."""
-        provider_id = notification.provider_id or ""
-        secret = notification.shared_secret
-        digest = secret_hash(secret.reveal()) if secret is not None else b""
+        """Return the server that may speak about the Share, for messages that do not say who speaks.
+
+        Without a secret it is the sender of the one live Share with that id, and the signature decides. Raises NoSuch,
+        and Unproven where no secret is given either.
+        """
+        provider_id, secret = notification.provider_id or "", notification.shared_secret
+        if secret is None:
+            share = await self._store.read(lambda tx: received_shares.only_live(tx, provider_id))
+            if share is None:
+                raise Unproven("SIGNATURE_REQUIRED", "neither senderDomain, nor secret, nor a known id says who speaks")
+            return share.server
+        digest = secret_hash(secret.reveal())
         share = await self._store.read(lambda tx: received_shares.by_provider_id_and_secret(tx, provider_id, digest))
         if share is None:
             raise NoSuch("SHARE_NOT_FOUND", f"nobody has proved to have sent a Share {provider_id!r}")
@@ -148,19 +160,20 @@ class Receiving:
     @staticmethod
     def _spoken_of(tx: Connection, peer: Peer, notification: Notification) -> ReceivedShare:
         """Return the Share that the notification is about, if this peer may speak about it (wire.md, Binding)."""
-        provider_id = notification.provider_id or ""
-        if notification.shared_secret is not None:
-            digest = secret_hash(notification.shared_secret.reveal())
+        provider_id, secret = notification.provider_id or "", notification.shared_secret
+        if secret is None:
+            peer.require(Evidence.SECRET)  # before looking: whoever guesses an id learns nothing
+        else:
+            digest = secret_hash(secret.reveal())
             share = received_shares.by_provider_id_and_secret(tx, provider_id, digest)
             if share is not None and share.server == peer.server:
                 peer.with_secret().require(Evidence.SECRET)
                 return share
         if peer.evidence > Evidence.SECRET:
             shares = received_shares.by_provider_id(tx, peer.server, provider_id)
-            if len(shares) == 1:
-                return shares[0]
-        elif notification.shared_secret is None and received_shares.by_provider_id(tx, peer.server, provider_id):
-            peer.require(Evidence.SECRET)
+            meant = [share for share in shares if share.state in RECEIVED_LIVE] or shares[-1:]
+            if len(meant) == 1:
+                return meant[0]
         raise NoSuch("SHARE_NOT_FOUND", f"{peer.server} has sent no Share {provider_id!r} that it could prove")
 
     def _recipient(self, notification: ShareCreationNotification) -> str:
@@ -342,6 +355,15 @@ class Receiving:
         share = received_shares.get(tx, message.share)
         if share is not None and share.state not in RECEIVED_LIVE and not outbox.pending_of(tx, ROLE, share.id):
             received_shares.wipe_secret(tx, share.id)
+
+
+def _require_room(tx: Connection, user: str, server: str) -> None:
+    """Raise Busy when `user` has as many unanswered Shares as may wait, all told or from `server`: anybody can send."""
+    if (
+        received_shares.count_pending(tx, user) >= PENDING_FOR_USER
+        or received_shares.count_pending(tx, user, server) >= PENDING_FROM_SERVER
+    ):
+        raise Busy("TOO_MANY_PENDING", f"too many Shares wait for the answer of {user}", retry_after=3600)
 
 
 def _usable_protocol(notification: ShareCreationNotification) -> WebdavProtocol:

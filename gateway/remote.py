@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 from sqlalchemy import Connection
@@ -25,7 +26,7 @@ from gateway.ocm.discovery import Discovery
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.secret import Secret
 from gateway.ocm.tokens import GRANT_TYPE, TokenRequest, parse_token_response, serialise_token_request
-from gateway.ocm.urls import compose_uri, origin, server_of
+from gateway.ocm.urls import compose_uri, server_of
 from gateway.outbound import SyncOutbound
 from gateway.peers import Answer, Peers
 from gateway.store import exchanged_tokens, received_shares
@@ -35,8 +36,10 @@ from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer
 from gateway.tree import Storage
 
-HOSTS = 32  # peer hosts that have threads at the same time
-THREADS = 4  # for one peer host, at most
+THREADS = 128  # for all peer hosts together
+HOST_THREADS = 4  # the part of those that one peer host may hold
+HOST_WAITING = 256  # calls that wait for those
+REFRESHED_AT_ONCE = 8  # peer hosts whose Shares are looked at in the background at the same time
 RENEW_BEFORE = 30  # seconds of a token's life in which it is no longer used
 REFRESH = 300  # seconds between looks at the roots of accepted Shares
 CREDENTIAL_TIME = 25.0  # seconds that a worker thread waits for a credential
@@ -44,7 +47,33 @@ CREDENTIAL_TIME = 25.0  # seconds that a worker thread waits for a credential
 TOKEN, BEARER, BASIC, BASIC_ROOT = "token", "bearer", "basic", "basic_root"
 SIGNED = ("rfc9421", "labelled")  # evidence that a Share came from whom it says
 
+T = TypeVar("T")
+
 log = structlog.get_logger()
+
+
+class HostPool(Pool):
+    """The turns of one peer host on threads that all hosts share, so that one that hangs leaves the rest to others.
+
+    It holds nothing while nobody uses it, so none has to be closed to make room, perhaps in the middle of a transfer.
+    """
+
+    def __init__(self, server: str, threads: Pool) -> None:
+        super().__init__(f"remote-{server}", threads=HOST_THREADS, waiting=HOST_WAITING)
+        self._shared = threads
+        self._turns = asyncio.Semaphore(HOST_THREADS)
+        self._calls = 0  # running and in line
+
+    async def run(self, function: Callable[..., T], /, *args: Any, **named: Any) -> T:
+        """Call `function` in one of the shared threads, as `Pool.run` does."""
+        if self._calls >= HOST_THREADS + HOST_WAITING:
+            raise Unavailable(f"{self.name}: the line of waiting operations is full", retry_after=5)
+        self._calls += 1
+        try:
+            async with self._turns:
+                return await self._shared.run(function, *args, **named)
+        finally:
+            self._calls -= 1
 
 
 class Remote:
@@ -66,16 +95,16 @@ class Remote:
         self._sealer = sealer
         self._server = server
         self._clock = clock
-        self._pools: OrderedDict[str, Pool] = OrderedDict()  # by server, the one used last at the end
+        self._threads = Pool("remote", threads=THREADS)
+        self._pools: WeakValueDictionary[str, HostPool] = WeakValueDictionary()  # by server, while a storage has it
         self._storages: dict[str, Storage] = {}  # by Share
-        self._exchanges: dict[str, asyncio.Lock] = {}
+        self._exchanges: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # while one is under way
         self._obtained: dict[str, float] = {}  # by Share: when its token came, to the fraction of a second
 
     async def storage(self, share: ReceivedShare) -> Storage:
         """Return the Remote Resource of an accepted Share; raises Unavailable when its server cannot be found."""
         known = self._storages.get(share.id)
         if known is not None:
-            self._pool(share.server)
             return known
         try:
             discovery = await self._peers.discover(share.server)
@@ -90,7 +119,6 @@ class Remote:
     def forget(self, share_id: str) -> None:
         """Drop what is kept in memory of a Share that has changed or ended."""
         self._storages.pop(share_id, None)
-        self._exchanges.pop(share_id, None)
         self._obtained.pop(share_id, None)
 
     async def probe(self, share_id: str, timeout: float) -> str | None:
@@ -115,30 +143,34 @@ class Remote:
                 log.exception("received Shares were not looked at")
 
     def close(self) -> None:
-        for pool in self._pools.values():
-            pool.close()
+        self._threads.close()
 
     async def _refresh_all(self) -> None:
         now = self._clock()
         await self._store.run(lambda tx: exchanged_tokens.forget_expired(tx, int(now)))
+        accepted = await self._store.read(received_shares.every_accepted)
+        for share_id in (self._storages.keys() | self._obtained.keys()) - {share.id for share in accepted}:
+            self.forget(share_id)  # it has ended while somebody was asking for it
         by_server: dict[str, list[ReceivedShare]] = {}
-        for share in await self._store.read(received_shares.every_accepted):
+        for share in accepted:
             if not share.expired(now):
                 by_server.setdefault(share.server, []).append(share)
-        await asyncio.gather(*map(self._refresh_server, by_server.values()))
+        turns = asyncio.Semaphore(REFRESHED_AT_ONCE)  # most threads are for those who wait for an answer
+        await asyncio.gather(*(self._refresh_server(shares, turns) for shares in by_server.values()))
 
-    async def _refresh_server(self, shares: list[ReceivedShare]) -> None:
+    async def _refresh_server(self, shares: list[ReceivedShare], turns: asyncio.Semaphore) -> None:
         """Look at one server's Shares in turn; the first that gets no answer speaks for the rest.
 
         Those seen most recently come first, so that one which is never answered keeps no other back.
         """
-        for share in sorted(shares, key=lambda share: share.probed or 0, reverse=True):
-            try:
-                await self._look(share.id)
-            except (Refusal, StorageError, ProtocolError) as error:
-                log.info("remote share not refreshed", share=share.id, peer=share.server, reason=str(error))
-                if isinstance(error, PeerFailed | Unavailable):
-                    return
+        async with turns:
+            for share in sorted(shares, key=lambda share: share.probed or 0, reverse=True):
+                try:
+                    await self._look(share.id)
+                except (Refusal, StorageError, ProtocolError) as error:
+                    log.info("remote share not refreshed", share=share.id, peer=share.server, reason=str(error))
+                    if isinstance(error, PeerFailed | Unavailable):
+                        return
 
     async def _probe(self, share_id: str) -> str | None:
         try:
@@ -153,18 +185,21 @@ class Remote:
         if share is None or share.state != "accepted":
             raise NotFound("the Share has ended")
         discovery = await self._peers.discover(share.server)
-        way, root = await self._first_way_in(share, discovery)
+        way, storage, root = await self._first_way_in(share, discovery)
         now = int(self._clock())
 
         def work(tx: Connection) -> None:
+            if not received_shares.is_accepted(tx, share_id):
+                raise NotFound("the Share has ended")
             received_shares.set_access(tx, share_id, way)
             received_shares.set_root(tx, share_id, root, now)
             if share.evidence == "none":
                 received_shares.set_evidence(tx, share_id, "callback")
 
         await self._store.run(work)
+        self._storages[share_id] = storage
 
-    async def _first_way_in(self, share: ReceivedShare, discovery: Discovery) -> tuple[str, Entry]:
+    async def _first_way_in(self, share: ReceivedShare, discovery: Discovery) -> tuple[str, Storage, Entry]:
         """Try the ways that may work, the one that worked last first; raises what the last one raised.
 
         The next way is for a credential that is refused, and for an exchange that fails: where other ways are left,
@@ -183,8 +218,7 @@ class Remote:
                     raise
                 refused = error
             else:
-                self._storages[share.id] = storage
-                return way, root
+                return way, storage, root
         raise refused or Unavailable(f"{share.server} offers no way to this Share")
 
     @staticmethod
@@ -223,7 +257,7 @@ class Remote:
         if webdav_path is None:
             raise PeerFailed("NO_WEBDAV", f"{share.server} names no webdav path in its discovery")
         uri = "" if way == BASIC_ROOT or share.uri is None else share.uri
-        url = compose_uri(origin(discovery.end_point), webdav_path, uri, own_server=self._server)
+        url = compose_uri(discovery.origin, webdav_path, uri, own_server=self._server)
         host = server_of(url)
         if host != share.server and (way != TOKEN or share.evidence not in SIGNED):
             raise PeerFailed("FOREIGN_URI", f"the Share of {share.server} points to {host}")
@@ -250,7 +284,8 @@ class Remote:
         `fresh`: the caller was refused with the token it had, so one obtained before is not good enough.
         """
         asked = self._clock()
-        async with self._exchanges.setdefault(share.id, asyncio.Lock()):
+        turn = self._exchanges.setdefault(share.id, asyncio.Lock())
+        async with turn:
             stored = await self._store.read(lambda tx: exchanged_tokens.get(tx, share.id))
             if stored and _is_live(stored, asked) and (not fresh or self._obtained.get(share.id, 0) >= asked):
                 return Secret(self._sealer.open(stored.token_sealed, share.id))
@@ -274,30 +309,30 @@ class Remote:
         now = self._clock()
         sealed = self._sealer.seal(response.access_token.reveal(), share.id)
         expires = int(now) + response.expires_in
-        await self._store.run(lambda tx: exchanged_tokens.put(tx, share.id, sealed, int(now), expires))
+
+        def work(tx: Connection) -> None:
+            if not received_shares.is_accepted(tx, share.id):
+                raise PeerFailed("SHARE_ENDED", "the Share has ended")
+            exchanged_tokens.put(tx, share.id, sealed, int(now), expires)
+
+        await self._store.run(work)
         self._obtained[share.id] = now
         return response.access_token
 
     async def _ask_for_token(self, share: ReceivedShare, discovery: Discovery, secret: Secret) -> Answer | None:
         if discovery.token_end_point is None:
             return None
+        host = server_of(discovery.token_end_point)
+        if host != share.server:  # a secret goes only to the sender's host (wire.md, Code Flow)
+            raise PeerFailed("FOREIGN_TOKEN_END_POINT", f"the token endpoint of {share.server} is at {host}")
         request = TokenRequest(grant_type=GRANT_TYPE, client_id=self._server, code=secret)
         body, content_type = serialise_token_request(request), "application/x-www-form-urlencoded"
         return await self._peers.send(share.server, discovery, discovery.token_end_point, body, content_type)
 
-    def _pool(self, server: str) -> Pool:
-        """Return the server's threads; beyond HOSTS servers the one not used for longest loses its own."""
-        pool = self._pools.pop(server, None)
+    def _pool(self, server: str) -> HostPool:
+        pool = self._pools.get(server)
         if pool is None:
-            pool = Pool(f"remote-{server}", threads=THREADS)
-            if len(self._pools) >= HOSTS:
-                oldest, unused = self._pools.popitem(last=False)
-                unused.close()
-                stale = [share_id for share_id, storage in self._storages.items() if storage.pool is unused]
-                for share_id in stale:
-                    del self._storages[share_id]
-                log.info("threads of a peer released", peer=oldest)
-        self._pools[server] = pool
+            pool = self._pools[server] = HostPool(server, self._threads)
         return pool
 
 

@@ -14,7 +14,7 @@ from backends.errors import NotFound
 from backends.interface import Entry, Kind
 from backends.paths import StoragePath, printable
 from gateway.access import Access, Grant
-from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, PeerFailed
+from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, PeerFailed, Unproven
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
@@ -325,7 +325,8 @@ class Sending:
         """Send the Share Creation Notification that fits the peer, and take its answer."""
         offered = offer(share, await self._peers.discover(share.server))
         # Before sending: the peer may look at the Share while it still answers, and a crash may hide that it has.
-        await self._store.run(lambda tx: sent_shares.set_requires_exchange(tx, share.id, offered.requires_exchange))
+        required = offered.requires_exchange
+        await self._store.run(lambda tx: sent_shares.set_requires_exchange(tx, share.id, required))
         self._access.forget()
         notification = share_creation_notification(share, offered, secret, server=self._server, dav_url=self._dav_url)
         answer = await self._peers.post(share.server, "/shares", serialise_share(notification, offered.form))
@@ -395,7 +396,7 @@ class Sending:
         provider_id = notification.provider_id or ""
         share = await self._store.read(lambda tx: sent_shares.get_by_provider_id(tx, provider_id))
         if share is None and notification.shared_secret is None:
-            raise unnamed_speaker()
+            raise Unproven("SIGNATURE_REQUIRED", "neither senderDomain, nor secret, nor a known id says who speaks")
         if share is None:
             raise NoSuch("SHARE_NOT_FOUND", f"no Share has the id {provider_id!r}")
         return share.server
@@ -415,6 +416,7 @@ class Sending:
                 share = None  # whoever guesses does not learn that there is such a Share
         if share is None:
             raise NoSuch("SHARE_NOT_FOUND", f"{peer.server} has no Share {provider_id!r} from here")
+        peer.require(Evidence.SECRET)
         return share
 
 

@@ -9,17 +9,27 @@ import asyncio
 import os
 import socket
 
+import structlog
+
+SEND_TIME = 1.0  # seconds; the queue of a manager that hangs would stop the event loop
+
+log = structlog.get_logger()
+
 
 def notify(state: str) -> None:
-    """Tell the service manager, if one asked to be told, such as `READY=1`."""
+    """Tell the service manager, if one asked to be told, such as `READY=1`; nobody there to listen is no error."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
     if address.startswith("@"):  # the abstract name space
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.connect(address)
-        channel.sendall(state.encode())
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.settimeout(SEND_TIME)
+            channel.connect(address)
+            channel.sendall(state.encode())
+    except OSError as error:
+        log.warning("the service manager cannot be told", state=state, reason=str(error))
 
 
 async def keep_alive() -> None:

@@ -63,8 +63,7 @@ class Watch:
                 permissions = await self._permissions(grant)
                 for transfer in [one for one in self._transfers if one.grant == grant]:
                     if transfer.needs not in permissions:
-                        log.info("transfer.cut", principal=grant.principal, needs=transfer.needs.value)
-                        transfer.abort()
+                        _cut(transfer)
 
     async def _permissions(self, grant: Grant) -> frozenset[Permission]:
         try:
@@ -74,3 +73,12 @@ class Watch:
         except Exception:
             log.exception("transfer.unwatched", principal=grant.principal)
             return grant.permissions
+
+
+def _cut(transfer: _Transfer) -> None:
+    """Abort a transfer; one that fails to end is tried again, and keeps no other from being cut."""
+    log.info("transfer.cut", principal=transfer.grant.principal, needs=transfer.needs.value)
+    try:
+        transfer.abort()
+    except Exception:
+        log.exception("transfer.uncut", principal=transfer.grant.principal)

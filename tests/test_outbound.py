@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gateway.outbound import AsyncOutbound, Guard, OutboundRefused, PeerUnreachable, SyncOutbound
+from gateway.outbound import AsyncOutbound, Guard, OutboundRefused, PeerUnreachable, SyncOutbound, asynchronous
 
 SIDES = ("async", "sync", "uvloop")
 Handler = Callable[[socket.socket, bytes], None]
@@ -710,6 +710,43 @@ def test_a_resolver_that_hangs_is_left_at_dns(loop: str) -> None:
     error = failure(loop, "https://peer.example/", names=Hanging(), connect_timeout=0.2)
     assert time.monotonic() - began < 2
     assert error.step == "dns"
+
+
+async def test_names_that_hang_after_all_patience_are_bounded_and_those_of_strangers_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread goes on when nobody waits any more: it still counts, and one too many is refused at once."""
+    released = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def getaddrinfo(host: str, port: int, **options: Any) -> list[Any]:
+        if host.startswith("hanging"):
+            threads.append(threading.current_thread())
+            released.wait(20)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(asynchronous, "STRANGERS_LOOK_UPS", 3)
+
+    with serving(answering()) as server:
+        url = f"http://peer.example:{server.port}/"
+        async with AsyncOutbound(LOOPBACK, user_agent="test/1", connect_timeout=0.1) as outbound:
+            asked = (
+                outbound.request("GET", f"https://hanging-{number}.example/", timeout=9, max_body=1, stranger=True)
+                for number in range(3)
+            )
+            failures = await asyncio.gather(*asked, return_exceptions=True)
+            assert ["in time" in str(failure) for failure in failures] == [True] * 3
+            with pytest.raises(PeerUnreachable, match="too many names") as refused:
+                await outbound.request("GET", url, timeout=2, max_body=100, stranger=True)
+            assert refused.value.step == "dns"
+            assert (await outbound.request("GET", url, timeout=2, max_body=100)).body == b"hello"
+            assert [thread.daemon for thread in threads] == [True] * 3, "the interpreter ends without them"
+            released.set()
+            for thread in threads:
+                thread.join(5)
+            answer = await outbound.request("GET", url, timeout=2, max_body=100, stranger=True)
+            assert answer.body == b"hello"
 
 
 async def test_names_that_hang_do_not_stop_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from gateway.proof import Evidence, Peer
 from gateway.signing_keys import SigningKeys
 from gateway.store import peers as records
 from gateway.store.engine import Store
-from gateway.trust import BLOCKED, Trust
+from gateway.trust import BLOCKED, TRUSTED, Trust
 
 WELL_KNOWN, PROVIDER, JWKS = "/.well-known/ocm", "/ocm-provider/", "/ocm/jwks"
 
@@ -185,6 +185,34 @@ async def test_the_cache_is_in_the_state_and_outlives_a_restart(place: Place, tm
     async with client(place.store, tmp_path / "gateway", place.clock) as restarted:
         assert await restarted.discover(place.peer.server) == first
     assert place.peer.count(WELL_KNOWN) == 1
+
+
+async def test_hosts_that_anybody_names_leave_only_so_many_rows(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STRANGERS_KEPT", 1)
+    await place.discover()
+    place.clock.advance(1)
+    await place.peers.discover(f"localhost:{place.peer.port}")
+    assert [record.server for record in await place.peers.everyone()] == [f"localhost:{place.peer.port}"]
+    await place.discover()
+    assert place.peer.count(WELL_KNOWN) == 3, "it is only asked again"
+
+
+@pytest.mark.parametrize("trust", [None, TRUSTED])
+async def test_the_look_ups_for_strangers_are_told_apart(
+    place: Place, monkeypatch: pytest.MonkeyPatch, trust: str | None
+) -> None:
+    if trust:
+        await Trust(place.store, place.clock).set(place.peer.server, trust, "operator")
+    told: list[bool] = []
+    request = place.peers._outbound.request
+
+    async def noting(*arguments: Any, stranger: bool, **named: Any) -> Any:
+        told.append(stranger)
+        return await request(*arguments, stranger=stranger, **named)
+
+    monkeypatch.setattr(place.peers._outbound, "request", noting)
+    await place.prove(place.peer.message())
+    assert set(told) == {trust is None}
 
 
 async def test_a_fresh_look_asks_again_but_never_often(place: Place) -> None:

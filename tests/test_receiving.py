@@ -12,7 +12,8 @@ import structlog
 from fake_peers import NO_ANSWER, FakePeers
 from parts import NOW, READ, WRITE, Clock, received, until
 
-from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, Refusal, Unproven
+from gateway import receiving as module
+from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, Refusal, Unproven
 from gateway.ocm.notifications import Notification, NotificationType
 from gateway.ocm.secret import Secret
 from gateway.ocm.shares import Permission, ShareCreationNotification, parse_share
@@ -567,7 +568,8 @@ async def test_another_host_may_not_speak_about_a_share(place: Place, evidence: 
     place.put()
     for server in ("evil.example", "peer.example:8443", "sub.peer.example"):
         for kind in (T.SHARE_UNSHARED, T.SHARE_CHANGE_PERMISSION):
-            assert isinstance(await refused(place.notify(kind, Peer(server, evidence), secret)), NoSuch)
+            error = await refused(place.notify(kind, Peer(server, evidence), secret))
+            assert isinstance(error, NoSuch if secret or evidence >= Evidence.SECRET else Unproven)
     assert place.get() == received()
 
 
@@ -587,15 +589,73 @@ async def test_who_may_speak_is_found_by_id_and_secret_where_the_message_does_no
         return Notification(type=T.SHARE_UNSHARED, provider_id=provider_id, shared_secret=shared)
 
     assert await place.receiving.server_of(spoken("provided-1", SECRET)) == "peer.example"
-    for provider_id, secret in (("provided-1", "wrong"), ("provided-1", None), ("x", SECRET), ("x", None)):
+    for provider_id, secret in (("provided-1", "wrong"), ("x", SECRET)):
         assert isinstance(await refused(place.receiving.server_of(spoken(provider_id, secret))), NoSuch)
+    assert isinstance(await refused(place.receiving.server_of(spoken("x", None))), Unproven)
+
+
+async def test_who_may_speak_is_found_by_the_one_live_share_where_not_even_a_secret_is_given(place: Place) -> None:
+    """The signature decides then whether it is that server (wire.md, Whose keys)."""
+    notification = Notification(type=T.SHARE_UNSHARED, provider_id="provided-1")
+    place.put("over", "secret-one", server="former.example", state="revoked")
+    place.put("live", "secret-two")
+    assert await place.receiving.server_of(notification) == "peer.example"
+    place.put("other", "secret-three", server="other.example")
+    assert isinstance(await refused(place.receiving.server_of(notification)), Unproven)
+
+
+async def test_who_proves_nothing_does_not_learn_which_shares_there_are(place: Place) -> None:
+    place.put()
+    errors = [
+        await refused(place.notify(T.SHARE_UNSHARED, UNSIGNED, provider_id=provider_id))
+        for provider_id in ("provided-1", "none", "")
+    ]
+    assert {(type(error), error.code, str(error)) for error in errors} == {
+        (Unproven, "SIGNATURE_REQUIRED", str(errors[0]))
+    }
+
+
+@pytest.mark.parametrize("ended", ["revoked", "declined", "left"])
+async def test_a_share_that_has_ended_does_not_hide_the_live_one_under_its_id(place: Place, ended: str) -> None:
+    """Otherwise the sender would take 404 for "it knows already", and the live Share would stay for ever."""
+    place.put("over", "secret-one", state=ended)
+    place.put("live", "secret-two", state="accepted", mount="data")
+    await place.notify(T.SHARE_UNSHARED)
+    assert (place.get("over").state, place.get("live").state) == (ended, "revoked")
+    await place.notify(T.SHARE_UNSHARED)
+
+
+@pytest.mark.parametrize(
+    ("bound", "sender"), [("PENDING_FROM_SERVER", "peer.example"), ("PENDING_FOR_USER", "other.example")]
+)
+async def test_only_so_many_shares_wait_for_an_answer(
+    place: Place, monkeypatch: pytest.MonkeyPatch, bound: str, sender: str
+) -> None:
+    monkeypatch.setattr(module, bound, 2)
+
+    def another(number: int, server: str = sender, user: str = "alice") -> Any:
+        notification = offered(
+            providerId=f"id-{number}", owner=f"c@{server}", sender=f"c@{server}", shareWith=f"{user}@{SERVER}"
+        )
+        return place.receiving.admit(Peer(server, Evidence.RFC9421), notification)
+
+    await another(1, "peer.example")
+    await another(2)
+    await another(2)
+    error = await refused(another(3))
+    assert (type(error), error.code) == (Busy, "TOO_MANY_PENDING")
+    assert len(place.all()) == 2
+    await another(2)
+    await another(4, user="bob")
+    await place.receiving.decline("alice", place.all()[0].id, "alice")
+    await another(3)
 
 
 async def test_a_share_without_a_secret_any_more_is_nobodys_by_an_empty_one(place: Place) -> None:
     place.put(state="revoked")
     place.store.run_sync(lambda tx: received_shares.wipe_secret(tx, "received-1"))
     notification = Notification(type=T.SHARE_UNSHARED, provider_id="provided-1")
-    assert isinstance(await refused(place.receiving.server_of(notification)), NoSuch)
+    assert isinstance(await refused(place.receiving.server_of(notification)), Unproven)
 
 
 async def test_no_log_line_or_view_holds_the_secret(place: Place, log: list[Any]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import structlog
 from aiohttp import web
 from parts import NOW, Clock, received, until
 from peer_servers import LOOPBACK, PeerServer, client, peer_server
+from sqlalchemy import Connection
 
 from backends.errors import PermissionDenied, StorageError, Unavailable
 from backends.interface import Kind
@@ -28,7 +31,6 @@ from gateway.store import exchanged_tokens, received_shares, users
 from gateway.store.engine import Store
 from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer, secret_hash
-from gateway.tree import Storage
 
 SECRET = "shared-secret-of-a-share"
 BEARER = f"Bearer {SECRET}"
@@ -70,6 +72,17 @@ class Place:
         found = self.store.read_sync(lambda tx: received_shares.get(tx, share_id))
         assert found is not None
         return found
+
+    def end(self, share_id: str) -> None:
+        """End the Share as SHARE_UNSHARED does."""
+
+        def work(tx: Connection) -> None:
+            received_shares.set_state(tx, share_id, "revoked", NOW)
+            received_shares.set_mount(tx, share_id, None)
+            exchanged_tokens.forget(tx, share_id)
+
+        self.store.run_sync(work)
+        self.remote.forget(share_id)
 
     def open_to(self, *credentials: str, path: str = "/dav/ocm/remote-1") -> None:
         self.opens[path] = set(credentials)
@@ -259,6 +272,29 @@ async def test_a_token_goes_to_another_host_only_if_the_share_was_signed(
         assert all(SECRET not in str(asked) for asked in other.asked)
 
 
+@pytest.mark.parametrize("required", [True, False])
+async def test_a_secret_is_exchanged_at_the_senders_host_alone(place: Place, tmp_path: Path, required: bool) -> None:
+    async with peer_server(tmp_path / "other", place.clock) as other:
+        other.answers["/ocm/token"] = place.exchange
+        place.peer.document = place.peer.describe(tokenEndPoint=f"{other.url}/ocm/token")
+        place.put(requires_exchange=required)
+        place.open_to(BEARER)
+        problem = await place.remote.probe("received-1", 5)
+        assert other.asked == []
+        assert place.get().access == (None if required else "bearer")
+        assert ("token endpoint" in str(problem)) == required
+
+
+async def test_a_relative_uri_is_at_the_senders_host_wherever_its_api_is(place: Place, tmp_path: Path) -> None:
+    """wire.md, Access: sender host, webdav path, uri."""
+    async with peer_server(tmp_path / "other", place.clock) as other:
+        place.peer.document = place.peer.describe(endPoint=f"{other.url}/ocm")
+        place.put(requires_exchange=True, evidence="none")
+        assert await place.remote.probe("received-1", 5) is None
+        assert place.seen == [("/dav/ocm/remote-1", "Bearer token-1")]
+        assert other.asked == []
+
+
 async def test_an_absolute_uri_at_the_sender_is_taken_as_it_is(place: Place) -> None:
     place.put(uri=f"{place.peer.url}/remote.php/dav/ocm/7", requires_exchange=True)
     place.peer.answers["/remote.php/dav/ocm/7"] = place.dav
@@ -419,27 +455,91 @@ async def test_a_storage_is_kept_once_its_way_is_known_and_dropped_on_a_change(p
     assert await place.remote.storage(share) is not first
 
 
-async def test_threads_are_for_the_hosts_used_last(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HOSTS", 2)
-    pools = {name: place.remote._pool(name) for name in ("one", "two")}
-    assert place.remote._pool("one") is pools["one"]
-    place.remote._pool("three")
-    assert place.remote._pool("one") is pools["one"]
-    with pytest.raises(Unavailable):
-        await pools["two"].run(lambda: None)
-    assert place.remote._pool("two") is not pools["two"]
-    assert len(place.remote._pools) == 2
+async def test_shares_of_many_hosts_cut_no_transfer_that_runs(place: Place) -> None:
+    """However many hosts are looked at in between, a storage that somebody still reads from has its threads."""
+    storage = await place.remote.storage(place.put(requires_exchange=True, access="token"))
+    release = threading.Event()
+    running = asyncio.create_task(storage.pool.run(release.wait, 10))
+    for number in range(300):
+        await place.remote._pool(f"host-{number}.example").run(lambda: None)
+    release.set()
+    assert await running
+    assert (await storage.pool.run(storage.backend.stat, ROOT)).kind is Kind.DIRECTORY
+    assert await place.remote.storage(place.get()) is storage
 
 
-async def test_a_storage_whose_threads_were_given_away_is_made_anew(
+async def test_a_host_that_hangs_holds_its_own_part_of_the_threads(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "HOSTS", 1)
+    monkeypatch.setattr(module, "HOST_WAITING", 2)
+    release = threading.Event()
+    hanging, other = place.remote._pool("hanging.example"), place.remote._pool("other.example")
+    tasks = [asyncio.create_task(hanging.run(release.wait, 10)) for _ in range(module.HOST_THREADS + 2)]
+    await asyncio.sleep(0.05)
+    with pytest.raises(Unavailable, match="line"):
+        await hanging.run(lambda: None)
+    assert await other.run(lambda: "answered") == "answered"
+    tasks.pop().cancel()
+    release.set()
+    assert all(await asyncio.gather(*tasks))
+    assert await hanging.run(lambda: "free") == "free"
+
+
+async def test_hosts_of_ended_shares_leave_nothing_behind(place: Place) -> None:
     share = place.put(requires_exchange=True, access="token")
-    first: Storage = await place.remote.storage(share)
-    place.remote._pool("another.example")
-    assert await place.remote.storage(share) is not first
-    assert (await place.stat()).kind is Kind.DIRECTORY
+    await place.stat()
+    assert list(place.remote._pools) == [share.server]
+    place.remote.forget(share.id)
+    gc.collect()
+    assert list(place.remote._pools) == list(place.remote._exchanges) == []
+
+
+async def test_a_share_that_ends_during_its_exchange_keeps_no_token(place: Place) -> None:
+    share = place.put(requires_exchange=True, access="token")
+    exchange = place.exchange
+
+    async def ending(request: web.Request, body: bytes) -> web.StreamResponse:
+        place.end(share.id)
+        return await exchange(request, body)
+
+    place.peer.answers["/ocm/token"] = ending
+    with pytest.raises(StorageError, match="ended"):
+        await place.stat()
+    assert place.store.read_sync(lambda tx: exchanged_tokens.get(tx, share.id)) is None
+
+
+async def test_a_share_that_ends_while_it_is_looked_at_keeps_no_storage(place: Place) -> None:
+    share = place.put(requires_exchange=True)
+
+    async def ending(request: web.Request, body: bytes) -> web.StreamResponse:
+        place.end(share.id)
+        return await place.dav(request, body)
+
+    place.peer.answers["/dav/ocm/remote-1"] = ending
+    assert await place.remote.probe(share.id, 5) == "the Share has ended"
+    assert share.id not in place.remote._storages
+    assert place.get().probed is None
+
+
+async def test_a_change_during_an_exchange_begins_no_second_one(place: Place) -> None:
+    """SHARE_CHANGE_PERMISSION forgets what is kept in memory; Nextcloud 35 would revoke the token just given."""
+    share = place.put(requires_exchange=True, access="token")
+    exchange, let_go, asked = place.exchange, asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.Request, body: bytes) -> web.StreamResponse:
+        asked.set()
+        await let_go.wait()
+        return await exchange(request, body)
+
+    place.peer.answers["/ocm/token"] = slow
+    first = asyncio.create_task(place.stat())
+    await asked.wait()
+    place.remote.forget(share.id)
+    second = asyncio.create_task(place.stat())
+    await asyncio.sleep(0.05)
+    let_go.set()
+    await asyncio.gather(first, second)
+    assert place.tokens == 1
 
 
 # --- refreshing -----------------------------------------------------------------------------------------------------
@@ -528,3 +628,27 @@ async def test_refreshing_survives_a_state_that_does_not_answer(
     refreshing()
     await until(lambda: place.get().probed == NOW)
     assert len([line for line in log if line["log_level"] == "error"]) == 2
+
+
+async def test_only_so_many_hosts_are_refreshed_at_a_time(
+    place: Place, refreshing: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REFRESHED_AT_ONCE", 2)
+    looking: set[str] = set()
+    seen: set[str] = set()
+    most = 0
+
+    async def look(share_id: str) -> None:
+        nonlocal most
+        looking.add(share_id)
+        most = max(most, len(looking))
+        await asyncio.sleep(0.01)
+        looking.discard(share_id)
+        seen.add(share_id)
+
+    monkeypatch.setattr(place.remote, "_look", look)
+    for number in range(7):
+        place.put(f"share-{number}", server=f"host-{number}.example")
+    refreshing()
+    await until(lambda: len(seen) == 7)
+    assert most == 2

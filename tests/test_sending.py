@@ -133,6 +133,12 @@ class Place:
         messages = self.store.read_sync(outbox.everything)
         return [message.kind for message in messages if message.state == "pending"]
 
+    def offer_again(self) -> None:
+        """Queue the offer of `put`'s Share as a crash leaves it: an attempt may have been made that nobody counted."""
+        add = {"server": "peer.example", "kind": "share", "role": "sending", "share": "share-1"}
+        self.store.run_sync(lambda tx: outbox.add(tx, now=NOW, **add))
+        self.outbox.kick()
+
     async def settled(self) -> None:
         """Wait until nothing is left to be said."""
         await until(lambda: self.pending() == [] and not self.outbox._busy)
@@ -336,7 +342,7 @@ async def test_a_storage_that_does_not_answer_shares_nothing(place: Place) -> No
     assert await place.sending.list(None) == []
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 501])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 501])
 async def test_a_refusal_is_final_and_says_why(place: Place, status: int) -> None:
     place.peers.answers["/shares"] = (status, {"message": "RECIPIENT_NOT_FOUND"})
     view = await place.create()
@@ -413,6 +419,50 @@ async def test_a_repetition_whose_first_answer_was_lost_is_no_refusal(place: Pla
     await place.settled()
     assert place.get(view.share.id).state == "sent"
     assert place.peers.types == ["SHARE_CHANGE_PERMISSION"]
+
+
+async def test_a_share_that_came_before_a_crash_is_no_refusal(place: Place) -> None:
+    """The peer has it, and the state knows of no attempt: in between the permissions have changed."""
+    place.put(state="pending")
+    place.peers.answers["/shares"] = (409, {"message": "SHARE_ALREADY_EXISTS"})
+    place.offer_again()
+    await place.settled()
+    assert place.get().state == "sent"
+    assert place.has_secret()
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_whether_the_exchange_is_required_is_decided_once(place: Place, first: bool) -> None:
+    """The first offer may have come, whose answer was lost; what the peer has must stay true."""
+    legs = [MODERN, tuple(word for word in MODERN if word != "exchange-token")]
+    before, after = legs if first else legs[::-1]
+    place.peers.advertise(*before)
+    place.peers.answers["/shares"] = NO_ANSWER
+    view = await place.create()
+    place.peers.advertise(*after)
+    place.peers.answers["/shares"] = (201, {})
+    await place.later()
+    await place.settled()
+    assert place.get(view.share.id).requires_exchange is first
+    webdavs = [told["protocol"]["webdav"] for told in place.peers.told("/shares")]
+    assert ["requirements" in webdav for webdav in webdavs] == [first, first]
+
+
+async def test_the_decision_about_the_exchange_outlives_a_crash_that_hid_the_attempt(place: Place) -> None:
+    place.put(state="pending", requires_exchange=True)
+    place.peers.advertise("http-sig", "notifications", "protocol-object")
+    place.offer_again()
+    await place.settled()
+    assert place.get().requires_exchange is True
+    assert place.peers.told("/shares")[0]["protocol"]["webdav"]["requirements"] == ["must-exchange-token"]
+
+
+async def test_a_peer_that_begins_to_demand_the_exchange_is_not_offered_a_share_without_it(place: Place) -> None:
+    place.put(state="pending", requires_exchange=False)
+    place.peers.advertise(*MODERN, criteria=["must-exchange-token"])
+    place.offer_again()
+    await place.settled()
+    assert (place.get().state, place.peers.told("/shares")) == ("refused", [])
 
 
 async def test_no_log_line_event_or_view_holds_the_secret(place: Place, log: list[Any]) -> None:
@@ -743,7 +793,7 @@ async def test_another_host_may_not_speak_about_a_share(place: Place, evidence: 
     place.put()
     for server in ("evil.example", "peer.example:8443", "sub.peer.example"):
         error = await refused(place.notify(T.SHARE_DECLINED, Peer(server, evidence), secret))
-        assert isinstance(error, NoSuch)
+        assert isinstance(error, NoSuch if secret or evidence >= Evidence.SECRET else Unproven)
     assert place.get().state == "accepted"
     assert place.has_secret()
 
@@ -751,9 +801,20 @@ async def test_another_host_may_not_speak_about_a_share(place: Place, evidence: 
 @pytest.mark.parametrize("provider_id", ["share-2", "", "SHARE-1", "share-1\0"])
 async def test_an_unknown_share_is_unknown_to_everybody(place: Place, provider_id: str) -> None:
     place.put()
-    for peer, secret in ((SIGNED, None), (SIGNED, SECRET), (UNSIGNED, None), (UNSIGNED, SECRET)):
+    for peer, secret in ((SIGNED, None), (SIGNED, SECRET), (UNSIGNED, SECRET)):
         error = await refused(place.notify(T.SHARE_DECLINED, peer, secret, provider_id=provider_id))
         assert (type(error), error.code) == (NoSuch, "SHARE_NOT_FOUND")
+
+
+async def test_who_proves_nothing_does_not_learn_which_shares_there_are(place: Place) -> None:
+    place.put()
+    errors = [
+        await refused(place.notify(T.SHARE_DECLINED, UNSIGNED, provider_id=provider_id))
+        for provider_id in ("share-1", "none", "")
+    ]
+    assert {(type(error), error.code, str(error)) for error in errors} == {
+        (Unproven, "SIGNATURE_REQUIRED", str(errors[0]))
+    }
 
 
 async def test_who_may_speak_is_found_by_the_share_where_the_message_does_not_say(place: Place) -> None:
@@ -761,6 +822,8 @@ async def test_who_may_speak_is_found_by_the_share_where_the_message_does_not_sa
     notification = Notification(type=T.SHARE_ACCEPTED, provider_id="share-1")
     assert await place.sending.server_of(notification) == "peer.example"
     unknown = Notification(type=T.SHARE_ACCEPTED, provider_id="none")
+    assert isinstance(await refused(place.sending.server_of(unknown)), Unproven)
+    unknown = Notification(type=T.SHARE_ACCEPTED, provider_id="none", shared_secret=Secret(SECRET))
     assert isinstance(await refused(place.sending.server_of(unknown)), NoSuch)
 
 

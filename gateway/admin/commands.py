@@ -6,7 +6,6 @@ name; what concerns users, peers and keys is for the former alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from gateway.admin import views
 from gateway.errors import Invalid, NoSuch, NotAllowed
 from gateway.ocm.address import canonical_server
 from gateway.ocm.errors import ProtocolError
-from gateway.ocm.fields import INTEGER_MAX
+from gateway.ocm.fields import INTEGER_MAX, decode_object
 from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.receiving import Receiving
@@ -28,7 +27,7 @@ from gateway.signing_keys import SigningKeys
 from gateway.trust import BLOCKED, TRUSTED, Trust
 from gateway.users import Users
 
-OPERATOR = "operator"
+OPERATOR = "(operator)"  # as an actor; no account can have this name, and no user
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +117,17 @@ class Commands:
             "keys.rotate": self._keys_rotate,
         }
 
+    async def _scope(self, caller: Caller, arguments: Arguments) -> str | None:
+        """Return whose Shares are meant; raises NotAllowed, Invalid, and Unproven for a disabled caller."""
+        scope = caller.scope(_optional(arguments, "as"))
+        await self._require_enabled(caller)
+        return scope
+
+    async def _require_enabled(self, caller: Caller) -> None:
+        """Let the operator act for a disabled user, but no such user; raises Unproven."""
+        if caller.user is not None:
+            await self._access.of_user(caller.user)
+
     async def _show_status(self, _caller: Caller, _arguments: Arguments) -> Any:
         return self._status()
 
@@ -151,6 +161,7 @@ class Commands:
 
     async def _share_create(self, caller: Caller, arguments: Arguments) -> Any:
         owner = caller.acting_as(_optional(arguments, "as"))
+        await self._require_enabled(caller)
         request = ShareRequest(
             path=_path(arguments),
             share_with=_text(arguments, "with"),
@@ -162,17 +173,17 @@ class Commands:
         return views.sent_share(view) | {"problem": problem}
 
     async def _share_list(self, caller: Caller, arguments: Arguments) -> Any:
-        scope = caller.scope(_optional(arguments, "as"))
+        scope = await self._scope(caller, arguments)
         return [views.sent_share(view) for view in await self._sending.list(scope)]
 
     async def _share_show(self, caller: Caller, arguments: Arguments) -> Any:
-        view = await self._sending.show(caller.scope(_optional(arguments, "as")), _text(arguments, "id"))
+        view = await self._sending.show(await self._scope(caller, arguments), _text(arguments, "id"))
         return views.sent_share(view) | {"events": views.history(view.history)}
 
     async def _share_update(self, caller: Caller, arguments: Arguments) -> Any:
         words = _words(arguments, "permissions")
         view = await self._sending.update(
-            caller.scope(_optional(arguments, "as")),
+            await self._scope(caller, arguments),
             _text(arguments, "id"),
             caller.actor,
             permissions=permissions(words) if words else None,
@@ -182,30 +193,30 @@ class Commands:
         return views.sent_share(view)
 
     async def _share_revoke(self, caller: Caller, arguments: Arguments) -> Any:
-        scope = caller.scope(_optional(arguments, "as"))
+        scope = await self._scope(caller, arguments)
         return views.sent_share(await self._sending.revoke(scope, _text(arguments, "id"), caller.actor))
 
     # --- Shares of others ---------------------------------------------------------------------------------------
 
     async def _received_list(self, caller: Caller, arguments: Arguments) -> Any:
-        scope = caller.scope(_optional(arguments, "as"))
+        scope = await self._scope(caller, arguments)
         return [views.received_share(view) for view in await self._receiving.list(scope)]
 
     async def _received_show(self, caller: Caller, arguments: Arguments) -> Any:
-        view = await self._receiving.show(caller.scope(_optional(arguments, "as")), _text(arguments, "id"))
+        view = await self._receiving.show(await self._scope(caller, arguments), _text(arguments, "id"))
         return views.received_share(view) | {"events": views.history(view.history)}
 
     async def _received_accept(self, caller: Caller, arguments: Arguments) -> Any:
-        scope = caller.scope(_optional(arguments, "as"))
+        scope = await self._scope(caller, arguments)
         view, problem = await self._receiving.accept(scope, _text(arguments, "id"), caller.actor)
         return views.received_share(view) | {"problem": problem}
 
     async def _received_decline(self, caller: Caller, arguments: Arguments) -> Any:
-        scope = caller.scope(_optional(arguments, "as"))
+        scope = await self._scope(caller, arguments)
         return views.received_share(await self._receiving.decline(scope, _text(arguments, "id"), caller.actor))
 
     async def _received_leave(self, caller: Caller, arguments: Arguments) -> Any:
-        scope = caller.scope(_optional(arguments, "as"))
+        scope = await self._scope(caller, arguments)
         return views.received_share(await self._receiving.leave(scope, _text(arguments, "id"), caller.actor))
 
     # --- peers, outbox, backends, keys ----------------------------------------------------------------------------
@@ -219,7 +230,7 @@ class Commands:
         record = await self._peers.record(_server(arguments))
         if record is None:
             raise NoSuch("NO_SUCH_PEER", "nothing is known of this server; `peer list` shows who is known")
-        document = json.loads(record.discovery) if record.discovery else None
+        document = decode_object(record.discovery.encode()) if record.discovery else None
         return views.peer(record) | {"discovery": document}
 
     async def _peer_trust(self, caller: Caller, arguments: Arguments) -> Any:

@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from sqlalchemy.exc import SQLAlchemyError
 
 from backends.errors import StorageError
 from gateway.config import Network
@@ -91,16 +92,29 @@ class Metrics:
             )
 
     async def _show(self, _request: web.Request) -> web.Response:
-        self._pending.set(await self._store.read(outbox.count_pending))
+        pending = await self._count_pending()
+        if pending is None:
+            return _unavailable()
+        self._pending.set(pending)
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _health(self, _request: web.Request) -> web.Response:
         """200 when the state answers; storage and peers have their own answers at their own doors."""
-        try:
-            await self._store.read(outbox.count_pending)
-        except StorageError:
-            return web.json_response({"status": "state unavailable"}, status=503)
+        if await self._count_pending() is None:
+            return _unavailable()
         return web.json_response({"status": "ok"})
+
+    async def _count_pending(self) -> int | None:
+        """Return how many messages wait; None when the state does not answer, or is no database any more."""
+        try:
+            return await self._store.read(outbox.count_pending)
+        except (StorageError, SQLAlchemyError) as error:
+            log.warning("the state cannot be read", error=type(error).__name__)
+            return None
+
+
+def _unavailable() -> web.Response:
+    return web.json_response({"status": "state unavailable"}, status=503)
 
 
 def door_of(request: web.Request) -> str:

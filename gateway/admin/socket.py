@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import pwd
 import socket
@@ -15,13 +14,17 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
 
 from backends.errors import StorageError
 from gateway.admin.commands import Caller, Commands
-from gateway.errors import NotAllowed, Refusal
-from gateway.ocm.errors import ProtocolError
+from gateway.errors import Invalid, NotAllowed, Refusal
+from gateway.ocm.errors import Malformed, ProtocolError
+from gateway.ocm.fields import decode_object
 
 MODE = 0o660
+MAX_BODY = 1024 * 1024  # bytes
 _PEERCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 
 log = structlog.get_logger()
@@ -61,40 +64,54 @@ def _make_room(path: Path) -> None:
     path.unlink()
 
 
+class TooLarge(Malformed):
+    """A body over MAX_BODY."""
+
+    status_hint = 413
+
+
 class AdminSocket:
     """The HTTP application on the socket."""
 
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
-        self.app = web.Application(client_max_size=1024 * 1024)
+        self.app = web.Application(client_max_size=MAX_BODY)
         self.app.router.add_post("/{command}", self._handle)
 
     async def _handle(self, request: web.Request) -> web.Response:
-        name, actor = request.match_info["command"], None
+        name, uid, actor = request.match_info["command"], None, None
         try:
-            caller = _caller(request)
+            uid = _uid(request)
+            caller = _caller(uid)
             actor = caller.actor
             command = self._commands.table.get(name)
             if command is None:
                 return _answer(404, {"code": "NO_SUCH_COMMAND", "message": f"this gateway has no command {name}"})
             result = await command(caller, await _arguments(request))
         except Refusal as error:
-            return _refused(name, actor, error.code, str(error))
-        except (ProtocolError, StorageError) as error:
-            return _refused(name, actor, getattr(error, "code", type(error).__name__), str(error))
+            return _refused(name, uid, actor, error.code, str(error))
+        except ProtocolError as error:
+            return _refused(name, uid, actor, error.code, str(error), error.status_hint)
+        except StorageError as error:
+            return _refused(name, uid, actor, type(error).__name__, str(error))
         except Exception:
-            log.exception("admin command failed", command=name, actor=actor)
+            log.exception("admin command failed", command=name, uid=uid, actor=actor)
             message = "an error of the gateway's own; its log has the details"
             return _answer(500, {"code": "INTERNAL", "message": message})
-        log.info("admin command", command=name, actor=actor)
+        log.info("admin command", command=name, uid=uid, actor=actor)
         return _answer(200, {"result": result})
 
 
-def _caller(request: web.Request) -> Caller:
-    assert request.transport is not None
+def _uid(request: web.Request) -> int:
+    if request.transport is None:
+        raise Invalid("CALLER_GONE", "the caller did not wait")
     channel = request.transport.get_extra_info("socket")
     credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
-    _, uid, _ = _PEERCRED.unpack(credentials)
+    uid: int = _PEERCRED.unpack(credentials)[1]
+    return uid
+
+
+def _caller(uid: int) -> Caller:
     if uid in (0, os.geteuid()):
         return Caller(None)
     try:
@@ -104,16 +121,23 @@ def _caller(request: web.Request) -> Caller:
 
 
 async def _arguments(request: web.Request) -> Mapping[str, Any]:
+    """Return the JSON object of the body, none being an empty one; raises TooLarge, Invalid, Malformed."""
     try:
-        value = json.loads(await request.read() or b"{}")
-    except ValueError:
-        value = None
-    return value if isinstance(value, dict) else {}
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise TooLarge("BODY_TOO_LARGE", f"the arguments are more than {MAX_BODY} bytes") from error
+    except (OSError, HttpProcessingError, RequestPayloadError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and request.transport is not None:
+            raise  # otherwise it is aiohttp's word for a connection that was lost before anybody read from it
+        raise Invalid("BODY_CUT_OFF", f"the arguments were cut off or garbled: {type(error).__name__}") from error
+    return decode_object(body or b"{}")
 
 
-def _refused(command: str, actor: str | None, code: str, message: str) -> web.Response:
-    log.info("admin command refused", command=command, actor=actor, code=code, reason=message)
-    return _answer(400, {"code": code, "message": message})
+def _refused(
+    command: str, uid: int | None, actor: str | None, code: str, message: str, status: int = 400
+) -> web.Response:
+    log.info("admin command refused", command=command, uid=uid, actor=actor, code=code, reason=message)
+    return _answer(status, {"code": code, "message": message})
 
 
 def _answer(status: int, value: Mapping[str, Any]) -> web.Response:

@@ -149,6 +149,9 @@ def _refusing(handler: Handler, answer: Answer) -> Handler:
         except (Refusal, ProtocolError, Unavailable) as error:
             code = getattr(error, "code", "UNAVAILABLE")
             log.warning("refused", path=request.path, code=code, reason=str(error), remote=request.remote)
-            return answer(error)
+            response = answer(error)
+            if not request.content.is_eof():
+                response.force_close()  # what comes of the body would be taken for the next request
+            return response
 
     return handle

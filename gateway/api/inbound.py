@@ -38,7 +38,7 @@ async def read_message(request: web.Request, origin: str) -> Message:
                     raise TooLarge("BODY_TOO_LARGE")
     except TimeoutError as error:
         raise Invalid("BODY_TIMEOUT", f"the body did not arrive within {BODY_TIME:.0f} s") from error
-    except (ConnectionError, RequestPayloadError, ClientPayloadError, HttpProcessingError, RuntimeError) as error:
+    except (OSError, RequestPayloadError, ClientPayloadError, HttpProcessingError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and request.transport is not None:
             raise  # otherwise it is aiohttp's word for a connection that was lost before anybody read from it
         raise Invalid("BODY_CUT_OFF", f"the body was cut off or garbled: {type(error).__name__}") from error

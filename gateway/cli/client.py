@@ -34,6 +34,8 @@ def call(path: Path, command: str, /, **arguments: Any) -> Any:
     try:
         connection.request("POST", f"/{command}", json.dumps(given), {"Content-Type": "application/json"})
         answer = json.loads(connection.getresponse().read())
+        if not isinstance(answer, dict):
+            raise http.client.HTTPException("no gateway answers like this")
     except PermissionError:
         fail(f"you may not talk to the gateway: {path} belongs to its group. Ask the operator to add you to it.")
     except (FileNotFoundError, ConnectionRefusedError):

@@ -19,7 +19,8 @@ from gateway.dav.errors import DavError
 Headers = CIMultiDictProxy[str]
 
 _SECOND = 1_000_000_000  # nanoseconds
-_ENTITY_TAG = re.compile(r'[ \t]*(W/)?"([\x21\x23-\x7e\x80-\U0010ffff]*)"[ \t]*(?:,|$)')
+# RFC 9110 §5.6.1.2: elements of a list may be empty
+_ENTITY_TAG = re.compile(r'[ \t]*(?:(W/)?"([\x21\x23-\x7e\x80-\U0010ffff]*)"[ \t]*)?(?:,|$)')
 _RANGE = re.compile(r"[ \t]*([0-9]*)-([0-9]*)[ \t]*")
 _LARGEST = 10**18  # bytes; no file is longer, and int() refuses thousands of digits
 
@@ -152,7 +153,8 @@ def _matches(headers: Headers, field: str, entry: Entry | None, *, weak: bool) -
         match = _ENTITY_TAG.match(value, position)
         if match is None:
             raise DavError(400, "INVALID_CONDITION", f"{field} is no list of entity tags")
-        tags.append((match[1] is not None, match[2]))
+        if match[2] is not None:
+            tags.append((match[1] is not None, match[2]))
         position = match.end()
     return entry is not None and any(tag == entry.etag and (weak or not is_weak) for is_weak, tag in tags)
 

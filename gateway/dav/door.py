@@ -68,7 +68,7 @@ class DavDoor:
         self._across = Pool("dav-across", threads=2, waiting=64)
         self._propfind = Propfind(watch)
         get, longtail = Get(watch), LongTail()
-        moving = Moving(access, tree, moves, self._addresses, self._across)
+        moving = Moving(access, tree, moves, watch, self._addresses, self._across)
         self._handlers: Mapping[str, Handler] = {
             "OPTIONS": self._options,
             "GET": get,
@@ -83,11 +83,13 @@ class DavDoor:
         }
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Serve both roots with everything below them."""
+        """Serve both roots with everything below them, doubled slashes or not."""
         for root in Root:
+            before, _, name = self._addresses.prefix(root).rpartition("/")
             # A name may hold any byte, also a line feed: `.` would stop there.
-            path = f"{self._addresses.prefix(root)}{{below:(?:/[\\s\\S]*)?}}"
+            path = f"{before}/{{below:/*{name}(?:/[\\s\\S]*)?}}"
             router.add_route("*", path, self.handle, expect_handler=_expect_later)
+        router.register_resource(_Unexpected("/{anywhere:[\\s\\S]*}"))
 
     def close(self) -> None:
         """Take no more work between storages."""
@@ -181,7 +183,7 @@ class DavDoor:
         try:
             place: Place | VirtualFolder = call.place
             if tag is not None:
-                location = self._addresses.locate(self._addresses.parse_reference(tag), call.grant)
+                location = self._addresses.locate(self._addresses.parse_reference(tag, call.request.host), call.grant)
                 place = await self._tree.resolve(call.grant, location.path)
             if isinstance(place, VirtualFolder):
                 return place.entry.etag
@@ -226,6 +228,25 @@ def _failed(request: web.Request) -> web.StreamResponse:
     if request.writer.output_size:  # half an answer is out: only a reset tells the client
         reset(request.transport)
     answer = response(DavError(500, "INTERNAL_ERROR", "this is our mistake; the operator finds it in the log"))
+    answer.force_close()
+    return answer
+
+
+class _Unexpected(web.DynamicResource):
+    """Meets unknown expectations wherever no route does: aiohttp's own answer fails where they are not UTF-8."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.add_route("*", _refuse_expectation, expect_handler=_expect_later)
+
+    async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
+        if request.headers.get("Expect", "100-continue").lower() == "100-continue":
+            return None, set()
+        return await super().resolve(request)
+
+
+async def _refuse_expectation(_request: web.Request) -> web.StreamResponse:
+    answer = response(DavError(417, "UNKNOWN_EXPECTATION", "only 100-continue can be expected"))
     answer.force_close()
     return answer
 

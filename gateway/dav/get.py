@@ -16,12 +16,12 @@ from backends.pool import Pool
 from gateway.dav import conditions
 from gateway.dav.call import Call, in_pool, release
 from gateway.dav.conditions import ByteRange, http_date
-from gateway.dav.stream import TRANSPORT_PIECE, Cut, open_outlet, pump, reset
+from gateway.dav.stream import Cut, open_outlet, pump, reset
 from gateway.ocm.shares import Permission
 from gateway.tree import Place
 from gateway.watch import Watch
 
-SMALL = TRANSPORT_PIECE  # bytes; up to here a body goes out in one piece with its head
+SMALL = 64 * 1024  # bytes; up to here a body goes out in one piece with its head
 
 # Content of others is shown under our origin: it may neither run there nor be taken for what it is not called.
 _SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
@@ -43,13 +43,15 @@ class Get:
         async with _opened(call.place) as reader:
             entry = reader.entry
             headers = call.request.headers
+            name = call.location.path.name or entry.name  # a storage that is a single file has no name for it
             if conditions.is_not_modified(headers, entry):
                 return web.Response(status=304, headers=_validators(entry))
             if call.request.method == "HEAD":
-                return web.Response(headers=_headers(entry, ByteRange(0, entry.size)))
+                return web.Response(headers=_headers(entry, name, ByteRange(0, entry.size)))
             part = conditions.selected_range(headers, entry)
             whole = ByteRange(0, entry.size)
-            response = web.StreamResponse(status=200 if part is None else 206, headers=_headers(entry, part or whole))
+            sent = _headers(entry, name, part or whole)
+            response = web.StreamResponse(status=200 if part is None else 206, headers=sent)
             if part is not None:
                 response.headers["Content-Range"] = part.content_range(entry.size)
             return await self._send(call, reader, part or whole, response)
@@ -106,12 +108,12 @@ def _validators(entry: Entry) -> dict[str, str]:
     return {"ETag": f'"{entry.etag}"', "Last-Modified": http_date(entry.modified)}
 
 
-def _headers(entry: Entry, part: ByteRange) -> dict[str, str]:
+def _headers(entry: Entry, name: bytes, part: ByteRange) -> dict[str, str]:
     return {
         **_validators(entry),
         **_SAFE,
         "Accept-Ranges": "bytes",
-        "Content-Type": media_type(entry.name),
+        "Content-Type": media_type(name),
         "Content-Length": str(part.length),
     }
 

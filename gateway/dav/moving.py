@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from aiohttp import web
@@ -13,18 +14,25 @@ from gateway.dav.call import Call, require_conditions
 from gateway.dav.errors import DavError, nothing_is_created_here, root_stays
 from gateway.dav.multistatus import multistatus
 from gateway.dav.paths import Addresses, Location
-from gateway.files import Incomplete, Moves, copy_tree
+from gateway.files import Cancelled, Incomplete, Moves, copy_tree
+from gateway.ocm.shares import Permission
 from gateway.tree import Place, Tree, VirtualFolder
+from gateway.watch import Watch
+
+Work = Callable[[Place, Callable[[], bool]], bool]  # to the target, unless cancelled; tells whether that is new
 
 
 class Moving:
     """Answers MOVE and COPY."""
 
-    def __init__(self, access: Access, tree: Tree, moves: Moves, addresses: Addresses, across: Pool) -> None:
+    def __init__(
+        self, access: Access, tree: Tree, moves: Moves, watch: Watch, addresses: Addresses, across: Pool
+    ) -> None:
         """Work between two storages is done in the threads of `across`, so that neither holds up the other's."""
         self._access = access
         self._tree = tree
         self._moves = moves
+        self._watch = watch
         self._addresses = addresses
         self._across = across
 
@@ -34,8 +42,12 @@ class Moving:
         if call.request.headers.get("Depth", "infinity").lower() != "infinity":
             raise DavError(400, "INVALID_DEPTH", "a MOVE has Depth infinity")
         overwrite = _overwrite(call.request)
+
+        def work(target: Place, cancelled: Callable[[], bool]) -> bool:
+            return self._moves.move(call.place, target, overwrite=overwrite, cancelled=cancelled)
+
         try:
-            return await self._answer(call, lambda target: self._moves.move(call.place, target, overwrite=overwrite))
+            return await self._answer(call, work)
         finally:
             self._access.forget()  # Grants that are still kept know where Shares were
 
@@ -44,28 +56,42 @@ class Moving:
         if depth not in ("0", "infinity"):
             raise DavError(400, "INVALID_DEPTH", "a COPY has Depth 0 or infinity")
         overwrite, recurse = _overwrite(call.request), depth == "infinity"
-        return await self._answer(
-            call, lambda target: copy_tree(call.place, target, overwrite=overwrite, recurse=recurse)
-        )
 
-    async def _answer(self, call: Call, work: Callable[[Place], bool]) -> web.StreamResponse:
+        def work(target: Place, cancelled: Callable[[], bool]) -> bool:
+            return copy_tree(call.place, target, overwrite=overwrite, recurse=recurse, cancelled=cancelled)
+
+        return await self._answer(call, work)
+
+    async def _answer(self, call: Call, work: Work) -> web.StreamResponse:
         location, target = await self._destination(call)
         same = call.place.storage.name == target.storage.name
         pool = call.place.storage.pool if same else self._across
         try:
-            is_new = await pool.run(_perform, call, target, work)
+            is_new = await self._watched(pool, call, target, work)
         except AlreadyExists:
             raise DavError(412, "DESTINATION_EXISTS", "the destination exists and must not be overwritten") from None
         except Incomplete as error:
             return multistatus(error.failures, [(target, location), (call.place, call.location)])
         return web.Response(status=201 if is_new else 204)
 
+    async def _watched(self, pool: Pool, call: Call, target: Place, work: Work) -> bool:
+        """Work until it is done or the rights for it are gone; raises DavError 403."""
+        ended = threading.Event()
+        try:
+            with (
+                self._watch.over(call.grant, Permission.READ, ended.set),
+                self._watch.over(call.grant, Permission.WRITE, ended.set),
+            ):
+                return await pool.run(_perform, call, target, work, ended.is_set)
+        except Cancelled:
+            raise DavError(403, "NO_LONGER_ALLOWED", "you may no longer do this; it has been stopped") from None
+
     async def _destination(self, call: Call) -> tuple[Location, Place]:
         """Return where to; raises DavError 400, 502 and 403."""
         header = call.request.headers.get("Destination")
         if not header:
             raise DavError(400, "NO_DESTINATION", f"{call.request.method} needs a Destination")
-        reference = self._addresses.parse_reference(header)
+        reference = self._addresses.parse_reference(header, call.request.host)
         if reference.root is not self._addresses.parse(call.request.raw_path).root:
             raise DavError(403, "OUTSIDE_OF_ROOT", "the destination is outside of what you were given")
         location = self._addresses.locate(reference, call.grant)
@@ -80,11 +106,13 @@ class Moving:
         return location, target
 
 
-def _perform(call: Call, target: Place, work: Callable[[Place], bool]) -> bool:
+def _perform(call: Call, target: Place, work: Work, cancelled: Callable[[], bool]) -> bool:
+    if cancelled():
+        raise Cancelled
     call.place.check()
     target.check()
     require_conditions(call)
-    return work(target)
+    return work(target, cancelled)
 
 
 def _overwrite(request: web.Request) -> bool:

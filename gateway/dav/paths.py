@@ -104,14 +104,16 @@ class Addresses:
             raise DavError(403, "OTHER_USER", "these are not your files")
         return Location(f"{prefix}/{grant.who}", StoragePath(target.names[1:]), is_bare=False)
 
-    def parse_reference(self, reference: str) -> Target:
+    def parse_reference(self, reference: str, host: str = "") -> Target:
         """Parse a Simple-ref of RFC 4918 §10: a Destination, or a tag in an If header.
 
-        Raises DavError 502 for another server (§9.8.5), 403 for an address here that is in no root, 400.
+        Here is public_url's origin, and the authority that the request itself was sent to, `host`: within a network
+        and behind a proxy we have other names. Raises DavError 502 for another server (§9.8.5), 403 for an address
+        here that is in no root, 400.
         """
         try:
             split = urlsplit(reference.strip())
-            is_here = not split.scheme or _origin(split) == self._origin
+            is_here = not split.scheme or _origin(split) == self._origin or _is_at(split, host)
         except ValueError:
             raise _malformed("a reference that is no URI") from None
         if split.scheme and not is_here:
@@ -140,6 +142,15 @@ def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
     if url.username is not None:
         return scheme, None, None
     return scheme, url.hostname, url.port or _DEFAULT_PORTS.get(scheme)
+
+
+def _is_at(url: SplitResult, host: str) -> bool:
+    """Tell whether `url` has the authority that a Host header gives; a proxy may have changed the scheme."""
+    if url.scheme.lower() not in _DEFAULT_PORTS or url.username is not None or not host:
+        return False
+    named = urlsplit(f"{url.scheme}://{host}")
+    default = _DEFAULT_PORTS[url.scheme.lower()]
+    return (url.hostname, url.port or default) == (named.hostname, named.port or default)
 
 
 def _malformed(sentence: str) -> DavError:

@@ -2,7 +2,8 @@
 
 On plain TCP the bytes go straight to the socket, past the transport: through it they would be copied twice more.
 What the page cache holds is read on the event loop, anything else in the storage's threads, one piece ahead. A client
-that makes us wait holds no memory either: its piece is dropped and read again. Nothing is padded and nothing ends
+that makes us wait for a file holds no memory either: its piece is dropped and read again, except where that would mean
+another request to a peer. Nothing is padded and nothing ends
 silently: a body that cannot be finished ends with a reset connection.
 """
 
@@ -180,19 +181,22 @@ async def pump(reader: Reader, pool: Pool, part: ByteRange, outlet: Outlet) -> N
     """Send `part` of the file. Raises StorageError, OSError, and Cut when the file ends before the part does."""
     source = _Source(reader, pool, part, outlet.piece_max)
     offset, end = part.start, part.start + part.length
+    piece: Piece = b""
     try:
         while offset < end:
-            piece = await source.piece(offset)
+            piece = piece or await source.piece(offset)
             if not piece:
                 raise Cut("the file became shorter while it was read")
             taken = await outlet.send(piece)
             offset += taken
-            if taken < len(piece):
-                del piece
-                await source.drop()
-                await outlet.wait()
-            else:
+            if taken == len(piece):
+                piece = b""
                 await asyncio.sleep(0)  # others have their turn between two pieces from the cache
+                continue
+            piece = b"" if source.is_cheap else memoryview(piece)[taken:]
+            if source.is_cheap:
+                await source.drop()
+            await outlet.wait()
     finally:
         await source.drop()
 
@@ -206,6 +210,7 @@ class _Source:
         self._end = part.start + part.length
         self._piece_max = piece_max
         self._descriptor = reader.fileno()
+        self.is_cheap = self._descriptor is not None  # to be read again
         self._answers_from_cache = False
         self._buffer: memoryview | None = None
         self._ahead: asyncio.Future[bytes] | None = None
@@ -248,13 +253,15 @@ class _Source:
                 return None
             self._answers_from_cache = True
         if self._descriptor is None:
-            return self._reader.read_cached(offset, size)
+            return self._reader.read_cached(offset, size) or None
         if self._buffer is None:
             self._buffer = memoryview(bytearray(CACHED_PIECE))
         try:
-            return self._buffer[: os.preadv(self._descriptor, [self._buffer[:size]], offset, os.RWF_NOWAIT)]
+            count = os.preadv(self._descriptor, [self._buffer[:size]], offset, os.RWF_NOWAIT)
+            # Linux 5.9 and 5.10 tell 0 also before the end (preadv2(2), Bugs); a thread finds out.
+            return self._buffer[:count] if count else None
         except BlockingIOError:
             return None
         except OSError:  # tmpfs does not take the flag (preadv2(2)); what is really wrong shows in the reader too
             self._descriptor = None
-            return self._reader.read_cached(offset, size)
+            return self._reader.read_cached(offset, size) or None

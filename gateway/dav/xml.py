@@ -19,6 +19,7 @@ DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'
 CONTENT_TYPE = "application/xml; charset=utf-8"
 NAMES_MAX = 256  # properties in one request; each is repeated for every entry of the answer,
 NAMES_LENGTH = 16 * 1024  # and so is every character of its name
+DEPTH_MAX = 64  # elements within each other; deep ones exhaust the recursion of whoever writes them
 
 # XML 1.0 §2.2: what no document can hold, not even as a character reference
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -41,9 +42,18 @@ def parse_body(body: bytes, root: str) -> Any:
         element = defusedxml.ElementTree.fromstring(body, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise BadXml("the body is no well-formed XML, or has a document type") from error
+    if _is_deeper(element, DEPTH_MAX):
+        raise BadXml(f"more than {DEPTH_MAX} elements within each other")
     if element.tag != f"{{{DAV}}}{root}":
         raise BadXml(f"the body is no DAV:{root}")
     return element
+
+
+def _is_deeper(element: Element, depth: int) -> bool:
+    level = [element]
+    for _ in range(depth):
+        level = [child for parent in level for child in parent]
+    return bool(level)
 
 
 def serialise(element: Element) -> bytes:

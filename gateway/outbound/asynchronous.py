@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ CONNECT_SECONDS = 5.0  # for the look-up, and again for each address with its ha
 IDLE_SECONDS = 10.0
 CONNECTIONS_PER_HOST = 8
 LOOK_UPS = 32  # at the same time
+STRANGERS_LOOK_UPS = 16  # beside those, for hosts that anybody may have named
 PIECE = 64 * 1024  # bytes
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -43,29 +46,53 @@ class Response:
 _step: ContextVar[list[Step] | None] = ContextVar("outbound_step", default=None)
 
 
+# Whether this task's request goes to a host that nobody here knows; the resolver gives those a part of its own.
+_to_stranger: ContextVar[bool] = ContextVar("outbound_to_stranger", default=False)
+
+
 def _reached(step: Step) -> None:
     if (steps := _step.get()) is not None:
         steps[:] = [step]
 
 
 class _SystemResolver:
-    """The system's resolver in threads of its own.
+    """The system's resolver, a daemon thread for each look-up, and so many at the same time.
 
-    The loop's own look-ups share a handful of threads with other work: a few names whose servers swallow
-    questions would stop every connection of the gateway.
+    A look-up cannot be stopped: it may go on for half a minute after nobody waits for it any more. So what counts
+    is the threads and not who waits, one too many is refused and does not wait in a line that may never move, and
+    names that strangers have brought here take nothing from the others. The interpreter does not wait for daemons.
     """
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(LOOK_UPS, thread_name_prefix="look-up")
+        self._running: Counter[bool] = Counter()  # by whether the host is a stranger
+        self._lock = threading.Lock()
 
     async def __call__(self, host: str, port: int) -> list[str]:
-        loop = asyncio.get_running_loop()
-        answers = await loop.run_in_executor(self._threads, _addresses, host, port)
-        return [str(answer[4][0]) for answer in answers]
+        stranger = _to_stranger.get()
+        limit = STRANGERS_LOOK_UPS if stranger else LOOK_UPS
+        with self._lock:
+            if self._running[stranger] >= limit:
+                raise PeerUnreachable("dns", f"{host}:{port}", "too many names are being looked up at this moment")
+            self._running[stranger] += 1
+        looked_up: Future[list[str]] = Future()
+        looked_up.set_running_or_notify_cancel()  # from here on only its thread ends it
+        arguments = (looked_up, host, port, stranger)
+        threading.Thread(target=self._look_up, args=arguments, name="look-up", daemon=True).start()
+        return await asyncio.wrap_future(looked_up)
 
-
-def _addresses(host: str, port: int) -> list[Any]:
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    def _look_up(self, looked_up: Future[list[str]], host: str, port: int, stranger: bool) -> None:
+        answers: list[Any] = []
+        failure: Exception | None = None
+        try:
+            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it is the answer of who waits
+            failure = error
+        with self._lock:
+            self._running[stranger] -= 1
+        if failure is not None:
+            looked_up.set_exception(failure)
+        else:
+            looked_up.set_result([str(answer[4][0]) for answer in answers])
 
 
 class _CheckedResolver(AbstractResolver):
@@ -148,17 +175,19 @@ class AsyncOutbound:
         body: bytes | None = None,
         timeout: float,
         max_body: int,
+        stranger: bool = False,
     ) -> Response:
         """Send one request and return the whole answer, whatever its status; redirects are not followed.
 
-        `timeout` bounds everything from the first look-up to the last byte, in seconds; `max_body` is in bytes.
+        `timeout` bounds everything from the first look-up to the last byte, in seconds; `max_body` is in bytes. The
+        look-ups for a `stranger`, a host that anybody may have named, are bounded apart.
         Raises OutboundRefused, PeerUnreachable.
         """
         fields = {"Accept-Encoding": "identity", "User-Agent": self._user_agent, **(headers or {})}
         check_headers(fields)
         destination = self._guard.check_url(url)
         steps: list[Step] = ["tcp"]
-        token = _step.set(steps)
+        token, stranger_token = _step.set(steps), _to_stranger.set(stranger)
         try:
             async with asyncio.timeout(timeout):
                 return await self._exchange(method, destination, fields, body, max_body)
@@ -172,6 +201,7 @@ class AsyncOutbound:
             raise PeerUnreachable(steps[0], str(destination), in_words(error)) from None
         finally:
             _step.reset(token)
+            _to_stranger.reset(stranger_token)
 
     async def _exchange(
         self, method: str, destination: Destination, fields: Mapping[str, str], body: bytes | None, max_body: int

@@ -29,6 +29,7 @@ T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 GROUP = 64  # works that share one commit, at most
+CLOSE_TIME = 10.0  # seconds that the writer has to end; a disk that hangs must not keep the process
 BUSY_TIMEOUT = 10_000  # milliseconds that another process's transaction is waited for
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -65,12 +66,12 @@ class Store:
             return work(connection)
 
     def close(self) -> None:
-        """Finish what is queued and close the database; may be called more than once."""
+        """Finish what is queued, within CLOSE_TIME, and close the database; may be called more than once."""
         with self._closing:
             if not self._closed:
                 self._closed = True
                 self._jobs.put(None)
-        self._writer.join()
+        self._writer.join(CLOSE_TIME)
         self._reads.close()
         self._engine.dispose()
 

@@ -61,7 +61,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "admin": ("core", "words", "config", "use cases", "storage", "store", "contract"),
     "process": ("config",),
     "app": tuple(part for part in PARTS if part not in ("app", "cli")),
-    "cli": ("words", "config", "process", "app"),
+    "cli": ("core", "words", "config", "process", "app"),
 }
 
 # The core's law: no I/O, no clock, no randomness. What is not here it may not import.

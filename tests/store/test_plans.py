@@ -67,4 +67,5 @@ def test_a_question_of_every_request_scans_no_table(store: Store, question: Call
         return [row.detail for plan in plans for row in plan]
 
     plan = store.run_sync(explain)
-    assert [step for step in plan if step.startswith("SCAN") and "INDEX" not in step] == [], plan
+    scans = [step for step in plan if step.startswith("SCAN") and step != "SCAN CONSTANT ROW"]  # which is no table
+    assert [step for step in scans if "INDEX" not in step] == [], plan

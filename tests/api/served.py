@@ -1,0 +1,226 @@
+"""The door of the OCM API on a real socket, with the real use cases behind it and a real peer that signs."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from parts import CHEAP, Clock, received, sent
+from peer_servers import SERVER, PeerServer, client, peer_server
+
+from backends.memory import MemoryBackend
+from backends.pool import Pool
+from gateway import listening
+from gateway.access import Access
+from gateway.admin.metrics import Metrics
+from gateway.api.door import ApiDoor
+from gateway.config import Address, MountConfig
+from gateway.issuing import Issuing
+from gateway.mounts import Mounts
+from gateway.ocm.discovery import describe
+from gateway.ocm.signatures import Message
+from gateway.outbox import Outbox
+from gateway.receiving import Receiving
+from gateway.sending import Sending
+from gateway.store import received_shares, sent_shares, users
+from gateway.store.engine import Store
+from gateway.store.sealing import Sealer, secret_hash
+from gateway.tree import Storage, Tree
+from gateway.trust import Trust
+from gateway.users import Passwords
+
+BASE = "/base"
+ORIGIN = f"https://{SERVER}"
+URL = ORIGIN + BASE
+SECRET = "shared-secret-that-nobody-else-may-see"  # of every Share that a test makes
+FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the door answered; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The machine-readable code of a refusal."""
+        return str(self.json.get("message") or self.json.get("error"))
+
+
+class NoRemote:
+    """No Share is reached here."""
+
+    def forget(self, _share_id: str) -> None:
+        return
+
+
+class Served:
+    """A gateway that is called https://gateway.example/base and listens on loopback, and one peer of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.clock = Clock()
+        self.sealer = Sealer(b"k" * 32)
+        self.store = Store(f"sqlite:///{directory / 'state.sqlite'}")
+        self.store.run_sync(lambda tx: [users.add(tx, name, CHEAP.hash("x"), 0) for name in ("alice", "bob")])
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+        self._stack = AsyncExitStack()
+        self.run(self._start(directory))
+
+    def run(self, coroutine: Any) -> Any:
+        """Run a coroutine on the door's loop."""
+        future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        return future.result(30)
+
+    async def _start(self, directory: Path) -> None:
+        self.peer: PeerServer = await self._stack.enter_async_context(peer_server(directory / "peer", self.clock))
+        self.peers = await self._stack.enter_async_context(client(self.store, directory / "gateway", self.clock))
+        keys = self.peers._keys
+        storages = {"storage": Storage("storage", MemoryBackend(), Pool("storage", threads=1))}
+        mounts = Mounts([MountConfig(name="home", backend="storage", path="", rights="write")], {})
+        passwords = Passwords(self.store)
+        self._stack.callback(passwords.close)
+        access = Access(self.store, mounts, passwords, issuer=ORIGIN, token_keys=keys.public, clock=self.clock)
+        self.access = access
+        outbox = Outbox(self.store, self.clock)
+        tree = Tree(self.store, mounts, storages, None, self.clock)
+        self.trust = Trust(self.store, self.clock)
+        door = ApiDoor(
+            Sending(
+                self.store,
+                tree,
+                access,
+                self.trust,
+                self.peers,
+                outbox,
+                self.sealer,
+                server=SERVER,
+                dav_url=f"{URL}/dav/ocm/",
+                clock=self.clock,
+            ),
+            Receiving(self.store, self.peers, outbox, NoRemote(), self.sealer, server=SERVER, clock=self.clock),
+            Issuing(self.store, keys, origin=ORIGIN, clock=self.clock),
+            self.peers,
+            keys,
+            document=describe(
+                public_url=URL,
+                provider="Gateway",
+                capabilities=("exchange-token", "http-sig", "notifications", "protocol-object"),
+                token_end_point=f"{URL}/ocm/token",
+                jwks_uri=f"{URL}/ocm/jwks",
+            ),
+            origin=ORIGIN,
+            base_path=BASE,
+        )
+        app = web.Application(middlewares=[Metrics(self.store).middleware], client_max_size=0)
+        door.add_routes(app.router)
+        ((_, self.port),) = await listening.listen(self._stack, app, [Address("127.0.0.1", 0)])
+
+    def close(self) -> None:
+        self.run(self._stack.aclose())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+        self.store.close()
+
+    # What clients do
+
+    def request(
+        self,
+        method: str,
+        target: str,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            chunked = body is not None and not isinstance(body, bytes)
+            connection.request(method, target, body, dict(headers or {}), encode_chunked=chunked)
+            answer = connection.getresponse()
+            return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+        finally:
+            connection.close()
+
+    def raw(self, data: bytes, *, hang_up: bool = False) -> bytes:
+        """Send bytes and return everything until the door closes, or says nothing more for a while."""
+        answer = b""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            connection.sendall(data)
+            if hang_up:
+                connection.shutdown(socket.SHUT_WR)
+            with suppress(TimeoutError, ConnectionError):
+                while piece := connection.recv(65536):
+                    answer += piece
+        return answer
+
+    def post(self, path: str, payload: Any, *, signed: bool = True, kind: str = "application/json") -> Reply:
+        """Make the peer POST to the API, JSON unless it is bytes."""
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        message = self.peer.message(f"{BASE}/ocm/{path}", body, to=ORIGIN, nonce=f"{id(body)}-{self.clock.now}")
+        return self.send(message, kind) if signed else self.request("POST", f"{BASE}/ocm/{path}", body, {
+            "Content-Type": kind
+        })  # fmt: skip
+
+    def send(self, message: Message, kind: str = "application/json") -> Reply:
+        """Send a signed message as it is, to the socket whatever its name."""
+        target = message.target_uri.removeprefix(ORIGIN)
+        return self.request("POST", target, message.body, {**dict(message.headers), "Content-Type": kind})
+
+    def share(self, **changes: Any) -> dict[str, Any]:
+        """Return the Share Creation Notification that the peer sends; None takes a member out."""
+        details = {"uri": "remote-1", "sharedSecret": SECRET, "permissions": ["read"]}
+        body: dict[str, Any] = {
+            "shareWith": f"alice@{SERVER}",
+            "name": "data",
+            "providerId": "provided-1",
+            "owner": f"carol@{self.peer.server}",
+            "sender": f"carol@{self.peer.server}",
+            "shareType": "user",
+            "resourceType": "folder",
+            "protocol": {"name": "multi", "webdav": details | changes.pop("webdav", {})},
+        } | changes
+        return {key: value for key, value in body.items() if value is not None}
+
+    # What is in the state
+
+    def put_sent(self, share_id: str, **changes: Any) -> None:
+        share = sent(share_id, **({"server": self.peer.server, "share_with": f"bob@{self.peer.server}"} | changes))
+        secret = f"{SECRET}-{share_id}"
+        sealed = self.sealer.seal(secret, share_id)
+        self.store.run_sync(lambda tx: sent_shares.add(tx, share, secret_hash(secret), sealed))
+
+    def put_received(self, share_id: str, **changes: Any) -> None:
+        share = received(share_id, **({"server": self.peer.server, "provider_id": share_id} | changes))
+        secret = f"{SECRET}-{share_id}"
+        sealed = self.sealer.seal(secret, share_id)
+        self.store.run_sync(lambda tx: received_shares.add(tx, share, secret_hash(secret), sealed))
+
+    def sent(self) -> list[Any]:
+        return self.store.read_sync(lambda tx: sent_shares.of_owner(tx, None))
+
+    def received(self) -> list[Any]:
+        return self.store.read_sync(lambda tx: received_shares.of_user(tx, None))
+
+    def state_of(self, share_id: str) -> str:
+        for table in (sent_shares, received_shares):
+            if found := self.store.read_sync(lambda tx, table=table: table.get(tx, share_id)):
+                return str(found.state)
+        raise AssertionError(share_id)

@@ -1,0 +1,59 @@
+"""Requests at the edge of what HTTP and WebDAV allow, and the names under which we are reached."""
+
+from __future__ import annotations
+
+import pytest
+
+from .served import Served, basic
+
+NESTED = 1000  # elements; more than Python recurses
+
+
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [
+        ("PROPPATCH", b'<d:propertyupdate xmlns:d="DAV:"><d:set><d:prop>%s</d:prop></d:set></d:propertyupdate>'),
+        ("PROPFIND", b'<d:propfind xmlns:d="DAV:"><d:prop>%s</d:prop></d:propfind>'),
+    ],
+)
+def test_elements_nested_without_end_are_refused(served: Served, method, body):
+    reply = served.alice(method, "/home/", body % (b"<d:x>" * NESTED + b"</d:x>" * NESTED))
+    assert (reply.status, reply.code) == (400, "INVALID_XML")
+
+
+@pytest.mark.parametrize("path", [b"/nowhere", b"/dav//files//alice/", b"/dav/files/alice/", b"//dav/files", b"/"])
+def test_an_expectation_that_is_no_text_is_refused_everywhere(served: Served, path):
+    answer = served.raw(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nExpect: \xff\r\nConnection: close\r\n\r\n")
+    assert answer.split(b" ")[1] in (b"401", b"417")
+
+
+def test_doubled_slashes_before_the_root_mean_nothing(served: Served):
+    served.alice("PUT", "/home/slashes", b"x")
+    reply = served.alice("GET", "/home/slashes")
+    twice = served.request("GET", "/dav//files//alice//home/slashes", headers=basic("alice"))
+    assert (twice.status, twice.body) == (200, reply.body)
+
+
+def test_a_list_of_etags_may_have_empty_elements(served: Served):
+    served.alice("PUT", "/home/listed", b"x")
+    etag = served.alice("HEAD", "/home/listed").headers["etag"]
+    assert served.alice("GET", "/home/listed", If_None_Match=f'"a", , {etag},').status == 304
+    assert served.alice("GET", "/home/listed", If_None_Match=', "b"').status == 200
+    assert served.alice("GET", "/home/listed", If_None_Match='"a" "b"').status == 400
+
+
+@pytest.mark.parametrize(
+    ("host", "destination", "status"),
+    [
+        ("gateway.internal:8080", "http://gateway.internal:8080", 201),
+        ("gateway.internal", "https://GATEWAY.internal:443", 201),
+        ("gateway.internal", "http://gateway.internal:8080", 502),
+        ("gateway.internal", "http://elsewhere.internal", 502),
+        ("gateway.internal", "ftp://gateway.internal", 502),
+    ],
+)
+def test_a_destination_may_have_the_name_that_the_request_was_sent_to(served: Served, host, destination, status):
+    served.alice("PUT", "/home/here", b"x")
+    served.alice("DELETE", "/home/there")
+    target = f"{destination}/dav/files/alice/home/there"
+    assert served.alice("COPY", "/home/here", Host=host, Destination=target).status == status
