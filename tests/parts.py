@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from argon2 import PasswordHasher
 
 from backends.paths import StoragePath
 from gateway.ocm.shares import Permission
+from gateway.store.engine import Store
 from gateway.store.received_shares import ReceivedShare
 from gateway.store.sent_shares import SentShare
 
@@ -18,6 +22,22 @@ NOW = 1_800_000_000
 READ = frozenset({Permission.READ})
 WRITE = frozenset({Permission.READ, Permission.WRITE})
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@functools.cache
+def _template() -> bytes:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "state.sqlite"
+        Store(f"sqlite:///{path}").close()
+        return path.read_bytes()
+
+
+def new_store(directory: Path) -> Store:
+    """Open a state database of its own in `directory`; a process of tests makes the schema once."""
+    path = directory / "state.sqlite"
+    path.write_bytes(_template())
+    path.chmod(0o600)
+    return Store(f"sqlite:///{path}")
 
 
 class Clock:

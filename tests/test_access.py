@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parts import CHEAP, NOW, READ, WRITE, Clock, sent
+from parts import CHEAP, NOW, READ, WRITE, Clock, new_store, sent
 
 from backends.interface import Identity, Kind
 from backends.paths import StoragePath
@@ -21,7 +21,6 @@ from gateway.ocm.shares import Permission
 from gateway.ocm.tokens import mint_access_token
 from gateway.signing_keys import SigningKeys
 from gateway.store import sent_shares, users
-from gateway.store.engine import Store
 from gateway.store.sealing import secret_hash
 from gateway.store.sent_shares import SentShare
 from gateway.users import Passwords
@@ -36,7 +35,7 @@ class Place:
 
     def __init__(self, directory: Path) -> None:
         self.clock = Clock()
-        self.store = Store(f"sqlite:///{directory / 'state.sqlite'}")
+        self.store = new_store(directory)
         self.store.run_sync(lambda tx: [users.add(tx, name, CHEAP.hash(PASSWORD), 0) for name in ("alice", "bob")])
         self.keys = SigningKeys(directory / "keys", ISSUER, self.clock)
         self.passwords = Passwords(self.store)

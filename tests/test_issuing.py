@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import structlog
-from parts import NOW, Clock, sent
+from parts import NOW, Clock, new_store, sent
 
 from gateway.issuing import Issuing
 from gateway.ocm.errors import TokenError
@@ -17,7 +17,6 @@ from gateway.ocm.tokens import TokenRequest, TokenResponse, verify_access_token
 from gateway.proof import Evidence, Peer
 from gateway.signing_keys import SigningKeys
 from gateway.store import sent_shares, users
-from gateway.store.engine import Store
 from gateway.store.sealing import secret_hash
 
 ORIGIN = "https://gateway.example"
@@ -28,7 +27,7 @@ PEER = Peer("peer.example", Evidence.RFC9421)
 class Place:
     def __init__(self, directory: Path) -> None:
         self.clock = Clock()
-        self.store = Store(f"sqlite:///{directory / 'state.sqlite'}")
+        self.store = new_store(directory)
         self.store.run_sync(lambda tx: users.add(tx, "alice", "hash", 0))
         self.keys = SigningKeys(directory / "keys", ORIGIN, self.clock)
         self.issuing = Issuing(self.store, self.keys, origin=ORIGIN, clock=self.clock)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
-from parts import NOW, Clock, until
+from parts import NOW, Clock, new_store, until
 from sqlalchemy import Connection
 
 from backends.errors import Unavailable
@@ -98,7 +98,7 @@ def log() -> Iterator[list[Any]]:
 
 @pytest.fixture
 async def place(tmp_path: Path, log: list[Any]) -> AsyncIterator[Place]:
-    store = Store(f"sqlite:///{tmp_path / 'state.sqlite'}")
+    store = new_store(tmp_path)
     place = Place(store)
     yield place
     await place.worker.stop()

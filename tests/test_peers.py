@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import structlog
 from aiohttp import web
-from parts import Clock
+from parts import Clock, new_store
 from peer_servers import SERVER, PeerServer, client, peer_server
 
 from gateway import peers as module
@@ -92,7 +92,7 @@ def log() -> Iterator[list[Any]]:
 @pytest.fixture
 async def place(tmp_path: Path, log: list[Any]) -> AsyncIterator[Place]:
     clock = Clock()
-    store = Store(f"sqlite:///{tmp_path / 'state.sqlite'}")
+    store = new_store(tmp_path)
     async with peer_server(tmp_path / "peer", clock) as peer, client(store, tmp_path / "gateway", clock) as peers:
         yield Place(store, peers, peer, clock)
     store.close()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 from fake_peers import NO_ANSWER, FakePeers
-from parts import NOW, READ, WRITE, Clock, received, until
+from parts import NOW, READ, WRITE, Clock, new_store, received, until
 
 from gateway import receiving as module
 from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, Refusal, Unproven
@@ -22,7 +22,6 @@ from gateway.outbox import BACK_OFF, Outbox
 from gateway.proof import Evidence, Peer
 from gateway.receiving import Receiving
 from gateway.store import events, exchanged_tokens, outbox, received_shares, users
-from gateway.store.engine import Store
 from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer, secret_hash
 
@@ -54,7 +53,7 @@ class Place:
 
     def __init__(self, directory: Path) -> None:
         self.clock = Clock()
-        self.store = Store(f"sqlite:///{directory / 'state.sqlite'}")
+        self.store = new_store(directory)
         self.store.run_sync(lambda tx: [users.add(tx, name, "hash", 0) for name in ("alice", "bob")])
         self.peers = FakePeers()
         self.remote = FakeRemote()
@@ -647,7 +646,8 @@ async def test_only_so_many_shares_wait_for_an_answer(
     assert len(place.all()) == 2
     await another(2)
     await another(4, user="bob")
-    await place.receiving.decline("alice", place.all()[0].id, "alice")
+    own = next(share for share in place.all() if share.user == "alice")
+    await place.receiving.decline("alice", own.id, "alice")
     await another(3)
 
 

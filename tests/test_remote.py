@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 from aiohttp import web
-from parts import NOW, Clock, received, until
+from parts import NOW, Clock, new_store, received, until
 from peer_servers import LOOPBACK, PeerServer, client, peer_server
 from sqlalchemy import Connection
 
@@ -118,7 +118,7 @@ def log() -> Iterator[list[Any]]:
 @pytest.fixture
 async def place(tmp_path: Path, log: list[Any]) -> AsyncIterator[Place]:
     clock, sealer = Clock(), Sealer(b"k" * 32)
-    store = Store(f"sqlite:///{tmp_path / 'state.sqlite'}")
+    store = new_store(tmp_path)
     store.run_sync(lambda tx: users.add(tx, "alice", "hash", 0))
     guard = Guard(LOOPBACK, lambda host: host == "127.0.0.1")
     outbound = SyncOutbound(guard, user_agent="test")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 from fake_peers import MODERN, NO_ANSWER, FakePeers
-from parts import CHEAP, NOW, READ, WRITE, Clock, received, sent, until
+from parts import CHEAP, NOW, READ, WRITE, Clock, new_store, received, sent, until
 
 from backends.errors import Unavailable
 from backends.memory import MemoryBackend
@@ -31,7 +31,6 @@ from gateway.proof import Evidence, Peer
 from gateway.sending import Sending, SentShareView, ShareRequest
 from gateway.signing_keys import SigningKeys
 from gateway.store import events, outbox, received_shares, sent_shares, users
-from gateway.store.engine import Store
 from gateway.store.sealing import Sealer, secret_hash
 from gateway.store.sent_shares import SentShare
 from gateway.tree import Storage, Tree
@@ -58,7 +57,7 @@ class Place:
 
     def __init__(self, directory: Path) -> None:
         self.clock = Clock()
-        self.store = Store(f"sqlite:///{directory / 'state.sqlite'}")
+        self.store = new_store(directory)
         self.store.run_sync(lambda tx: [users.add(tx, name, "hash", 0) for name in ("alice", "bob")])
         self.backend = MemoryBackend()
         for path in ("data", "data/sub", "users", "users/alice", "users/alice/x"):

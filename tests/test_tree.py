@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parts import NOW, READ, WRITE, Clock, received
+from parts import NOW, READ, WRITE, Clock, new_store, received
 
 from backends.errors import InvalidPath, NotFound, StorageError, Unavailable
 from backends.interface import Entry, Identity, Kind
@@ -22,7 +22,6 @@ from gateway.config import MountConfig
 from gateway.mounts import Mounts
 from gateway.ocm.shares import Permission
 from gateway.store import received_shares, users
-from gateway.store.engine import Store
 from gateway.store.received_shares import ReceivedShare
 from gateway.tree import Place, Storage, Tree, VirtualFolder
 
@@ -56,7 +55,7 @@ class Site:
 
     def __init__(self, directory: Path) -> None:
         self.clock = Clock()
-        self.store = Store(f"sqlite:///{directory / 'state.sqlite'}")
+        self.store = new_store(directory)
         self.store.run_sync(lambda tx: [users.add(tx, name, "hash", 0) for name in ("alice", "carol")])
         self.backend, self.other = Switch(), Switch()
         for text in ("data", "data/sub", "users", "users/alice", "lab"):

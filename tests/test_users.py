@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
-from parts import NOW, Clock
+from parts import NOW, Clock, new_store
 
 from backends.errors import Unavailable
 from gateway import users as module
@@ -53,7 +53,7 @@ async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     """The users alice and bob, whose passwords are those of the test."""
     hasher = Hasher()
     monkeypatch.setattr(module, "PasswordHasher", lambda: hasher)
-    store = Store(f"sqlite:///{tmp_path / 'state.sqlite'}")
+    store = new_store(tmp_path)
     place = Place(store, hasher)
     for name in ("alice", "bob"):
         await place.users.add(name, PASSWORD, "operator")
@@ -74,7 +74,7 @@ async def test_the_right_password_is_right_and_nothing_else_is(place: Place) -> 
 
 async def test_the_hash_is_argon2id_with_the_librarys_own_parameters(tmp_path: Path) -> None:
     """RFC 9106 section 4, second recommended option: 64 MiB, 3 passes."""
-    store = Store(f"sqlite:///{tmp_path / 'state.sqlite'}")
+    store = new_store(tmp_path)
     passwords = Passwords(store)
     assert (await passwords.hash(PASSWORD)).startswith("$argon2id$v=19$m=65536,t=3,p=4$")
     passwords.close()

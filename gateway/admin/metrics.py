@@ -121,7 +121,7 @@ def door_of(request: web.Request) -> str:
     """Return the door by the route, so that the number of labels stays small."""
     resource = request.match_info.route.resource
     path = resource.canonical if resource is not None else ""
-    for word in ("/dav/ocm", "/dav/files", "/ocm", "/.well-known"):
+    for word in ("/dav/ocm", "/dav/files", "/.well-known", "/ocm"):
         if word in path:
             return word.rpartition("/")[2].lstrip(".") if word != "/ocm" else "api"
     return "web"

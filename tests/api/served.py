@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from parts import CHEAP, Clock, received, sent
+from parts import CHEAP, Clock, new_store, received, sent
 from peer_servers import SERVER, PeerServer, client, peer_server
 
 from backends.memory import MemoryBackend
@@ -33,7 +33,6 @@ from gateway.outbox import Outbox
 from gateway.receiving import Receiving
 from gateway.sending import Sending
 from gateway.store import received_shares, sent_shares, users
-from gateway.store.engine import Store
 from gateway.store.sealing import Sealer, secret_hash
 from gateway.tree import Storage, Tree
 from gateway.trust import Trust
@@ -77,7 +76,7 @@ class Served:
     def __init__(self, directory: Path) -> None:
         self.clock = Clock()
         self.sealer = Sealer(b"k" * 32)
-        self.store = Store(f"sqlite:///{directory / 'state.sqlite'}")
+        self.store = new_store(directory)
         self.store.run_sync(lambda tx: [users.add(tx, name, CHEAP.hash("x"), 0) for name in ("alice", "bob")])
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from click.testing import CliRunner, Result
 from fake_peers import FakePeers
-from parts import READ, Clock, received
+from parts import READ, Clock, new_store, received
 from peer_servers import SERVER, client
 
 from backends.memory import MemoryBackend
@@ -32,7 +32,6 @@ from gateway.receiving import Receiving
 from gateway.roots import Roots
 from gateway.sending import Sending
 from gateway.store import outbox, received_shares
-from gateway.store.engine import Store
 from gateway.store.sealing import Sealer, secret_hash
 from gateway.tree import Storage, Tree
 from gateway.trust import Trust
@@ -65,7 +64,7 @@ class Served:
         self.clock = Clock()
         self.sealer = Sealer(b"k" * 32)
         (directory / "state").mkdir()
-        self.store = Store(f"sqlite:///{directory / 'state' / 'state.sqlite'}")
+        self.store = new_store(directory / "state")
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from parts import new_store
 
 from gateway.store import users
 from gateway.store.engine import Store
@@ -19,7 +20,7 @@ def database(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(database: Path) -> Iterator[Store]:
     """An open store with the users alice and bob."""
-    opened = Store(f"sqlite:///{database}")
+    opened = new_store(database.parent)
     opened.run_sync(lambda tx: [users.add(tx, name, "hash", 0) for name in ("alice", "bob")])
     yield opened
     opened.close()
