@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from argon2 import PasswordHasher
 
 from backends.paths import StoragePath
 from gateway.ocm.shares import Permission
+from gateway.store import engine
 from gateway.store.engine import Store
 from gateway.store.received_shares import ReceivedShare
 from gateway.store.sent_shares import SentShare
@@ -37,7 +39,9 @@ def new_store(directory: Path) -> Store:
     path = directory / "state.sqlite"
     path.write_bytes(_template())
     path.chmod(0o600)
-    return Store(f"sqlite:///{path}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_migrate", lambda _engine: None)  # done already
+        return Store(f"sqlite:///{path}")
 
 
 class Clock:

@@ -22,6 +22,7 @@ from gateway.access import Access
 from gateway.config import MountConfig
 from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, Refusal, Unproven
 from gateway.mounts import Mounts
+from gateway.ocm.keys import JWKSet
 from gateway.ocm.notifications import Notification, NotificationType
 from gateway.ocm.secret import Secret
 from gateway.ocm.shares import LATEST_EXPIRATION, Permission
@@ -29,7 +30,6 @@ from gateway.ocm.states import SENT_ON_NOTIFICATION, SentState
 from gateway.outbox import BACK_OFF, Outbox
 from gateway.proof import Evidence, Peer
 from gateway.sending import Sending, SentShareView, ShareRequest
-from gateway.signing_keys import SigningKeys
 from gateway.store import events, outbox, received_shares, sent_shares, users
 from gateway.store.sealing import Sealer, secret_hash
 from gateway.store.sent_shares import SentShare
@@ -67,10 +67,10 @@ class Place:
         self.peers = FakePeers()
         self.sealer = Sealer(b"k" * 32)
         self.passwords = Passwords(self.store)
-        keys = SigningKeys(directory / "keys", f"https://{SERVER}", self.clock)
+        keys = JWKSet(())
         mounts = Mounts(MOUNTS, {})
         self.access = Access(
-            self.store, mounts, self.passwords, issuer=SERVER, token_keys=keys.public, clock=self.clock
+            self.store, mounts, self.passwords, issuer=SERVER, token_keys=lambda: keys, clock=self.clock
         )
         self.tree = Tree(self.store, mounts, self.storages, self._remote, self.clock)
         self.outbox = Outbox(self.store, self.clock)
