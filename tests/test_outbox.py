@@ -81,7 +81,9 @@ class Place:
         return self.get(message_id).state
 
     async def turn(self, seconds: float) -> None:
-        """Let time pass and the worker see what that has made due."""
+        """Let time pass, once the worker has recorded what was before, and let it see what that has made due."""
+        if not self.peer.behaves:
+            await until(lambda: not self.worker._busy)
         self.clock.advance(seconds)
         self.worker.kick()
         await asyncio.sleep(0.05)

@@ -143,7 +143,8 @@ class Place:
         await until(lambda: self.pending() == [] and not self.outbox._busy)
 
     async def later(self) -> None:
-        """Let the first back-off pass."""
+        """Let the first back-off pass, once what was before is recorded."""
+        await until(lambda: not self.outbox._busy)
         self.clock.advance(BACK_OFF[0])
         self.outbox.kick()
 
