@@ -707,7 +707,7 @@ async def test_a_share_that_is_revoked_while_it_is_offered_is_taken_back(
     monkeypatch.setattr(module, "FIRST_ATTEMPT", 0.05)
     place.peers.let_go.clear()
     view = await place.create()
-    assert len(place.peers.told("/shares")) == 1
+    await until(lambda: place.peers.told("/shares"))
     await place.sending.revoke("alice", view.share.id, "alice")
     place.peers.let_go.set()
     await place.settled()
