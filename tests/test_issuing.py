@@ -10,7 +10,8 @@ import pytest
 import structlog
 from parts import NOW, Clock, new_store, sent
 
-from gateway.issuing import Issuing
+from gateway.errors import Busy
+from gateway.issuing import UNSIGNED_BURST, Issuing
 from gateway.ocm.errors import TokenError
 from gateway.ocm.secret import Secret
 from gateway.ocm.tokens import TokenRequest, TokenResponse, verify_access_token
@@ -115,3 +116,25 @@ async def test_what_is_logged_of_it_opens_nothing(place: Place) -> None:
     for secret in (SECRET, granted.access_token.reveal(), "a-wrong-secret"):
         assert secret not in repr(lines)
         assert secret not in repr(granted)
+
+
+async def test_an_unsigned_exchange_is_possible_only_so_often_for_one_share(
+    place: Place,
+) -> None:
+    """wire.md, Code Flow: where the code alone suffices, it is rate-limited; a signature is not held up."""
+    place.put()
+    unsigned = Peer("peer.example", Evidence.NONE)
+    with pytest.raises(Busy) as refused:
+        await _issue_often(place, unsigned, 10 * UNSIGNED_BURST)  # a slow machine earns some anew meanwhile
+    assert refused.value.code == "TOO_MANY_REQUESTS"
+    assert refused.value.retry_after >= 1
+    assert await place.issue(PEER)
+
+
+async def _issue_often(place: Place, peer: Peer, times: int) -> None:
+    for number in range(times):
+        try:
+            await place.issue(peer)
+        except Busy:
+            assert number >= UNSIGNED_BURST
+            raise

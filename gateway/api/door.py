@@ -13,6 +13,7 @@ from backends.errors import Unavailable
 from gateway.api import errors
 from gateway.api.inbound import read_message
 from gateway.errors import Busy, NotBuilt, Refusal
+from gateway.expecting import expect
 from gateway.issuing import Issuing
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.discovery import legacy_version_for
@@ -74,13 +75,16 @@ class ApiDoor:
         prefixes = {"", self._base_path}  # discovery is always at the host's root, and where a proxy may pass it on
         for prefix in sorted(prefixes):
             for path in DISCOVERY_PATHS:
-                router.add_get(prefix + path, self._discovery)
-            router.add_get(f"{prefix}/.well-known/jwks.json", self._jwks)
+                router.add_get(prefix + path, self._discovery, expect_handler=expect)
+            router.add_get(f"{prefix}/.well-known/jwks.json", self._jwks, expect_handler=expect)
         api = f"{self._base_path}/ocm"
-        router.add_get(f"{api}/jwks", self._jwks)
-        router.add_post(f"{api}/shares", _refusing(self._shares, errors.response))
-        router.add_post(f"{api}/notifications", _refusing(self._notifications, errors.response))
-        router.add_post(f"{api}/token", _refusing(self._token, errors.token_response))
+        router.add_get(f"{api}/jwks", self._jwks, expect_handler=expect)
+        for name, handler, answer in (
+            ("shares", self._shares, errors.response),
+            ("notifications", self._notifications, errors.response),
+            ("token", self._token, errors.token_response),
+        ):
+            router.add_post(f"{api}/{name}", _refusing(handler, answer), expect_handler=expect)
 
     async def _discovery(self, request: web.Request) -> web.Response:
         legacy = legacy_version_for(request.headers.get("User-Agent"))

@@ -7,6 +7,7 @@ import jinja2
 from aiohttp import web
 
 from gateway.config import Config
+from gateway.expecting import expect
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
@@ -25,7 +26,7 @@ class WebDoor:
         loader = jinja2.PackageLoader("gateway.web")
         aiohttp_jinja2.setup(app, loader=loader, autoescape=True, enable_async=False)
         for path in sorted({"/", f"{self._config.base_path}/"}):
-            app.router.add_get(path, self._welcome)
+            app.router.add_get(path, self._welcome, expect_handler=expect)
 
     async def _welcome(self, request: web.Request) -> web.Response:
         context = {
