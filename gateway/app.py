@@ -29,6 +29,7 @@ from gateway.admin.socket import AdminSocket, bind
 from gateway.api.door import ApiDoor
 from gateway.config import Config
 from gateway.dav.door import DavDoor
+from gateway.expiring import Expiring
 from gateway.files import Moves
 from gateway.issuing import Issuing
 from gateway.listening import STOP_TIME, listen, listen_on
@@ -109,6 +110,8 @@ async def _start(stack: AsyncExitStack, config: Config, clock: Callable[[], floa
     await _settle(stack, moves, ground.store, ground.storages)
     _background(stack, sharing.watch.run(), "watch")
     _background(stack, sharing.remote.refresh(), "refresh")
+    expiring = Expiring(ground.store, sharing.sending, sharing.receiving, clock)
+    _background(stack, expiring.run(), "expiring")
     sharing.outbox.start()
     stack.push_async_callback(sharing.outbox.stop)
     return await _open_doors(stack, config, ground, outside, sharing, moves)

@@ -54,7 +54,12 @@ def body_form(discovery: Discovery) -> BodyForm:
 
 
 def offered_type(share: SentShare, form: BodyForm) -> ResourceType:
-    """Return the resourceType to say: old peers know only `file` and mean folders as well (peers.md §10, trap 2)."""
+    """Return the resourceType to say: old peers know only `file` and mean folders as well (peers.md §10, trap 2).
+
+    Once it was said it stays, though the peer may have become another product since (wire.md, Binding).
+    """
+    if share.offered_type is not None:
+        return ResourceType(share.offered_type)
     return ResourceType.FILE if form == "legacy" else ResourceType(share.resource_type)
 
 
@@ -85,14 +90,14 @@ def share_creation_notification(
 
 
 def notification_about(
-    share: SentShare, kind: NotificationType, secret: Secret, form: BodyForm, *, server: str
+    share: SentShare, kind: NotificationType, secret: Secret, discovery: Discovery, *, server: str
 ) -> Notification:
     """Return a notification about a Share; its resourceType is the one that was offered (wire.md, Binding)."""
     changes = kind is NotificationType.SHARE_CHANGE_PERMISSION
     return Notification(
         type=kind,
         sender_domain=server,
-        resource_type=offered_type(share, form),
+        resource_type=offered_type(share, body_form(discovery)),
         share_type=share.share_type,
         provider_id=share.provider_id,
         shared_secret=secret,

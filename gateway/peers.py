@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import structlog
 from sqlalchemy import Connection
@@ -19,6 +20,7 @@ from gateway.ocm.discovery import Discovery, parse_discovery
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.fields import decode_object
 from gateway.ocm.keys import JWKSet
+from gateway.ocm.secret import Secret
 from gateway.ocm.signatures import Message, VerifiedRequest, find_signature, sign, verify
 from gateway.ocm.text import line
 from gateway.outbound import AsyncOutbound, OutboundRefused, PeerUnreachable, Response
@@ -45,6 +47,9 @@ REPLAY_WINDOW = 600  # seconds a signature is remembered: the freshness window a
 # Old products answer only the second and third (peers.md §1).
 DISCOVERY_PATHS = ("/.well-known/ocm", "/ocm-provider/")
 
+_LEFT_OUT = "***"
+_OPAQUE = re.compile(r"(?![A-Z_]+\b)[A-Za-z0-9+/_\-]{32,}={0,2}")  # no word of a language, and no code of a program
+
 log = structlog.get_logger()
 
 
@@ -60,10 +65,16 @@ class Answer:
         """Return the JSON object that was answered, empty if it was none."""
         return _json_object(self.content)
 
-    @property
-    def message(self) -> str:
-        """Return the peer's own machine-readable reason, as far as it gave one, cut to a line."""
-        return line(str(self.body.get("message") or self.body.get("error") or ""))[:200]
+    def reason(self, sent: Secret) -> str:
+        """Return the peer's own reason, as far as it gave one, cut to a line for people and logs.
+
+        Some peers quote what they refuse: the secret that was `sent`, and whatever else could be one, is left out.
+        """
+        told = line(str(self.body.get("message") or self.body.get("error") or ""))
+        secret = sent.reveal()
+        for form in (secret, quote(secret, safe="")):
+            told = told.replace(form, _LEFT_OUT) if form else told
+        return _OPAQUE.sub(_LEFT_OUT, told)[:200] or "no reason given"
 
 
 class Peers:
@@ -129,7 +140,8 @@ class Peers:
     async def send(self, server: str, discovery: Discovery, url: str, body: bytes, content_type: str) -> Answer:
         """POST `body` to a URL that the peer's discovery names; raises PeerFailed when there is no answer."""
         headers = {"Content-Type": content_type, "Accept": "application/json"}
-        if "http-sig" in discovery.capabilities:
+        # A peer may demand signatures without saying that it makes them (wire.md, Discovery: criteria).
+        if "http-sig" in discovery.capabilities or "must-use-http-sig" in discovery.criteria:
             key = self._keys.signing_key()
             headers |= sign(Message("POST", url, (), body), key, int(self._clock()), nonce=secrets.token_urlsafe(16))
         response = await self._request(server, "POST", url, headers=headers, body=body, max_body=MAX_ANSWER)

@@ -131,7 +131,7 @@ class Receiving:
             elif state == share.state:
                 return share
             if state != share.state:
-                self._end(tx, share, state, now)
+                self.end(tx, share, state, now)
             action = notification.type.value
             events.add(tx, at=now, actor=peer.server, action=action, subject=share.id, **detail)
             return share
@@ -290,7 +290,7 @@ class Receiving:
             # A receiver that leaves says SHARE_DECLINED: SHARE_UNSHARED is the sender's word (wire.md, Notifications).
             kind = NotificationType.SHARE_DECLINED.value
             message_id = outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
-            self._end(tx, share, state, now)
+            self.end(tx, share, state, now)
             events.add(tx, at=now, actor=actor, action=f"share.{gesture.value}", subject=share.id)
             return message_id
 
@@ -300,7 +300,7 @@ class Receiving:
             await self._outbox.attempted(message_id, FIRST_ATTEMPT)
         return await self.show(user, share_id)
 
-    def _end(self, tx: Connection, share: ReceivedShare, state: ReceivedState, now: int) -> None:
+    def end(self, tx: Connection, share: ReceivedShare, state: ReceivedState, now: int) -> None:
         """End a Share: its name is free again, its token is gone, its secret as soon as nothing is left to be said."""
         received_shares.set_state(tx, share.id, state, now)
         received_shares.set_mount(tx, share.id, None)
@@ -338,17 +338,18 @@ class Receiving:
         sealed = await self._store.read(lambda tx: received_shares.sealed_secret(tx, message.share))
         if share is None:
             return
+        secret = Secret(self._sealer.open(sealed, share.id)) if sealed else None
         notification = Notification(
             type=NotificationType(message.kind),
             sender_domain=self._server,
             resource_type=share.resource_type,
             share_type=share.share_type,
             provider_id=share.provider_id,
-            shared_secret=Secret(self._sealer.open(sealed, share.id)) if sealed else None,
+            shared_secret=secret,
         )
         answer = await self._peers.post(share.server, "/notifications", serialise_notification(notification))
         if answer.status >= 300 and answer.status not in (404, 409):  # those two: the peer knows already
-            reason = f"{share.server} answered {answer.status}: {answer.message or 'no reason given'}"
+            reason = f"{share.server} answered {answer.status}: {answer.reason(secret or Secret(''))}"
             raise PeerFailed("REFUSED_BY_PEER", reason, answer.status)
 
     def _delivered(self, tx: Connection, message: Message) -> None:

@@ -26,7 +26,7 @@ from gateway.ocm.discovery import Discovery
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.secret import Secret
 from gateway.ocm.tokens import GRANT_TYPE, TokenRequest, parse_token_response, serialise_token_request
-from gateway.ocm.urls import compose_uri, server_of
+from gateway.ocm.urls import compose_uri, is_absolute, server_of
 from gateway.outbound import SyncOutbound
 from gateway.peers import Answer, Peers
 from gateway.store import exchanged_tokens, received_shares
@@ -254,9 +254,9 @@ class Remote:
     def _url(self, share: ReceivedShare, discovery: Discovery, way: str) -> str:
         """Return where the Share's root is; a secret, unlike a token, goes only to the sender's host."""
         webdav_path = discovery.webdav_path(share.resource_type)
-        if webdav_path is None:
-            raise PeerFailed("NO_WEBDAV", f"{share.server} names no webdav path in its discovery")
         uri = "" if way == BASIC_ROOT or share.uri is None else share.uri
+        if webdav_path is None and not is_absolute(uri):
+            raise PeerFailed("NO_WEBDAV", f"{share.server} names no webdav path in its discovery")
         url = compose_uri(discovery.origin, webdav_path, uri, own_server=self._server)
         host = server_of(url)
         if host != share.server and (way != TOKEN or share.evidence not in SIGNED):
@@ -303,7 +303,7 @@ class Remote:
         if answer is None:
             raise PeerFailed("NO_TOKEN_END_POINT", f"{share.server} requires the token exchange but names no endpoint")
         if answer.status != 200:
-            reason = answer.message or f"status {answer.status}"
+            reason = answer.reason(secret)
             raise PeerFailed("TOKEN_REFUSED", f"{share.server} gives no token: {reason}", answer.status)
         response = parse_token_response(answer.body)
         now = self._clock()

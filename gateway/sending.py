@@ -21,7 +21,7 @@ from gateway.ocm.notifications import Notification, NotificationType, serialise_
 from gateway.ocm.secret import Secret
 from gateway.ocm.shares import LATEST_EXPIRATION, Permission, file_name, parse_share_created, serialise_share
 from gateway.ocm.states import SENT_ON_EVENT, SENT_ON_NOTIFICATION, SENT_OPEN, SentEvent, SentState
-from gateway.offering import body_form, notification_about, offer, share_creation_notification
+from gateway.offering import notification_about, offer, share_creation_notification
 from gateway.outbox import Outbox
 from gateway.peers import Answer, Peers
 from gateway.proof import Evidence, Peer
@@ -209,6 +209,13 @@ class Sending:
         kind = NotificationType.SHARE_UNSHARED.value
         outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
 
+    def follow(self, tx: Connection, share: SentShare, state: SentState, now: int) -> None:
+        """Give a Share its next state; one that has ended loses its secret as soon as nothing is left to be said."""
+        if state != share.state:
+            sent_shares.set_state(tx, share.id, state, now)
+        if state not in SENT_OPEN and not outbox.pending_of(tx, ROLE, share.id):
+            sent_shares.wipe_secret(tx, share.id)
+
     async def _resource(self, owner: Grant, path: StoragePath) -> tuple[Place, str]:
         """Return the place of `path` and the name of its mount; raises NoSuch, NotAllowed."""
         try:
@@ -263,6 +270,7 @@ class Sending:
             share_type="user",
             permissions=request.permissions,
             requires_exchange=None,
+            offered_type=None,
             mount=mount,
             backend=place.storage.name,
             path=place.path,
@@ -325,24 +333,24 @@ class Sending:
         """Send the Share Creation Notification that fits the peer, and take its answer."""
         offered = offer(share, await self._peers.discover(share.server))
         # Before sending: the peer may look at the Share while it still answers, and a crash may hide that it has.
-        required = offered.requires_exchange
-        await self._store.run(lambda tx: sent_shares.set_requires_exchange(tx, share.id, required))
+        required, resource_type = offered.requires_exchange, offered.resource_type
+        await self._store.run(lambda tx: sent_shares.set_offered(tx, share.id, required, resource_type))
         self._access.forget()
         notification = share_creation_notification(share, offered, secret, server=self._server, dav_url=self._dav_url)
         answer = await self._peers.post(share.server, "/shares", serialise_share(notification, offered.form))
         if answer.status == 409:
             return  # the id is 128 random bits: an earlier attempt, whose answer was lost, has brought it
         if answer.status not in (200, 201):
-            raise PeerFailed("REFUSED_BY_PEER", _refusal(share.server, answer), answer.status)
+            raise PeerFailed("REFUSED_BY_PEER", _refusal(share.server, answer, secret), answer.status)
         if name := parse_share_created(answer.body).recipient_display_name:
             await self._store.run(lambda tx: sent_shares.set_recipient_display_name(tx, share.id, name))
 
     async def _notify(self, share: SentShare, kind: NotificationType, secret: Secret) -> None:
-        form = body_form(await self._peers.discover(share.server))
-        notification = notification_about(share, kind, secret, form, server=self._server)
+        discovery = await self._peers.discover(share.server)
+        notification = notification_about(share, kind, secret, discovery, server=self._server)
         answer = await self._peers.post(share.server, "/notifications", serialise_notification(notification))
         if answer.status >= 300 and answer.status not in (404, 409):  # those two: the peer knows already
-            raise PeerFailed("REFUSED_BY_PEER", _refusal(share.server, answer), answer.status)
+            raise PeerFailed("REFUSED_BY_PEER", _refusal(share.server, answer, secret), answer.status)
 
     def _delivered(self, tx: Connection, message: Message) -> None:
         """Follow a message that has ended, in the transaction that ends it."""
@@ -355,10 +363,7 @@ class Sending:
         if message.kind == SHARE and ended is not None:
             event = SentEvent.REFUSED if ended.state == "failed" else SentEvent.DELIVERED
             state = SENT_ON_EVENT.get((state, event), state)
-        if state != share.state:
-            sent_shares.set_state(tx, share.id, state, now)
-        if state not in SENT_OPEN and not outbox.pending_of(tx, ROLE, share.id):
-            sent_shares.wipe_secret(tx, share.id)
+        self.follow(tx, share, state, now)
 
     # --- what the Receiving Server says -------------------------------------------------------------------------
 
@@ -378,12 +383,10 @@ class Sending:
                 )
             if state == share.state:
                 return
-            sent_shares.set_state(tx, share.id, state, now)
+            self.follow(tx, share, state, now)
             detail = {"message": notification.message[:500]} if notification.message else {}
             action = notification.type.value
             events.add(tx, at=now, actor=peer.server, action=action, subject=share.id, **detail)
-            if state not in SENT_OPEN and not outbox.pending_of(tx, ROLE, share.id):
-                sent_shares.wipe_secret(tx, share.id)
 
         await self._store.run(work)
         self._access.forget()
@@ -420,9 +423,8 @@ class Sending:
         return share
 
 
-def _refusal(server: str, answer: Answer) -> str:
-    reason = f": {answer.message}" if answer.message else ""
-    return f"{server} answered {answer.status}{reason}"
+def _refusal(server: str, answer: Answer, secret: Secret) -> str:
+    return f"{server} answered {answer.status}: {answer.reason(secret)}"
 
 
 def permissions(words: Iterable[str]) -> frozenset[Permission]:

@@ -70,6 +70,7 @@ def sent(share_id: str = "share-1", **changes: Any) -> SentShare:
         "share_type": "user",
         "permissions": READ,
         "requires_exchange": False,
+        "offered_type": None,
         "mount": "home",
         "backend": "storage",
         "path": StoragePath.parse("data"),

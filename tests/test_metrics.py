@@ -53,8 +53,14 @@ async def place(tmp_path: Path, log: list[Any]) -> AsyncIterator[Place]:
     store = new_store(tmp_path)
     metrics = Metrics(store, [ip_network("127.0.0.0/8")])
     app = web.Application(middlewares=[metrics.middleware])
-    for path in ("/base/dav/ocm{tail:.*}", "/dav/files/{user}{tail:.*}", "/base/ocm/shares", "/.well-known/ocm", "/"):
-        app.router.add_route("*", path, answer)
+    for path, name in (
+        ("/base/dav/ocm{tail:.*}", "ocm"),
+        ("/dav/files/{user}{tail:.*}", "files"),
+        ("/base/ocm/shares", "api:shares"),
+        ("/.well-known/ocm", "well-known:n0"),
+        ("/", None),
+    ):
+        app.router.add_route("*", path, answer, name=name)
     async with TestClient(TestServer(app)) as public, TestClient(TestServer(metrics.app())) as private:
         yield Place(store, metrics, public, private)
     store.close()

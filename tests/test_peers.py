@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -18,14 +19,16 @@ from peer_servers import SERVER, PeerServer, client, peer_server
 from gateway import peers as module
 from gateway.errors import Busy, NotAllowed, PeerFailed, Unproven
 from gateway.ocm.keys import JWKSet
+from gateway.ocm.secret import Secret
 from gateway.ocm.signatures import Message, verify
-from gateway.peers import DISCOVERY_LIFE, FAILURE_LIFE, FRESH_ENOUGH, REPLAY_WINDOW, Peers
+from gateway.peers import DISCOVERY_LIFE, FAILURE_LIFE, FRESH_ENOUGH, REPLAY_WINDOW, Answer, Peers
 from gateway.proof import Evidence, Peer
 from gateway.signing_keys import SigningKeys
 from gateway.store import peers as records
 from gateway.store.engine import Store
 from gateway.trust import BLOCKED, TRUSTED, Trust
 
+NOTHING = Secret("")  # was sent
 WELL_KNOWN, PROVIDER, JWKS = "/.well-known/ocm", "/ocm-provider/", "/ocm/jwks"
 
 
@@ -601,7 +604,7 @@ async def test_every_answer_is_an_answer(place: Place, status: int) -> None:
     place.peer.serve("/ocm/shares", body, status, Location="/elsewhere")
     answer = await post(place)
     assert answer.status == status
-    assert answer.message == ("" if status in (204, 302) else "AB[31mC")
+    assert answer.reason(NOTHING) == ("no reason given" if status in (204, 302) else "AB[31mC")
     assert place.peer.count("/elsewhere") == 0
 
 
@@ -610,13 +613,34 @@ async def test_what_is_no_object_says_nothing(place: Place, body: bytes) -> None
     place.peer.serve("/ocm/shares", body, 400)
     answer = await post(place)
     assert answer.status == 400
-    assert isinstance(answer.message, str)
-    assert len(answer.message) <= 200
+    assert isinstance(answer.reason(NOTHING), str)
+    assert len(answer.reason(NOTHING)) <= 200
 
 
 async def test_an_endless_reason_is_cut(place: Place) -> None:
-    place.peer.serve("/ocm/shares", {"message": "x" * 10_000}, 400)
-    assert len((await post(place)).message) == 200
+    place.peer.serve("/ocm/shares", {"message": "x " * 10_000}, 400)
+    assert len((await post(place)).reason(NOTHING)) == 200
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("no such share s3cret/?x", "no such share ***"),
+        ("no such share s3cret%2F%3Fx", "no such share ***"),
+        (f"token {'aB3_' * 9}== is unknown", "token *** is unknown"),
+        ("SHARE_WITH_NOT_FOUND_ON_THIS_SERVER_AT_ALL", "SHARE_WITH_NOT_FOUND_ON_THIS_SERVER_AT_ALL"),
+    ],
+)
+def test_a_reason_holds_nothing_that_opens_anything(told: str, reason: str) -> None:
+    answer = Answer(400, json.dumps({"message": told}).encode())
+    assert answer.reason(Secret("s3cret/?x")) == reason
+
+
+async def test_a_peer_that_demands_signatures_gets_them_whatever_it_can_do_itself(place: Place) -> None:
+    place.peer.document = place.peer.describe("notifications") | {"criteria": ["must-use-http-sig"]}
+    place.peer.serve("/ocm/shares", {}, 201)
+    await post(place)
+    assert place.peer.asked[-1].header("signature") is not None
 
 
 async def test_an_answer_that_is_too_large_is_none(place: Place) -> None:

@@ -14,6 +14,7 @@ from parts import NOW, READ, WRITE, Clock, new_store, received, until
 
 from gateway import receiving as module
 from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, Refusal, Unproven
+from gateway.expiring import Expiring
 from gateway.ocm.notifications import Notification, NotificationType
 from gateway.ocm.secret import Secret
 from gateway.ocm.shares import Permission, ShareCreationNotification, parse_share
@@ -670,3 +671,21 @@ async def test_no_log_line_or_view_holds_the_secret(place: Place, log: list[Any]
     assert SECRET not in repr(log)
     assert SECRET not in repr(view)
     assert log
+
+
+# --- when time is over ----------------------------------------------------------------------------------------------
+
+
+async def test_an_expired_share_ends_and_makes_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PENDING_FROM_SERVER", 1)
+    place.put(expiration=NOW + 5)
+    place.put("received-2", "another", provider_id="provided-2", state="accepted", mount="data", expiration=NOW + 5)
+    expiring = Expiring(place.store, None, place.receiving, place.clock)
+    assert await expiring.end_what_is_over() == 0
+    place.clock.advance(5)
+    assert await expiring.end_what_is_over() == 2
+    for share_id in ("received-1", "received-2"):
+        assert (place.get(share_id).state, place.get(share_id).mount) == ("expired", None)
+        assert not place.has_secret(share_id)
+        assert place.actions(share_id) == ["share.expire"]
+    await place.receiving.admit(SIGNED, offered(providerId="provided-3"))

@@ -21,6 +21,7 @@ from gateway import sending as module
 from gateway.access import Access
 from gateway.config import MountConfig
 from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, Refusal, Unproven
+from gateway.expiring import GRACE, Expiring
 from gateway.mounts import Mounts
 from gateway.ocm.keys import JWKSet
 from gateway.ocm.notifications import Notification, NotificationType
@@ -251,6 +252,7 @@ async def test_an_old_peer_gets_the_body_that_it_reads_and_the_same_type_ever_af
     assert body["protocol"]["name"] == "webdav"
     assert set(body["protocol"]["options"]) == {"sharedSecret", "permissions"}
     assert share.resource_type == "folder"
+    place.peers.advertise(*MODERN)  # it has become another product since
     await place.sending.revoke("alice", share.id, "alice")
     await place.settled()
     assert place.peers.told()[0]["resourceType"] == "file"
@@ -431,6 +433,20 @@ async def test_a_share_that_came_before_a_crash_is_no_refusal(place: Place) -> N
     assert place.has_secret()
 
 
+@pytest.mark.parametrize("status", [400, 503])
+async def test_a_peer_that_quotes_the_secret_brings_it_into_no_log(place: Place, log: list[Any], status: int) -> None:
+    """wire.md, Share Creation Notification: it never appears in a URL or a log, nor where people look."""
+    place.put()
+    place.peers.answers["/notifications"] = (status, {"message": f"cannot use sharedSecret={SECRET} of x"})
+    await place.sending.revoke("alice", "share-1", "alice")
+    await until(lambda: any("cannot use" in str(line) for line in log))
+    await until(lambda: not place.outbox._busy)
+    (message,) = place.store.read_sync(outbox.everything)
+    told = place.store.read_sync(lambda tx: events.about(tx, "share-1"))
+    assert message.last_error == f"peer.example answered {status}: cannot use sharedSecret=*** of x"
+    assert SECRET not in f"{log} {told} {message}"
+
+
 @pytest.mark.parametrize("first", [True, False])
 async def test_whether_the_exchange_is_required_is_decided_once(place: Place, first: bool) -> None:
     """The first offer may have come, whose answer was lost; what the peer has must stay true."""
@@ -598,6 +614,30 @@ async def test_an_expired_share_can_be_prolonged(place: Place) -> None:
     place.put(expiration=NOW - 5)
     assert (await place.sending.update("alice", "share-1", "alice", expiration=NOW + 5)).state == "accepted"
     assert (await place.access.by_secret(SECRET)).principal == "share:share-1"
+
+
+async def test_an_expired_share_ends_for_good_when_nobody_has_prolonged_it(place: Place) -> None:
+    place.put(expiration=NOW - 5)
+    expiring = Expiring(place.store, place.sending, None, place.clock)
+    assert await expiring.end_what_is_over() == 0
+    assert place.has_secret()
+    place.clock.advance(GRACE)
+    assert await expiring.end_what_is_over() == 1
+    assert (place.get().state, place.has_secret()) == ("expired", False)
+    assert place.actions() == ["share.expire"]
+    assert await expiring.end_what_is_over() == 0
+    assert (await refused(place.sending.update("alice", "share-1", "x", expiration=NOW * 2))).code == "SHARE_ENDED"
+
+
+async def test_an_expired_share_keeps_its_secret_until_all_is_said(place: Place) -> None:
+    place.put(expiration=NOW - GRACE)
+    place.peers.answers["/notifications"] = NO_ANSWER
+    await place.sending.update("alice", "share-1", "alice", permissions=WRITE)
+    await Expiring(place.store, place.sending, None, place.clock).end_what_is_over()
+    assert (place.get().state, place.has_secret()) == ("expired", True)
+    place.peers.answers["/notifications"] = (201, {})
+    await place.later()
+    await until(lambda: not place.has_secret())
 
 
 @pytest.mark.parametrize(

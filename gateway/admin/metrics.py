@@ -118,13 +118,10 @@ def _unavailable() -> web.Response:
 
 
 def door_of(request: web.Request) -> str:
-    """Return the door by the route, so that the number of labels stays small."""
+    """Return the door by the name of the route, so that the number of labels stays small."""
     resource = request.match_info.route.resource
-    path = resource.canonical if resource is not None else ""
-    for word in ("/dav/ocm", "/dav/files", "/.well-known", "/ocm"):
-        if word in path:
-            return word.rpartition("/")[2].lstrip(".") if word != "/ocm" else "api"
-    return "web"
+    name = resource.name if resource is not None else None
+    return name.partition(":")[0] if name else "web"
 
 
 def _path_of(request: web.Request) -> str:

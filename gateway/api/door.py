@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from aiohttp import web
 from backends.errors import Unavailable
 from gateway.api import errors
 from gateway.api.inbound import read_message
-from gateway.errors import Busy, NotBuilt, Refusal
+from gateway.errors import Busy, NoSuch, NotBuilt, Refusal
 from gateway.expecting import expect
 from gateway.issuing import Issuing
 from gateway.ocm.address import OCMAddress
@@ -31,7 +32,10 @@ from gateway.signing_keys import SigningKeys
 
 # All are asked for by some product, with and without the slash, and none follows a redirect (peers.md §1).
 DISCOVERY_PATHS = ("/.well-known/ocm", "/.well-known/ocm/", "/ocm-provider", "/ocm-provider/")
-PROOF_TIME = 9.0  # seconds to find out who speaks; the whole answer takes at most 10
+JWKS_PATH = "/.well-known/jwks.json"  # for peers of API 1.3 and 1.4 (wire.md, Discovery)
+ANSWER_TIME = 9.0  # seconds for the body to arrive and to find out who speaks; the whole answer takes at most 10
+
+ENDPOINTS = {"shares": "POST", "notifications": "POST", "token": "POST", "jwks": "GET, HEAD"}  # with their methods
 
 # Which of our roles a notification speaks to; a type that is not here is not built.
 ROLE_OF: dict[NotificationType, str] = {
@@ -73,18 +77,19 @@ class ApiDoor:
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         prefixes = {"", self._base_path}  # discovery is always at the host's root, and where a proxy may pass it on
-        for prefix in sorted(prefixes):
-            for path in DISCOVERY_PATHS:
-                router.add_get(prefix + path, self._discovery, expect_handler=expect)
-            router.add_get(f"{prefix}/.well-known/jwks.json", self._jwks, expect_handler=expect)
+        handlers: dict[str, Handler] = dict.fromkeys(DISCOVERY_PATHS, self._discovery) | {JWKS_PATH: self._jwks}
+        for number, (prefix, path) in enumerate(itertools.product(sorted(prefixes), handlers)):
+            router.add_get(prefix + path, handlers[path], name=f"well-known:n{number}", expect_handler=expect)
         api = f"{self._base_path}/ocm"
-        router.add_get(f"{api}/jwks", self._jwks, expect_handler=expect)
+        router.add_get(f"{api}/jwks", self._jwks, name="api:jwks", expect_handler=expect)
         for name, handler, answer in (
             ("shares", self._shares, errors.response),
             ("notifications", self._notifications, errors.response),
             ("token", self._token, errors.token_response),
         ):
-            router.add_post(f"{api}/{name}", _refusing(handler, answer), expect_handler=expect)
+            router.add_post(f"{api}/{name}", _refusing(handler, answer), name=f"api:{name}", expect_handler=expect)
+        other = _refusing(_not_here, errors.response)
+        router.add_route("*", f"{api}/{{name:[\\s\\S]*}}", other, name="api:other", expect_handler=expect)
 
     async def _discovery(self, request: web.Request) -> web.Response:
         legacy = legacy_version_for(request.headers.get("User-Agent"))
@@ -94,38 +99,55 @@ class ApiDoor:
         return web.json_response(self._keys.document(), content_type="application/jwk-set+json")
 
     async def _shares(self, request: web.Request) -> web.Response:
-        message = await read_message(request, self._origin)
+        deadline = _deadline()
+        message = await read_message(request, self._origin, deadline)
         notification = parse_share(decode_object(message.body))
-        peer = await self._proof(message, OCMAddress.normalise(notification.sender).server)
+        peer = await self._proof(message, OCMAddress.normalise(notification.sender).server, deadline)
         display_name = await self._receiving.admit(peer, notification)
         return web.json_response(serialise_share_created(ShareCreated(display_name)), status=201)
 
     async def _notifications(self, request: web.Request) -> web.Response:
-        message = await read_message(request, self._origin)
+        deadline = _deadline()
+        message = await read_message(request, self._origin, deadline)
         notification = parse_notification(decode_object(message.body))
         role = ROLE_OF.get(notification.type)
         if role is None:
             raise NotBuilt("NOTIFICATION_NOT_SUPPORTED", f"{notification.type.value} is not handled here")
         use_case = self._sending if role == "sending" else self._receiving
-        peer = await self._proof(message, await _speaker(use_case, notification))
+        peer = await self._proof(message, await _speaker(use_case, notification), deadline)
         await use_case.notified(peer, notification)
         return web.json_response({}, status=201)
 
     async def _token(self, request: web.Request) -> web.Response:
-        message = await read_message(request, self._origin)
+        deadline = _deadline()
+        message = await read_message(request, self._origin, deadline)
         token_request = parse_token_request(request.headers.get("Content-Type"), message.body)
         server = await self._issuing.server_of_code(token_request.code)
         _require_client(token_request, server)
-        peer = await self._proof(message, server, once=True)
+        peer = await self._proof(message, server, deadline, once=True)
         granted = (await self._issuing.issue(peer, token_request)).serialise()
         return web.json_response(granted, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})
 
-    async def _proof(self, message: Message, server: str, *, once: bool = False) -> Peer:
+    async def _proof(self, message: Message, server: str, deadline: float, *, once: bool = False) -> Peer:
         try:
-            async with asyncio.timeout(PROOF_TIME):
+            async with asyncio.timeout_at(deadline):
                 return await self._peers.prove(message, server, once=once)
         except TimeoutError as error:
-            raise Busy("SENDER_UNREACHABLE", f"{server} did not answer within {PROOF_TIME:.0f} s") from error
+            raise Busy("SENDER_UNREACHABLE", f"{server} did not answer in time") from error
+
+
+def _deadline() -> float:
+    """Return when body and proof must be there, on the clock of the event loop."""
+    return asyncio.get_running_loop().time() + ANSWER_TIME
+
+
+async def _not_here(request: web.Request) -> web.Response:
+    """Refuse what is no endpoint, or not by this method."""
+    allowed = ENDPOINTS.get(request.match_info["name"])
+    if allowed is None:
+        raise NoSuch("NOT_FOUND", "there is no such endpoint")
+    log.warning("refused", path=request.path, code="METHOD_NOT_ALLOWED", remote=request.remote)
+    return web.json_response({"message": "METHOD_NOT_ALLOWED"}, status=405, headers={"Allow": allowed})
 
 
 async def _speaker(use_case: Sending | Receiving, notification: Notification) -> str:

@@ -88,7 +88,7 @@ class DavDoor:
             before, _, name = self._addresses.prefix(root).rpartition("/")
             # A name may hold any byte, also a line feed: `.` would stop there.
             path = f"{before}/{{below:/*{name}(?:/[\\s\\S]*)?}}"
-            router.add_route("*", path, self.handle, expect_handler=_expect_later)
+            router.add_route("*", path, self.handle, name=name, expect_handler=_expect_later)
         router.register_resource(_Unexpected("/{anywhere:[\\s\\S]*}"))
 
     def close(self) -> None:
@@ -193,7 +193,7 @@ class DavDoor:
 
     def _refuse(self, request: web.Request, asked: _Asked, error: Exception) -> web.StreamResponse:
         refusal = translate(error)
-        if refusal.status >= 500 or refusal.status in (401, 403):
+        if refusal.code != "NOT_FOUND":  # clients ask for that all day, and the line of the request says it
             write = log.error if refusal.status >= 500 else log.info
             write("dav.refused", status=refusal.status, code=refusal.code, reason=str(error), **asked.facts())
         if refusal.status == 405:

@@ -118,6 +118,14 @@ def every_accepted(tx: Connection) -> list[ReceivedShare]:
     return [_share(row) for row in tx.execute(query).mappings()]
 
 
+def over(tx: Connection, now: int) -> list[ReceivedShare]:
+    """Return the live Shares that have expired."""
+    query = select(received_shares).where(
+        received_shares.c.state.in_(RECEIVED_LIVE), received_shares.c.expiration <= now
+    )
+    return [_share(row) for row in tx.execute(query).mappings()]
+
+
 def is_accepted(tx: Connection, share_id: str) -> bool:
     """Tell whether the Share is accepted, and has not ended meanwhile."""
     query = select(received_shares.c.state).where(received_shares.c.id == share_id)

@@ -35,6 +35,7 @@ class SentShare:
     share_type: str
     permissions: frozenset[Permission]
     requires_exchange: bool | None  # None: not decided yet, as nothing has been sent
+    offered_type: str | None  # the resourceType that the peer was told; None: nothing has been sent
     mount: str
     backend: str
     path: StoragePath
@@ -66,6 +67,7 @@ def add(tx: Connection, share: SentShare, secret_hash: bytes, secret_sealed: byt
             share_type=share.share_type,
             permissions=permissions_to_column(share.permissions),
             requires_exchange=share.requires_exchange,
+            offered_type=share.offered_type,
             mount=share.mount,
             backend=share.backend,
             path=bytes(share.path),
@@ -122,6 +124,12 @@ def within(tx: Connection, backend: str, path: StoragePath) -> list[SentShare]:
     return [_share(row) for row in tx.execute(query).mappings()]
 
 
+def over_since(tx: Connection, before: int) -> list[SentShare]:
+    """Return the open Shares that have expired at `before`, or earlier."""
+    over = sent_shares.c.state.in_(SENT_OPEN), sent_shares.c.expiration <= before
+    return [_share(row) for row in tx.execute(select(sent_shares).where(*over)).mappings()]
+
+
 def sealed_secret(tx: Connection, share_id: str) -> bytes | None:
     return tx.execute(select(sent_shares.c.secret_sealed).where(sent_shares.c.id == share_id)).scalar()
 
@@ -134,8 +142,8 @@ def set_recipient_display_name(tx: Connection, share_id: str, name: str) -> None
     _set(tx, share_id, recipient_display_name=name)
 
 
-def set_requires_exchange(tx: Connection, share_id: str, required: bool) -> None:
-    _set(tx, share_id, requires_exchange=required)
+def set_offered(tx: Connection, share_id: str, requires_exchange: bool, resource_type: str) -> None:
+    _set(tx, share_id, requires_exchange=requires_exchange, offered_type=resource_type)
 
 
 def set_permissions(tx: Connection, share_id: str, permissions: Iterable[Permission], now: int) -> None:
@@ -179,6 +187,7 @@ def _share(row: RowMapping) -> SentShare:
         share_type=row["share_type"],
         permissions=permissions_from_column(row["permissions"]),
         requires_exchange=row["requires_exchange"],
+        offered_type=row["offered_type"],
         mount=row["mount"],
         backend=row["backend"],
         path=path_from_column(row["path"]),

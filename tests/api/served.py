@@ -7,7 +7,8 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -170,10 +171,14 @@ class Served:
                     answer += piece
         return answer
 
-    def post(self, path: str, payload: Any, *, signed: bool = True, kind: str = "application/json") -> Reply:
-        """Make the peer POST to the API, JSON unless it is bytes."""
+    def post(
+        self, path: str, payload: Any, *, signed: bool = True, kind: str = "application/json", pause: float = 0
+    ) -> Reply:
+        """Make the peer POST to the API, JSON unless it is bytes, with a pause of so many seconds within the body."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         message = self.peer.message(f"{BASE}/ocm/{path}", body, to=ORIGIN, nonce=f"{id(body)}-{self.clock.now}")
+        if pause:
+            return self._send_slowly(message, kind, pause)
         return self.send(message, kind) if signed else self.request("POST", f"{BASE}/ocm/{path}", body, {
             "Content-Type": kind
         })  # fmt: skip
@@ -182,6 +187,21 @@ class Served:
         """Send a signed message as it is, to the socket whatever its name."""
         target = message.target_uri.removeprefix(ORIGIN)
         return self.request("POST", target, message.body, {**dict(message.headers), "Content-Type": kind})
+
+    def _send_slowly(self, message: Message, kind: str, pause: float) -> Reply:
+        def pieces() -> Iterator[bytes]:
+            yield message.body[:1]
+            time.sleep(pause)
+            yield message.body[1:]
+
+        headers = {**dict(message.headers), "Content-Type": kind, "Content-Length": str(len(message.body))}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request("POST", message.target_uri.removeprefix(ORIGIN), pieces(), headers)
+            answer = connection.getresponse()
+            return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+        finally:
+            connection.close()
 
     def share(self, **changes: Any) -> dict[str, Any]:
         """Return the Share Creation Notification that the peer sends; None takes a member out."""

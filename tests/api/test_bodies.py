@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.api import inbound
+from gateway.api import door
 from gateway.api.inbound import MAX_BODY
 
 from .served import BASE, FORM, SECRET, Served
@@ -144,7 +144,7 @@ def test_an_endless_chunked_body_ends_at_the_bound(served: Served) -> None:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_a_body_that_drips_is_refused_in_time(served: Served, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    monkeypatch.setattr(inbound, "BODY_TIME", 0.3)
+    monkeypatch.setattr(door, "ANSWER_TIME", 0.3)
     with socket.create_connection(("127.0.0.1", served.port), timeout=5) as connection:
         head = f"POST {BASE}/ocm/{endpoint} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + "{"
         connection.sendall(head.encode())

@@ -23,6 +23,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "outbound": ("gateway.outbound",),
     "use cases": (
         "gateway.access",
+        "gateway.expiring",
         "gateway.files",
         "gateway.issuing",
         "gateway.mounts",

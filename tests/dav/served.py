@@ -26,6 +26,7 @@ from backends.memory import MemoryBackend
 from backends.paths import StoragePath
 from backends.pool import Pool
 from gateway.access import Access
+from gateway.admin.metrics import Metrics
 from gateway.config import MountConfig
 from gateway.dav.door import DavDoor
 from gateway.files import Moves
@@ -131,7 +132,7 @@ class Served:
         self._runner = self.run(self._start())
 
     async def _start(self) -> web.AppRunner:
-        app = web.Application(client_max_size=0)
+        app = web.Application(middlewares=[Metrics(self.store).middleware], client_max_size=0)
         self.door.add_routes(app.router)
         runner = web.AppRunner(
             app,
@@ -239,6 +240,7 @@ class Served:
             share_type="user",
             permissions=permissions,
             requires_exchange=requires_exchange,
+            offered_type=None,
             mount=mount,
             backend="storage",
             path=where,

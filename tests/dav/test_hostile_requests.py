@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from .served import Served, basic
@@ -57,3 +59,37 @@ def test_a_destination_may_have_the_name_that_the_request_was_sent_to(served: Se
     served.alice("DELETE", "/home/there")
     target = f"{destination}/dav/files/alice/home/there"
     assert served.alice("COPY", "/home/here", Host=host, Destination=target).status == status
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "code"),
+    [
+        ("PUT", "/home/kept", {"Content_Digest": "sha-256=:AAAA:"}, "DIGEST_MISMATCH"),
+        ("PUT", "/home/kept", {"If_Match": '"another"'}, "PRECONDITION_FAILED"),
+        ("PUT", "/home/kept", {"Content_Encoding": "gzip"}, "CONTENT_ENCODING"),
+        ("GET", "/home/%2e%2e/kept", {}, "INVALID_PATH"),
+        ("GET", "/home/kept", {"Range": "bytes=100-"}, "RANGE_NOT_SATISFIABLE"),
+        ("PUT", "/home/none/kept", {}, "PARENT_MISSING"),
+        ("PROPFIND", "/home/kept", {"Depth": "2"}, "INVALID_DEPTH"),
+        ("PUT", "/frozen/kept", {}, "READ_ONLY"),
+    ],
+)
+def test_every_refusal_leaves_one_line_that_says_why(served: Served, log: list[Any], method, path, headers, code):
+    served.alice("PUT", "/home/kept", b"kept")
+    log.clear()
+    reply = served.alice(method, path, b"new" if method == "PUT" else None, **headers)
+    assert reply.code == code
+    (line,) = [line for line in log if line["event"] == "dav.refused"]
+    assert (line["status"], line["code"], line["method"]) == (reply.status, code, method)
+    assert line["reason"]
+    (request,) = [line for line in log if line["event"] == "request"]
+    assert (request["door"], request["status"]) == ("files", reply.status)
+    assert served.alice("GET", "/home/kept").body == b"kept"
+
+
+def test_requests_are_counted_by_their_door(served: Served, log: list[Any]):
+    served.alice("GET", "/home/")
+    share = served.share("")
+    served.request("PROPFIND", "/dav/ocm/", headers=basic(share.secret, ""))
+    served.request("GET", "/nowhere/dav/ocm")
+    assert [line["door"] for line in log if line["event"] == "request"] == ["files", "ocm", "web"]

@@ -100,7 +100,7 @@ def test_each_change_changes_what_it_says(store: Store) -> None:
     store.run_sync(lambda tx: sent_shares.set_permissions(tx, "share-1", WRITE, NOW + 2))
     store.run_sync(lambda tx: sent_shares.set_expiration(tx, "share-1", NOW + 9, NOW + 3))
     store.run_sync(lambda tx: sent_shares.set_recipient_display_name(tx, "share-1", "Bob"))
-    store.run_sync(lambda tx: sent_shares.set_requires_exchange(tx, "share-1", True))
+    store.run_sync(lambda tx: sent_shares.set_offered(tx, "share-1", True, "file"))
     store.run_sync(lambda tx: sent_shares.set_location(tx, "share-1", "second", place, Identity(1, 2**64 - 1)))
     expected = sent(
         state="revoked",
@@ -108,6 +108,7 @@ def test_each_change_changes_what_it_says(store: Store) -> None:
         expiration=NOW + 9,
         recipient_display_name="Bob",
         requires_exchange=True,
+        offered_type="file",
         backend="second",
         path=place,
         identity=Identity(1, 2**64 - 1),
