@@ -101,7 +101,8 @@ def test_a_shared_file_is_itself_the_root(pair: Pair, as_bob: Request) -> None:
     received = pair.accept(share)
     assert received["mount"] == "/received/single.csv"
     url = pair.bobs_url(received).rstrip("/")
-    assert as_bob("GET", url).body == b"1,2,3"
+    got = as_bob("GET", url)
+    assert (got.body, got.headers["Content-Type"]) == (b"1,2,3", "text/csv")
     assert as_bob("PUT", url, b"4,5,6").status == 204
     assert (pair.alice.data / "single.csv").read_bytes() == b"4,5,6"
 
