@@ -28,6 +28,11 @@ def check_name(name: bytes) -> bytes:
     return name
 
 
+def _check_length(parts: tuple[bytes, ...]) -> None:
+    if sum(map(len, parts)) + len(parts) > PATH_MAX:
+        raise InvalidPath(f"a path of more than {PATH_MAX} bytes")
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class StoragePath:
     """A relative path as a tuple of checked names; the empty tuple is the root.
@@ -43,8 +48,7 @@ class StoragePath:
     def __post_init__(self) -> None:
         for name in self.parts:
             check_name(name)
-        if sum(map(len, self.parts)) + len(self.parts) > PATH_MAX:
-            raise InvalidPath(f"a path of more than {PATH_MAX} bytes")
+        _check_length(self.parts)
 
     @classmethod
     def parse(cls, raw: bytes | str) -> StoragePath:
@@ -59,6 +63,15 @@ class StoragePath:
             raise InvalidPath("not a path: it holds a lone surrogate") from error
         return cls(tuple(part for part in data.split(b"/") if part))
 
+    @classmethod
+    def _of_checked(cls, parts: tuple[bytes, ...], bounds: tuple[int, ...]) -> StoragePath:
+        """Return a path of names that have been checked already, which need not be looked at again."""
+        path = object.__new__(cls)
+        object.__setattr__(path, "parts", parts)
+        object.__setattr__(path, "bounds", bounds)
+        _check_length(parts)
+        return path
+
     def child(self, name: bytes) -> StoragePath:
         """Return the path of `name` in this directory; raises InvalidPath."""
         return StoragePath((*self.parts, name), self.bounds)
@@ -66,6 +79,10 @@ class StoragePath:
     def join(self, parts: Iterable[bytes]) -> StoragePath:
         """Return this path followed by `parts`; raises InvalidPath."""
         return StoragePath((*self.parts, *parts), self.bounds)
+
+    def followed_by(self, other: StoragePath, begin: int = 0) -> StoragePath:
+        """Return this path followed by `other` from its component `begin` on; raises InvalidPath where that is long."""
+        return self._of_checked((*self.parts, *other.parts[begin:]), self.bounds)
 
     @property
     def is_root(self) -> bool:
@@ -79,7 +96,8 @@ class StoragePath:
     @property
     def parent(self) -> StoragePath:
         """Return the directory that holds this path; the root is its own parent."""
-        return StoragePath(self.parts[:-1], tuple(bound for bound in self.bounds if bound < len(self.parts)))
+        bounds = tuple(bound for bound in self.bounds if bound < len(self.parts))
+        return self._of_checked(self.parts[:-1], bounds)
 
     def bounded(self) -> StoragePath:
         """Return this path as one that nothing below it leads out of."""

@@ -6,11 +6,11 @@ that fails, fails alike: the caller learns neither which part was wrong nor what
 
 from __future__ import annotations
 
-import hmac
 import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from sqlalchemy import Connection
 
@@ -126,7 +126,7 @@ class Access:
 
     async def _grant(self, credential: str, read: Callable[[], Awaitable[Grant]]) -> Grant:
         """Return the Grant of `credential`, read anew when the one in the cache is older than GRANT_LIFE."""
-        key = hmac.digest(self._salt, credential.encode("utf-8", "surrogatepass"), "sha256")
+        key = blake2b(credential.encode("utf-8", "surrogatepass"), digest_size=32, key=self._salt).digest()
         now = time.monotonic()
         cached = self._cache.get(key)
         if cached and now - cached[0] < GRANT_LIFE:

@@ -122,7 +122,7 @@ class Tree:
             storage = self._storages.get(shared.backend)
             if storage is None:
                 raise Unavailable(f"Share {shared.share_id} is on {shared.backend}, a backend that is not configured")
-            return Place(storage, shared.path, shared.path, grant.permissions, shared).below(path.parts)
+            return Place(storage, shared.path.followed_by(path), shared.path, grant.permissions, shared)
         if path.is_root:
             return await self._top(grant.who)
         if path.parts[0] == RECEIVED:
@@ -130,7 +130,7 @@ class Tree:
         mount = self._mounts.of(grant.who).get(path.parts[0])
         if mount is None:
             raise NotFound(f"{grant.who} has no mount of this name")
-        return self.place(mount).below(path.parts[1:])
+        return Place(self._storages[mount.backend], mount.path.followed_by(path, 1), mount.path, mount.rights)
 
     def place(self, mount: Mount) -> Place:
         """Return the root of a mount."""

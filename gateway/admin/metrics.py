@@ -55,6 +55,7 @@ class Metrics:
             ("door",),
             registry=self._registry,
         )
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._pending = Gauge("ocm_gateway_outbox_pending", "Messages not delivered yet", registry=self._registry)
 
     def app(self) -> web.Application:
@@ -78,8 +79,7 @@ class Metrics:
         finally:
             seconds = time.monotonic() - begun
             door = door_of(request)
-            self._requests.labels(door, _known_method(request.method), str(status)).inc()
-            self._seconds.labels(door).observe(seconds)
+            self._count(door, _known_method(request.method), status, seconds)
             log.info(
                 "request",
                 door=door,
@@ -90,6 +90,14 @@ class Metrics:
                 principal=request.match_info.get("principal"),
                 remote=client_address(request.remote, request.headers.get("X-Forwarded-For", ""), self._trusted),
             )
+
+    def _count(self, door: str, method: str, status: int, seconds: float) -> None:
+        found = self._children.get((door, method, status))
+        if found is None:  # the library looks a child up with a lock and several copies; there are few of them
+            found = self._requests.labels(door, method, str(status)), self._seconds.labels(door)
+            self._children[door, method, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
 
     async def _show(self, _request: web.Request) -> web.Response:
         pending = await self._count_pending()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import mimetypes
-from collections.abc import AsyncIterator
 
 import structlog
 from aiohttp import web
@@ -18,7 +16,6 @@ from gateway.dav.call import Call, in_pool, release
 from gateway.dav.conditions import ByteRange, http_date
 from gateway.dav.stream import Cut, open_outlet, pump, reset
 from gateway.ocm.shares import Permission
-from gateway.tree import Place
 from gateway.watch import Watch
 
 SMALL = 64 * 1024  # bytes; up to here a body goes out in one piece with its head
@@ -40,30 +37,41 @@ class Get:
         self._watch = watch
 
     async def __call__(self, call: Call) -> web.StreamResponse:
-        async with _opened(call.place) as reader:
-            entry = reader.entry
-            headers = call.request.headers
-            name = call.location.path.name or entry.name  # a storage that is a single file has no name for it
-            if conditions.is_not_modified(headers, entry):
-                return web.Response(status=304, headers=_validators(entry))
-            if call.request.method == "HEAD":
-                return web.Response(headers=_headers(entry, name, ByteRange(0, entry.size)))
-            part = conditions.selected_range(headers, entry)
-            whole = ByteRange(0, entry.size)
-            sent = _headers(entry, name, part or whole)
-            response = web.StreamResponse(status=200 if part is None else 206, headers=sent)
-            if part is not None:
-                response.headers["Content-Range"] = part.content_range(entry.size)
-            return await self._send(call, reader, part or whole, response)
+        # Without a thread where caches can answer; a Share's place has to be checked, which may block.
+        place = call.place
+        reader = place.backend.try_open_read(place.path) if place.shared is None else None
+        if reader is not None:
+            with reader:
+                return await self._answer(call, reader)
+        reader = await in_pool(place, place.backend.open_read, place.path)
+        try:
+            return await self._answer(call, reader)
+        finally:
+            await release(place.storage, reader.close)
+
+    async def _answer(self, call: Call, reader: Reader) -> web.StreamResponse:
+        entry = reader.entry
+        headers = call.request.headers
+        name = call.location.path.name or entry.name  # a storage that is a single file has no name for it
+        if conditions.is_not_modified(headers, entry):
+            return web.Response(status=304, headers=_validators(entry))
+        if call.request.method == "HEAD":
+            return web.Response(headers=_headers(entry, name, entry.size))
+        part = conditions.selected_range(headers, entry)
+        status, part = (200, ByteRange(0, entry.size)) if part is None else (206, part)
+        sent = _headers(entry, name, part.length)
+        if status == 206:
+            sent["Content-Range"] = part.content_range(entry.size)
+        if part.length <= SMALL:
+            piece = await _read(reader, call.place.storage.pool, part)
+            if len(piece) == part.length:
+                return web.Response(status=status, headers=sent, body=piece)
+        return await self._send(call, reader, part, web.StreamResponse(status=status, headers=sent))
 
     async def _send(
         self, call: Call, reader: Reader, part: ByteRange, response: web.StreamResponse
     ) -> web.StreamResponse:
         pool = call.place.storage.pool
-        if part.length <= SMALL:
-            piece = await _read(reader, pool, part)
-            if len(piece) == part.length:
-                return web.Response(status=response.status, headers=response.headers, body=piece)
         try:
             outlet = await open_outlet(call.request, response)
             try:
@@ -89,32 +97,17 @@ async def _read(reader: Reader, pool: Pool, part: ByteRange) -> bytes:
     return await pool.run(reader.read_at, part.start, part.length) if cached is None else cached
 
 
-@contextlib.asynccontextmanager
-async def _opened(place: Place) -> AsyncIterator[Reader]:
-    """Open the file, without a thread where caches can answer; a Share's place has to be checked, which may block."""
-    reader = place.backend.try_open_read(place.path) if place.shared is None else None
-    if reader is not None:
-        with reader:
-            yield reader
-        return
-    reader = await in_pool(place, place.backend.open_read, place.path)
-    try:
-        yield reader
-    finally:
-        await release(place.storage, reader.close)
-
-
 def _validators(entry: Entry) -> dict[str, str]:
     return {"ETag": f'"{entry.etag}"', "Last-Modified": http_date(entry.modified)}
 
 
-def _headers(entry: Entry, name: bytes, part: ByteRange) -> dict[str, str]:
+def _headers(entry: Entry, name: bytes, length: int) -> dict[str, str]:
     return {
         **_validators(entry),
         **_SAFE,
         "Accept-Ranges": "bytes",
         "Content-Type": media_type(name),
-        "Content-Length": str(part.length),
+        "Content-Length": str(length),
     }
 
 

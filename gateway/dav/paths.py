@@ -79,7 +79,7 @@ class Addresses:
         """
         if "#" in raw:
             raise _malformed("a fragment has no place in a request")
-        path = _ABSOLUTE_FORM.sub("", raw, count=1).partition("?")[0]
+        path = (raw if raw.startswith("/") else _ABSOLUTE_FORM.sub("", raw, count=1)).partition("?")[0]
         if not path.startswith("/"):
             raise _malformed("the request target is no path")
         names = _names(path)
@@ -131,6 +131,8 @@ class Addresses:
 def _names(path: str) -> tuple[bytes, ...]:
     """Split and decode; doubled slashes mean nothing, as peers join our root with one of their own (wire.md)."""
     raw = path.encode("utf-8", "surrogateescape")
+    if b"%" not in raw:
+        return tuple(filter(None, raw.split(b"/")))
     if _BAD_ESCAPE.search(raw):
         raise _malformed("a % that begins no escape")
     # StoragePath checks the names below a root; a slash or NUL in the prefix matches nothing.
