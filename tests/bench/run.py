@@ -2,11 +2,13 @@
 
 Every round measures the gateway, each peer, and the gateway once more: the last against the first is the A/A run,
 which shows how much of a ratio is noise. A ratio is the peer's time divided by the gateway's: above 1, the gateway
-is faster. BENCH_ROUNDS and BENCH_DIR change the number of rounds and where the files lie.
+is faster. The status is not 0 when a target was missed. BENCH_ROUNDS and BENCH_DIR change the number of rounds and
+where the files lie.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -14,9 +16,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,14 +26,21 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.servers import PASSWORD, USER, Gateway, Rclone, Server, WsgiDAV
+from memory import memory_growth
 
-GIB = 1024**3
+MIB, GIB = 1024**2, 1024**3
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "9"))
 SMALL_SECONDS = 3  # of load by small GETs, in each measurement
 PROPFIND = (
     '<propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/><getlastmodified/><getetag/><getcontenttype/>'
     "<displayname/><creationdate/><quota-available-bytes/></prop></propfind>"
 )
+
+GET_LARGE, PUT_LARGE = "GET 1 GiB", "PUT 1 GiB (ours with fsync)"
+
+# What has to be reached: the ratio against each peer, and bytes of memory.
+FASTER_THAN_PEERS = {GET_LARGE: 1.0, PUT_LARGE: 1.0}  # at least
+MEMORY_GROWTH = {GET_LARGE: 64 * MIB, PUT_LARGE: 64 * MIB}  # less than
 
 
 @dataclass
@@ -43,11 +51,15 @@ class Work:
     measure: Callable[[Server], float]
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
+    def ratio(self, other: str) -> float:
+        """Return the median of how many times as long `other` took; above 1, the gateway is faster."""
+        pairs = zip(self.seconds[other], self.seconds[Gateway.name], strict=True)
+        return statistics.median(theirs / ours for theirs, ours in pairs)
+
     def row(self, peers: Sequence[str]) -> str:
-        own = self.seconds["ocm-gateway"]
-        again = _ratio(self.seconds["A/A"], own)
-        cells = [_ratio(self.seconds[peer], own) for peer in peers]
-        return f"| {self.name} | {' | '.join(f'{cell:.2f}' for cell in (*cells, again))} | {_shown(own)} |"
+        cells = [self.ratio(other) for other in (*peers, "A/A")]
+        own = _shown(self.seconds[Gateway.name])
+        return f"| {self.name} | {' | '.join(f'{cell:.2f}' for cell in cells)} | {own} |"
 
 
 def curl(server: Server, path: str, *arguments: str) -> float:
@@ -87,25 +99,6 @@ def list_many(server: Server) -> float:
     return curl(server, "many/", "--request", "PROPFIND", "--header", "Depth: 1", "--data", PROPFIND)
 
 
-def memory_growth(server: Server, work: Callable[[Server], float]) -> int:
-    """Return by how many bytes the resident memory grows, at its highest, while `work` runs."""
-    before = server.resident()
-    peak = before
-    done = threading.Event()
-
-    def sample() -> None:
-        nonlocal peak
-        while not done.wait(0.01):
-            peak = max(peak, server.resident())
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    work(server)
-    done.set()
-    sampler.join()
-    return peak - before
-
-
 def make_files(data: Path) -> None:
     data.mkdir()
     block = os.urandom(1024 * 1024)
@@ -118,24 +111,49 @@ def make_files(data: Path) -> None:
             (data / name / f"{number}.bin").write_bytes(content)
 
 
-def run(directory: Path) -> None:
+def missed(works: Sequence[Work], peers: Sequence[str], growth: Mapping[str, int]) -> list[str]:
+    """Return a sentence for each target that was not reached; one that was not measured is not reached."""
+    measured = {work.name: work for work in works}
+    sentences = []
+    for name, least in FASTER_THAN_PEERS.items():
+        for peer in peers:
+            ratio = measured[name].ratio(peer) if name in measured else math.nan
+            if not ratio >= least:
+                sentences.append(f"{name} against {peer}: {ratio:.3f}, has to be at least {least:.2f}")
+    for name, limit in MEMORY_GROWTH.items():
+        grown = growth.get(name, math.nan)
+        if not grown < limit:
+            sentences.append(f"memory during {name}: {grown / MIB:.1f} MiB, has to be less than {limit / MIB:.0f} MiB")
+    return sentences
+
+
+def run(directory: Path) -> list[str]:
+    """Measure, print the table, and return what was missed."""
     data = directory / "data"
     make_files(data)
     works = [
-        Work("GET 1 GiB", get_large),
+        Work(GET_LARGE, get_large),
         Work("GET 4 KiB, 32 connections", get_small),
-        Work("PUT 1 GiB (ours with fsync)", put_large),
+        Work(PUT_LARGE, put_large),
         Work("PROPFIND Depth 1, 10,000 entries", list_many),
     ]
     with ExitStack() as stack:
         gateway = stack.enter_context(Gateway(directory / "gateway", data))
         peers = [stack.enter_context(kind(directory / kind.name, data)) for kind in (WsgiDAV, Rclone)]
-        growth = {work.name: memory_growth(gateway, work.measure) for work in (works[0], works[2])}
+        growth = {work.name: grown_by(gateway, work) for work in works if work.name in MEMORY_GROWTH}
         for work in works:
             for number in range(ROUNDS):
                 measure_round(work, gateway, peers)
                 print(f"{work.name}: round {number + 1} of {ROUNDS}", file=sys.stderr, flush=True)
-    report(works, [peer.name for peer in peers], growth)
+    names = [peer.name for peer in peers]
+    report(works, names, growth)
+    return missed(works, names, growth)
+
+
+def grown_by(server: Server, work: Work) -> int:
+    """Return by how many bytes the server's memory grows during `work`."""
+    (growth,) = memory_growth([server.process.pid], lambda: work.measure(server))
+    return growth
 
 
 def measure_round(work: Work, gateway: Server, peers: Sequence[Server]) -> None:
@@ -143,7 +161,7 @@ def measure_round(work: Work, gateway: Server, peers: Sequence[Server]) -> None:
         work.seconds.setdefault(name, []).append(work.measure(server))
 
 
-def report(works: Sequence[Work], peers: Sequence[str], growth: dict[str, int]) -> None:
+def report(works: Sequence[Work], peers: Sequence[str], growth: Mapping[str, int]) -> None:
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
     when = f"{datetime.now(UTC):%Y-%m-%d}, {machine}"
     print(f"\n{when}, medians of {ROUNDS} interleaved rounds; above 1: we are faster.\n")
@@ -152,11 +170,7 @@ def report(works: Sequence[Work], peers: Sequence[str], growth: dict[str, int]) 
     for work in works:
         print(work.row(peers))
     for name, size in growth.items():
-        print(f"\nResident memory grew by {size / 2**20:.0f} MiB during {name}.")
-
-
-def _ratio(other: Sequence[float], own: Sequence[float]) -> float:
-    return statistics.median(theirs / ours for theirs, ours in zip(other, own, strict=True))
+        print(f"\nResident memory grew by {size / MIB:.0f} MiB during {name}.")
 
 
 def _shown(seconds: Sequence[float]) -> str:
@@ -176,8 +190,10 @@ def main() -> None:
             sys.exit(f"make bench needs {tool}: apt-get install {tool}")
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ocm-bench-", dir=os.environ.get("BENCH_DIR")) as directory:
-        run(Path(directory))
-    print(f"\nThe whole run took {time.monotonic() - begun:.0f} s.")
+        sentences = run(Path(directory))
+    print(f"\nThe whole run took {time.monotonic() - begun:.0f} s.", flush=True)
+    if sentences:
+        sys.exit("\n".join(["Targets missed:", *sentences]))
 
 
 if __name__ == "__main__":

@@ -39,13 +39,6 @@ class Server(ABC):
         self.process.terminate()
         self.process.wait(20)
 
-    def resident(self) -> int:
-        """Return the resident memory in bytes."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-        raise RuntimeError("the process has no VmRSS")
-
     def __enter__(self) -> Self:
         self.start()
         deadline = time.monotonic() + START_TIME
