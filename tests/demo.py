@@ -51,15 +51,20 @@ def expect(true: bool, what: str) -> None:
 
 
 class Story:
-    """Alice's site has the files, Bob's has nothing."""
+    """Alice's site has the files, Bob's has nothing; `step` is the heading of what is going on."""
 
     def __init__(self, directory: Path) -> None:
+        self.step = ""
         self.alice = Site(directory / "alice")
         self.bob = Site(directory / "bob")
         self.passwords = {"alice": secrets.token_urlsafe(9), "bob": secrets.token_urlsafe(9)}
         self.netrc = directory / "bob.netrc"
         self.netrc.touch(mode=0o600)
         self.netrc.write_text(f"machine localhost login bob password {self.passwords['bob']}\n")
+
+    def begin(self, step: str) -> None:
+        self.step = step
+        say(step)
 
     def gateway(self, site: Site, *arguments: str, stdin: str | None = None) -> str:
         shown = shlex.join(["ocm-gateway", "--config", str(site.config), *arguments])
@@ -84,17 +89,17 @@ class Story:
         folder.mkdir()
         (folder / "README.txt").write_text("Beam test, run 42.\n")
         (folder / "counts.csv").write_text("channel,count\n1,1042\n2,997\n")
-        say("1. Two sites start: alice's in front of a directory with files, bob's in front of an empty one.")
+        self.begin("1. Two sites start: alice's in front of a directory with files, bob's in front of an empty one.")
         for name, site in (("alice", self.alice), ("bob", self.bob)):
             site.start()
             print(f"  {name}@{site.server}  in front of {site.data}")
             self.gateway(site, "user", "add", name, "--password-file", "-", stdin=self.passwords[name])
-        say("2. Discovery: what bob's server tells every other server.")
+        self.begin("2. Discovery: what bob's server tells every other server.")
         document = json.loads(self.curl(f"{self.bob.url}/.well-known/ocm"))
         expect("http-sig" in document["capabilities"], "bob's server signs, and says where its keys are")
 
     def share(self) -> str:
-        say("3. Alice shares a folder with bob, to read and write.")
+        self.begin("3. Alice shares a folder with bob, to read and write.")
         bob = f"bob@{self.bob.server}"
         arguments = ("share", "create", "/home/run42", "--as", "alice", "--with", bob, "--permissions", "read,write")
         share = json.loads(self.gateway(self.alice, *arguments, "--json"))
@@ -102,39 +107,39 @@ class Story:
         return str(share["id"])
 
     def accept(self, share: str) -> dict[str, str]:
-        say("4. Bob sees it. The notification was signed, and bob's server has verified that.")
+        self.begin("4. Bob sees it. The notification was signed, and bob's server has verified that.")
         listed = json.loads(self.gateway(self.bob, "received", "list", "--as", "bob", "--json"))
         (received,) = [each for each in listed if each["provider_id"] == share]
         self.gateway(self.bob, "received", "show", received["id"], "--as", "bob")
         expect(received["evidence"] == "rfc9421", "the sender is proved by its HTTP Message Signature (RFC 9421)")
-        say("5. Bob accepts, and alice's server hears of it.")
+        self.begin("5. Bob accepts, and alice's server hears of it.")
         self.gateway(self.bob, "received", "accept", received["id"], "--as", "bob")
         shown = json.loads(self.gateway(self.alice, "share", "show", share, "--as", "alice", "--json"))
         expect(shown["state"] == "accepted", "alice's side shows the Share as accepted")
         return dict(received)
 
     def exchange(self, share: str) -> None:
-        say("6. To read, bob's server has exchanged the secret for an access token of five minutes.")
+        self.begin("6. To read, bob's server has exchanged the secret for an access token of five minutes.")
         lines = run("grep", "token issued", str(self.alice.log))
         expect(share in lines, "alice's server has issued a token for this Share")
 
     def work(self, received: dict[str, str]) -> None:
         folder = f"{self.bob.url}/dav/files/bob/received/{received['name']}"
-        say("7. Bob lists the folder, in his own tree at his own server.")
+        self.begin("7. Bob lists the folder, in his own tree at his own server.")
         listing = self.curl_as_bob("--request", "PROPFIND", "--header", "Depth: 1", f"{folder}/")
         expect("README.txt" in listing and "counts.csv" in listing, "both files are there")
-        say("8. Bob reads a file.")
+        self.begin("8. Bob reads a file.")
         expect("Beam test" in self.curl_as_bob(f"{folder}/README.txt"), "it is alice's file")
-        say("9. Bob writes a file back.")
+        self.begin("9. Bob writes a file back.")
         self.curl_as_bob("--request", "PUT", "--data-binary", "channel 2 looks low\n", f"{folder}/remarks.txt")
         text = run("cat", str(self.alice.data / "run42" / "remarks.txt"))
         expect(text == "channel 2 looks low\n", "it lies in alice's directory, as an ordinary file")
 
     def revoke(self, share: str, received: dict[str, str]) -> None:
-        say("10. Alice revokes the Share.")
+        self.begin("10. Alice revokes the Share.")
         self.gateway(self.alice, "share", "revoke", share, "--as", "alice")
         time.sleep(1)
-        say("11. Bob is refused.")
+        self.begin("11. Bob is refused.")
         url = f"{self.bob.url}/dav/files/bob/received/{received['name']}/README.txt"
         answer = self.curl("--netrc-file", str(self.netrc), "--output", "/dev/null", "--write-out", "%{http_code}", url)
         expect(answer in ("403", "404"), f"his own server answers {answer}")
@@ -164,8 +169,8 @@ def main() -> int:
             print(f"\n{GREEN}{BOLD}All eleven steps went as they should.{PLAIN}", flush=True)
             if not os.environ.get("ONCE"):
                 story.stay()
-        except StepFailed as error:
-            print(f"\n{RED}{BOLD}This step failed: {error}{PLAIN}\nThe gateways' logs:", flush=True)
+        except Exception as error:
+            print(f"\n{RED}{BOLD}This step failed: {story.step}{PLAIN}\n  {error}\nThe gateways' logs:", flush=True)
             for site in (story.alice, story.bob):
                 if site.log.exists():
                     print(site.log.read_text())
