@@ -6,9 +6,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-ROOT ?=
-# Each directory that `make run ROOT=...` has fronted keeps a state of its own.
-SITE = var/at$(subst /,-,$(abspath $(ROOT)))
+export ROOT ?=
 
 # Foreign judges and clients of the tests: curl and cadaver read and write through the doors, Apache is a WebDAV
 # server to receive from, systemd-analyze judges the unit.
@@ -33,14 +31,19 @@ python-venv:  # Debian packs ensurepip apart
 	  apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null; \
 	else echo 'Python cannot make virtual environments: install the package python3-venv.' >&2; exit 1; fi
 
+# Each directory that `make run ROOT=...` has fronted keeps a state of its own, var/at-nas-1a2b3c4d for a /srv/nas. Its
+# name may hold what names can: it is quoted for YAML, and that for sed.
 run: install  ## Start a gateway on http://localhost:8080 in front of ./var/data, or of ROOT=/srv/nas
 ifeq ($(ROOT),)
 	@mkdir -p var/data
 	$(BIN)/ocm-gateway --config config.example.yaml serve
 else
-	@mkdir -p $(SITE)
-	@sed -e 's|^\( *root:\) \./var/data|\1 $(abspath $(ROOT))|' -e 's|\./var/|./|' config.example.yaml > $(SITE)/config.yaml
-	$(BIN)/ocm-gateway --config $(SITE)/config.yaml serve
+	@root=$$(realpath --canonicalize-existing --no-symlinks -- "$$ROOT"); \
+	name=$${root##*/}; site=var/at-$${name//[^[:alnum:]]/-}; \
+	site=$${site:0:32}-$$(sha256sum <<< "$$root" | cut -c 1-8); mkdir -p "$$site"; \
+	quoted=$$(sed -e "s/'/''/g" -e 's/[\\&|]/\\&/g' <<< "$$root"); \
+	sed -e "s|^\( *root:\) \./var/data|\1 '$$quoted'|" -e 's|\./var/|./|' config.example.yaml > "$$site/config.yaml"; \
+	$(BIN)/ocm-gateway --config "$$site/config.yaml" serve
 endif
 
 demo: install  ## Two gateways on localhost play the whole story and stay up (ONCE=1: end afterwards)
