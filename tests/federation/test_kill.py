@@ -72,6 +72,55 @@ def test_no_acknowledged_step_is_lost(pair: Pair, seed: int) -> None:
     eventually(lambda: _pending(pair.alice) + _pending(pair.bob), [])
 
 
+@pytest.mark.parametrize("name", ["alice", "bob"])
+def test_each_step_is_there_after_a_kill_at_the_moment_of_its_acknowledgement(pair: Pair, name: str) -> None:
+    victim: Site = getattr(pair, name)
+    folder = pair.folder(f"killing-{name}")
+
+    def kill() -> None:
+        victim.kill()
+        victim.start()
+
+    share = pair.share(f"killing-{name}", "read,write")
+    kill()
+    assert pair.sent(share)["state"] == "sent"
+    received = pair.received(share)
+    assert received["state"] == "pending"
+    accepted = pair.bob.json("received", "accept", received["id"], "--as", "bob")
+    kill()
+    again = pair.received(share)
+    assert (again["state"], again["mount"]) == ("accepted", accepted["mount"])
+    pair.alice_sees(share, "accepted")
+    url = pair.bobs_url(again, "b.txt")
+    _put(pair, url, b"beta")
+    kill()
+    assert (folder / "b.txt").read_bytes() == b"beta"
+    assert pair.bob.http("GET", url, user="bob", password=BOB).body == b"beta"
+    assert (pair.sent(share)["state"], pair.received(share)["state"]) == ("accepted", "accepted")
+    pair.alice.json("share", "revoke", share["id"], "--as", "alice")
+    kill()
+    assert pair.sent(share)["state"] == "revoked"
+    assert pair.bob.http("GET", url, user="bob", password=BOB).status in (403, 404)
+    pair.bob_sees(share, "revoked")
+    eventually(lambda: _pending(pair.alice) + _pending(pair.bob), [])
+
+
+def test_an_acceptance_reaches_a_sender_that_was_killed_before_it_could_hear(pair: Pair) -> None:
+    """Both die: alice's before the acceptance, bob's right after it, with the message still to be delivered."""
+    pair.folder("deaf", a_txt=b"alpha")
+    share = pair.share("deaf")
+    received = pair.received(share)
+    pair.alice.kill()
+    assert pair.bob.json("received", "accept", received["id"], "--as", "bob")["state"] == "accepted"
+    pair.bob.kill()
+    pair.alice.start()
+    pair.bob.start()
+    assert pair.received(share)["state"] == "accepted"
+    pair.alice_sees(share, "accepted")
+    url = pair.bobs_url(pair.received(share), "a.txt")
+    persist(lambda: _reads(pair, url, b"alpha"))
+
+
 def _create(pair: Pair, name: str) -> dict[str, Any]:
     """Share, and wait until the other side has it, as often as its gateway dies meanwhile."""
     share: dict[str, Any] = pair.alice.json(
@@ -83,6 +132,10 @@ def _create(pair: Pair, name: str) -> dict[str, Any]:
 
 def _put(pair: Pair, url: str, content: bytes) -> None:
     assert pair.bob.http("PUT", url, content, user="bob", password=BOB).status in (201, 204)
+
+
+def _reads(pair: Pair, url: str, content: bytes) -> None:
+    assert pair.bob.http("GET", url, user="bob", password=BOB).body == content
 
 
 def _pending(site: Site) -> list[Any]:
