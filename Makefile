@@ -67,7 +67,7 @@ lint: install  ## Check style and types
 	$(BIN)/mypy
 
 bench: TOOLS := curl wrk
-bench: install tools  ## Measure against WsgiDAV on cheroot and rclone, in one run
+bench: install tools  ## Measure against WsgiDAV on cheroot and rclone, in one run; fails when a target is missed
 	$(BIN)/python tests/bench/run.py
 
 clean:  ## Remove what make has made, and the data of `make run`
