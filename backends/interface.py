@@ -85,6 +85,7 @@ class Features:
     empty_directories: bool = True  # a directory exists without anything in it
     quota: bool = False  # space() exists
     identity: bool = False  # Entry.identity is set and survives a rename
+    foreign_changes: bool = False  # other programs write here too; a directory's etag tells when its names change
     modified_precision: int = 1_000_000_000  # nanoseconds
     checksums: frozenset[str] = field(default_factory=frozenset)
 
@@ -240,6 +241,37 @@ class Writer(ABC):
         self.abort()
 
 
+class Watcher(ABC):
+    """Tells in which of some directories something was changed, by whomever; may be called from any thread."""
+
+    @abstractmethod
+    def add(self, path: StoragePath) -> None:
+        """Watch the directory at `path` itself, instead of the one that was added first if there are too many.
+
+        Nothing happens where that cannot be done.
+        """
+
+    @abstractmethod
+    def drop(self, path: StoragePath) -> None:
+        """Watch neither the directory at `path` nor any below it any longer."""
+
+    @abstractmethod
+    def wait(self, seconds: float | None) -> None:
+        """Wait until there is something to collect, `wake` is called, or `seconds` have passed (None: for ever)."""
+
+    @abstractmethod
+    def wake(self) -> None:
+        """End a `wait`."""
+
+    @abstractmethod
+    def collect(self) -> list[tuple[StoragePath, bool]]:
+        """Return, without waiting, the directories that were changed, and whether all that is in them was."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop watching and end a `wait`; may be called more than once."""
+
+
 class StorageBackend(ABC):
     """A tree of files and directories below one root.
 
@@ -328,6 +360,10 @@ class StorageBackend(ABC):
     def space(self) -> Space:
         """Return the space on the storage (feature quota)."""
         raise Unsupported("this storage does not tell its free space")
+
+    def watch(self, limit: int) -> Watcher | None:
+        """Return a Watcher over at most `limit` directories; None where the storage tells nothing by itself."""
+        return None
 
     def close(self) -> None:
         """Release what the backend holds; open Readers and Writers become invalid."""

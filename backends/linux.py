@@ -64,6 +64,9 @@ _renameat2 = _function(
 )  # glibc 2.28
 _sync_file_range = _function("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _fstatfs = _function("fstatfs", ctypes.c_int, ctypes.c_char_p)
+_inotify_init1 = _function("inotify_init1", ctypes.c_int)
+_inotify_add_watch = _function("inotify_add_watch", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
+_inotify_rm_watch = _function("inotify_rm_watch", ctypes.c_int, ctypes.c_int)
 
 
 def _call(function: Callable[..., int] | None, *arguments: Any) -> int:
@@ -105,6 +108,22 @@ def filesystem_magic(descriptor: int) -> int:
     buffer = ctypes.create_string_buffer(256)
     _call(_fstatfs, descriptor, buffer)
     return int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder) & 0xFFFFFFFF
+
+
+def inotify_init() -> int:
+    """Return a descriptor on which events can be read without waiting; EMFILE when the user has too many."""
+    return _call(_inotify_init1, os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def inotify_add_watch(inotify: int, directory: int, mask: int) -> int:
+    """Watch an open directory, whatever its name may lead to by now; ENOSPC when the user has too many watches."""
+    return _call(_inotify_add_watch, inotify, b"/proc/self/fd/%d" % directory, mask)
+
+
+def inotify_rm_watch(inotify: int, watch: int) -> None:
+    """Watch it no longer; a watch that the kernel has dropped by itself is no error."""
+    with contextlib.suppress(OSError):
+        _call(_inotify_rm_watch, inotify, watch)
 
 
 class Descriptor:

@@ -5,6 +5,7 @@
     root            is it still the recorded one?                 fresh         a file before it has its name
     local_tree      what is visible, as entries                   renaming      names changed under a lock
     local_content   reading, scanning, writing                    system_errors errno -> StorageError
+    local_watcher   who else changes something
 
 Links: a visible one is read through, and its permissions, times and etag are those of what it leads to; removing,
 renaming and replacing act on the link itself, so a PUT onto a link puts a file in its place and leaves what it
@@ -39,6 +40,7 @@ from backends.journal import Journal
 from backends.linux import Abilities, Descriptor
 from backends.local_content import LocalReader, LocalScan, LocalWriter, Target
 from backends.local_tree import ABSENT_BELOW_A_FILE, LocalTree, Taken
+from backends.local_watcher import LocalWatcher
 from backends.paths import StoragePath
 from backends.renaming import rename_to_free_name
 from backends.root import Root, RootIdentity
@@ -54,6 +56,7 @@ class LocalBackend(StorageBackend):
         set_modified=True,
         quota=True,
         identity=True,
+        foreign_changes=True,
         modified_precision=1,  # what the kernel carries; a coarse file system keeps less, and entries show that
     )
 
@@ -238,6 +241,9 @@ class LocalBackend(StorageBackend):
         with StorageErrors("the root"):
             facts = os.fstatvfs(self._tree.root.open().fileno())
             return Space(free=facts.f_bavail * facts.f_frsize, total=facts.f_blocks * facts.f_frsize)
+
+    def watch(self, limit: int) -> LocalWatcher | None:
+        return LocalWatcher.open(self._tree, limit)
 
     def close(self) -> None:
         self._tree.root.close()

@@ -27,7 +27,8 @@ from gateway.admin.commands import Commands
 from gateway.admin.metrics import Metrics
 from gateway.admin.socket import AdminSocket, bind
 from gateway.api.door import ApiDoor
-from gateway.config import Config
+from gateway.changes import Changes
+from gateway.config import Config, LocalConfig
 from gateway.dav.door import DavDoor
 from gateway.expiring import Expiring
 from gateway.files import Moves
@@ -44,6 +45,7 @@ from gateway.roots import Roots, open_backend, require_roots, settle
 from gateway.sending import Sending
 from gateway.signing_keys import SigningKeys
 from gateway.store.engine import Store
+from gateway.store.lifesigns import LifeSign
 from gateway.store.sealing import Sealer, key_file
 from gateway.tree import Storage, Tree
 from gateway.trust import Trust
@@ -107,7 +109,7 @@ async def _start(stack: AsyncExitStack, config: Config, clock: Callable[[], floa
     outside = _outside(stack, config, ground)
     sharing = _sharing(stack, config, ground, outside)
     moves = Moves(ground.store)
-    await _settle(stack, moves, ground.store, ground.storages)
+    await _settle(stack, moves, ground)
     _background(stack, sharing.watch.run(), "watch")
     _background(stack, sharing.remote.refresh(), "refresh")
     expiring = Expiring(ground.store, sharing.sending, sharing.receiving, clock)
@@ -126,6 +128,7 @@ class _Ground:
     sealer: Sealer
     keys: SigningKeys
     storages: Mapping[str, Storage]
+    changes: Changes
     mounts: Mounts
     passwords: Passwords
     access: Access
@@ -159,6 +162,7 @@ def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -
     stack.callback(store.close)
     require_roots(config, store)
     keys = SigningKeys(keys_directory, config.origin, clock)
+    storages = {name: _storage(stack, store, config, name) for name in config.backends}
     mounts = Mounts(config.mounts, config.groups)
     passwords = Passwords(store)
     stack.callback(passwords.close)
@@ -167,7 +171,8 @@ def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -
         store=store,
         sealer=Sealer(key_file(keys_directory / "state.key", lambda: os.urandom(32))),
         keys=keys,
-        storages={name: _storage(stack, store, config, name) for name in config.backends},
+        storages=storages,
+        changes=_changes(stack, config, store, storages),
         mounts=mounts,
         passwords=passwords,
         access=Access(store, mounts, passwords, issuer=config.origin, token_keys=keys.public, clock=clock),
@@ -198,7 +203,7 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
     outbox = Outbox(store, clock)
     remote = Remote(store, peers, outside.streaming, sealer, server=config.server, clock=clock)
     stack.callback(remote.close)
-    tree = Tree(store, ground.mounts, ground.storages, remote.storage, clock)
+    tree = Tree(store, ground.mounts, ground.storages, remote.storage, ground.changes, clock)
     sending = Sending(
         store,
         tree,
@@ -222,16 +227,16 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
     )
 
 
-async def _settle(stack: AsyncExitStack, moves: Moves, store: Store, storages: Mapping[str, Storage]) -> None:
+async def _settle(stack: AsyncExitStack, moves: Moves, ground: _Ground) -> None:
     """Let each storage settle what a crash has left, in its own threads; one that hangs delays nobody."""
 
     def work(storage: Storage) -> None:
-        settle(storage, store)
+        settle(storage, ground.store)
         moves.replay({storage.name: storage})
+        ground.changes.watch_shares(storage.name)
 
-    tasks = [
-        _background(stack, storage.pool.run(work, storage), f"settle {name}") for name, storage in storages.items()
-    ]
+    storages = ground.storages.values()
+    tasks = [_background(stack, storage.pool.run(work, storage), f"settle {storage.name}") for storage in storages]
     if tasks:
         await asyncio.wait(tasks, timeout=SETTLE_TIME)
 
@@ -251,7 +256,15 @@ async def _open_doors(
         origin=config.origin,
         base_path=config.base_path,
     ).add_routes(public.router)
-    dav = DavDoor(ground.access, sharing.tree, moves, sharing.watch, base_path=config.base_path, origin=config.origin)
+    dav = DavDoor(
+        ground.access,
+        sharing.tree,
+        moves,
+        sharing.watch,
+        ground.changes,
+        base_path=config.base_path,
+        origin=config.origin,
+    )
     stack.callback(dav.close)
     dav.add_routes(public.router)
     WebDoor(config).add_routes(public)
@@ -284,6 +297,17 @@ def _storage(stack: AsyncExitStack, store: Store, config: Config, name: str) -> 
     stack.callback(backend.close)
     stack.callback(pool.close)
     return Storage(name, backend, pool)
+
+
+def _changes(stack: AsyncExitStack, config: Config, store: Store, storages: Mapping[str, Storage]) -> Changes:
+    changes = Changes(store, LifeSign(config.state_dir / "alive"))
+    changes.start(storages)
+    stack.callback(changes.close)
+    for name, storage in storages.items():
+        backend = config.backends[name]
+        watches = backend.watch if isinstance(backend, LocalConfig) else 0
+        changes.follow(name, storage.backend, storage.pool, watches)
+    return changes
 
 
 def _document(config: Config) -> dict[str, object]:

@@ -249,7 +249,7 @@ class Remote:
                 raise Unavailable(f"{share.server}: {error or 'no token in time'}") from error
 
         backend = WebDAVBackend(url, transport=self._outbound, credential=credential)
-        return Storage(f"received:{share.id}", backend, self._pool(share.server))
+        return Storage(share.storage, backend, self._pool(share.server))
 
     def _url(self, share: ReceivedShare, discovery: Discovery, way: str) -> str:
         """Return where the Share's root is; a secret, unlike a token, goes only to the sender's host."""

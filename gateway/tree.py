@@ -17,6 +17,7 @@ from backends.interface import Entry, Identity, Kind, StorageBackend
 from backends.paths import StoragePath
 from backends.pool import Pool
 from gateway.access import Grant, SharedResource
+from gateway.changes import Changes, shown
 from gateway.mounts import READ_WRITE, Mount, Mounts
 from gateway.ocm.shares import Permission
 from gateway.store import received_shares
@@ -103,9 +104,11 @@ class Tree:
         mounts: Mounts,
         storages: Mapping[str, Storage],
         remote: Callable[[ReceivedShare], Awaitable[Storage]],
+        changes: Changes,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._changes = changes
         self._mounts = mounts
         self._storages = storages
         self._remote = remote
@@ -166,20 +169,20 @@ class Tree:
 
     async def _top(self, user: str) -> VirtualFolder:
         mounts = self._mounts.of(user)
-        shares = await self._accepted(user)
+        received = await self._received_entries(await self._accepted(user))
         roots = await self._mount_roots(mounts.values())
         children = [
             _named(root, name) if root else _unseen(name)
             for (name, mount), root in zip(mounts.items(), roots, strict=True)
             if root is not None or not mount.personal
         ]
-        children.append(_folder(RECEIVED, _received_entries(shares)))
+        children.append(_folder(RECEIVED, received))
         return VirtualFolder(_folder(b"", children), tuple(children))
 
     async def _received(self, user: str, parts: tuple[bytes, ...]) -> Place | VirtualFolder:
         shares = await self._accepted(user)
         if not parts:
-            children = _received_entries(shares)
+            children = await self._received_entries(shares)
             return VirtualFolder(_folder(RECEIVED, children), tuple(children))
         share = shares.get(parts[0].decode("utf-8", "surrogateescape"))  # a name that is not UTF-8 is nobody's
         if share is None:
@@ -192,6 +195,13 @@ class Tree:
         now = int(self._clock())
         return await self._store.read(lambda tx: received_shares.accepted(tx, user, now))
 
+    async def _received_entries(self, shares: Mapping[str, ReceivedShare]) -> list[Entry]:
+        """Return the roots of received Shares as they were last seen, and as changed since by ourselves."""
+        generations = await self._changes.roots(share.storage for share in shares.values())
+        return [
+            shown(share.root_entry(name.encode()), generations.get(share.storage, 0)) for name, share in shares.items()
+        ]
+
     async def _mount_roots(self, mounts: Iterable[Mount]) -> list[Entry | None]:
         """Return the roots' entries as far as they are known within PROBE_WAIT; a hung disk delays nobody."""
         wanted = [(mount.backend, mount.path) for mount in mounts]
@@ -203,7 +213,8 @@ class Tree:
     async def _probe(self, backend: str, path: StoragePath) -> None:
         storage = self._storages[backend]
         try:
-            self._roots[backend, path] = await storage.pool.run(storage.backend.stat, path)
+            look = self._changes.look
+            self._roots[backend, path] = await storage.pool.run(look, backend, storage.backend, path)
         except NotFound:
             self._roots[backend, path] = None
         except StorageError:
@@ -214,10 +225,6 @@ def _retrieve(probe: asyncio.Future[Entry]) -> None:
     """Take the outcome of a probe that nobody waits for any more."""
     if not probe.cancelled():
         probe.exception()
-
-
-def _received_entries(shares: Mapping[str, ReceivedShare]) -> list[Entry]:
-    return [share.root_entry(name.encode()) for name, share in shares.items()]
 
 
 def _named(entry: Entry, name: bytes) -> Entry:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parts import NOW, READ, WRITE, Clock, new_store, received
+from parts import NOW, READ, WRITE, Clock, new_changes, new_store, received
 
 from backends.errors import InvalidPath, NotFound, StorageError, Unavailable
 from backends.interface import Entry, Identity, Kind
@@ -74,7 +74,8 @@ class Site:
             {"lab": ["alice"]},
         )
         self.reached: list[str] = []
-        self.tree = Tree(self.store, self.mounts, self.storages, self.remote, self.clock)
+        self.changes = new_changes(self.store, directory)
+        self.tree = Tree(self.store, self.mounts, self.storages, self.remote, self.changes, self.clock)
 
     async def remote(self, share: ReceivedShare) -> Storage:
         self.reached.append(share.id)
@@ -221,7 +222,7 @@ async def test_a_storage_that_hangs_delays_the_top_for_a_moment_only(place: Site
     top = await place.top()
     assert time.monotonic() - begun < 1
     shown = next(child for child in top.children if child.name == "Übung".encode())
-    assert shown.etag == place.other.stat(StoragePath()).etag, "as it was seen last"
+    assert shown.etag == place.changes.look("other", place.other, StoragePath()).etag, "as it was seen last"
 
 
 @pytest.mark.parametrize("error", [Unavailable("the NAS is away"), StorageError("odd")])

@@ -32,6 +32,7 @@ from gateway.config.values import (
     ReadableFile,
     Text,
     UserName,
+    Watches,
     refuse,
 )
 
@@ -77,6 +78,7 @@ class LocalConfig(Section):
 
     type: Literal["local"]
     root: Directory = Field(description="a directory")
+    watch: Watches = 8192
 
 
 class MemoryConfig(Section):

@@ -21,6 +21,7 @@ HOST_NAME = re.compile(r"(?![0-9.]+$)(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]
 URL_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*")
 ADDRESS_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):([0-9]{1,5})")
 DEFAULT_PORTS = {"http": 80, "https": 443}
+WATCHES_MAX = 1_000_000  # the kernel's own limit is about that, in 1 GB of its memory
 
 
 def refuse(allowed: str, found: str | None = None) -> NoReturn:
@@ -225,6 +226,12 @@ def _one_worker(value: object) -> int:
     return value
 
 
+def _watches(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= WATCHES_MAX:
+        refuse(f"a number from 0 (none) to {WATCHES_MAX:,}")
+    return value
+
+
 _NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 _NAME_ALLOWED = "a-z, 0-9, '.', '_' and '-', 1 to 64 characters, beginning with a-z or 0-9"
 _check_user_name = _matching(_NAME, f"a user name: {_NAME_ALLOWED}")
@@ -237,5 +244,6 @@ BackendName = Annotated[
 Text = Annotated[str, PlainValidator(_text)]
 MountName = Annotated[str, PlainValidator(_mount_name)]
 MountPath = Annotated[str, PlainValidator(_mount_path)]
+Watches = Annotated[int, PlainValidator(_watches)]
 OneWorker = Annotated[int, PlainValidator(_one_worker)]
 NotEmpty = BeforeValidator(_some)

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiohttp import ClientPayloadError, HttpVersion11, web
@@ -15,6 +15,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from backends.errors import NotFound, Unavailable
 from gateway.access import Grant
+from gateway.changes import Changes, Touched
 from gateway.dav.conditions import CONDITIONAL, expectation
 from gateway.dav.errors import DavError
 from gateway.dav.paths import Location
@@ -34,6 +35,8 @@ class Call:
     grant: Grant
     location: Location
     place: Place
+    changes: Changes
+    touched: list[Touched] = field(default_factory=list)  # what the method may change, for `changes`
 
 
 async def in_pool(place: Place, job: Callable[..., T], *args: Any, **named: Any) -> T:
@@ -61,7 +64,7 @@ def require_conditions(call: Call) -> None:
     """
     if any(field in call.request.headers for field in CONDITIONAL):
         try:
-            present = call.place.backend.stat(call.place.path)
+            present = call.changes.look(call.place.storage.name, call.place.backend, call.place.path)
         except NotFound:
             expectation(call.request.headers, None)
         else:

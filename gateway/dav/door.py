@@ -6,6 +6,7 @@ public_url: `dav/ocm/` for Shares, where the credential names the Share, and `da
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -16,9 +17,19 @@ from backends.errors import NotFound
 from backends.paths import printable
 from backends.pool import Pool
 from gateway.access import Access, Grant
+from gateway.changes import Changes, Touched
 from gateway.dav import credentials, if_header
 from gateway.dav.call import BODY_TIME, Call, in_pool, refuse_body
-from gateway.dav.errors import REFUSALS, DavError, nothing_is_created_here, response, root_stays, translate
+from gateway.dav.errors import (
+    CHANGED,
+    REFUSALS,
+    DavError,
+    may_have_changed,
+    nothing_is_created_here,
+    response,
+    root_stays,
+    translate,
+)
 from gateway.dav.get import Get
 from gateway.dav.longtail import LongTail
 from gateway.dav.moving import Moving
@@ -36,6 +47,7 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 # RFC 4918 §18: locks (class 2) are not offered
 _COMPLIANCE = {"DAV": "1, 3", "MS-Author-Via": "DAV"}
 _WRITING = frozenset({"PUT", "MKCOL", "DELETE", "MOVE", "PROPPATCH"})
+_CHANGING = _WRITING | {"LOCK"}  # the resource itself; what COPY and MOVE make elsewhere they say themselves
 _WITH_BODY = frozenset({"PUT", "PROPFIND", "PROPPATCH"})
 _READING = ("OPTIONS", "GET", "HEAD", "PROPFIND", "COPY")
 _ON_FILE = (*_READING, "PUT", "DELETE", "MOVE", "PROPPATCH")
@@ -56,6 +68,7 @@ class DavDoor:
         tree: Tree,
         moves: Moves,
         watch: Watch,
+        changes: Changes,
         *,
         base_path: str,
         origin: str,
@@ -64,6 +77,7 @@ class DavDoor:
         """`base_path` is the path of public_url, which every href carries, and `origin` its scheme and authority."""
         self._access = access
         self._tree = tree
+        self._changes = changes
         self._addresses = Addresses(base_path, origin)
         self._across = Pool("dav-across", threads=2, waiting=64)
         self._propfind = Propfind(watch)
@@ -128,9 +142,26 @@ class DavDoor:
             raise DavError(417, "UNKNOWN_EXPECTATION", "only 100-continue can be expected")
         if request.method not in _WITH_BODY:
             refuse_body(request)
-        call = Call(request, grant, location, place)
+        call = Call(request, grant, location, place, self._changes)
         await self._require_if(call)
-        return await handler(call)
+        return await self._recorded(call, handler)
+
+    async def _recorded(self, call: Call, handler: Handler) -> web.StreamResponse:
+        """Run a handler, and have written down what it has changed before that is answered."""
+        method, place = call.request.method, call.place
+        if method in ("GET", "HEAD"):
+            self._changes.passed(place.storage.name, place.path)
+        if method in _CHANGING:
+            call.touched.append(Touched(place.storage.name, place.path))
+        try:
+            answer = await handler(call)
+        except BaseException as error:
+            if call.touched and may_have_changed(error):
+                await asyncio.shield(self._changes.made(call.touched))
+            raise
+        if call.touched and answer.status in CHANGED:
+            await self._changes.made(call.touched)
+        return answer
 
     async def _grant(self, root: Root, request: web.Request) -> Grant:
         if root is Root.SHARES:
@@ -187,7 +218,8 @@ class DavDoor:
                 place = await self._tree.resolve(call.grant, location.path)
             if isinstance(place, VirtualFolder):
                 return place.entry.etag
-            return (await in_pool(place, place.backend.stat, place.path)).etag
+            look, name = self._changes.look, place.storage.name
+            return (await in_pool(place, look, name, place.backend, place.path)).etag
         except (NotFound, DavError):
             return None
 

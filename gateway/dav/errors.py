@@ -87,6 +87,9 @@ ANSWERS: Mapping[type[Exception], Answer] = MappingProxyType(
     }
 )
 
+CHANGED = frozenset({201, 204, 207})  # answers after which something may be another than before
+NO_LONGER_ALLOWED = "NO_LONGER_ALLOWED"
+
 REFUSALS = (DavError, StorageError, Refusal)
 
 
@@ -99,6 +102,14 @@ def translate(error: Exception) -> DavError:
     retry_after = getattr(error, "retry_after", None)
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     return DavError(answer.status, code, answer.sentence or str(error), headers=headers)
+
+
+def may_have_changed(error: BaseException) -> bool:
+    """Tell whether a method that has failed so may have done a part of its work."""
+    if not isinstance(error, REFUSALS):
+        return True  # a cancellation, or a mistake of ours
+    refusal = translate(error)
+    return refusal.code == NO_LONGER_ALLOWED or (refusal.status >= 500 and refusal.status != 501)
 
 
 def root_stays() -> DavError:

@@ -10,8 +10,9 @@ from aiohttp import web
 from backends.errors import AlreadyExists, NotFound
 from backends.pool import Pool
 from gateway.access import Access
+from gateway.changes import Touched
 from gateway.dav.call import Call, require_conditions
-from gateway.dav.errors import DavError, nothing_is_created_here, root_stays
+from gateway.dav.errors import NO_LONGER_ALLOWED, DavError, nothing_is_created_here, root_stays
 from gateway.dav.multistatus import multistatus
 from gateway.dav.paths import Addresses, Location
 from gateway.files import Cancelled, Incomplete, Moves, copy_tree
@@ -84,7 +85,7 @@ class Moving:
             ):
                 return await pool.run(_perform, call, target, work, ended.is_set)
         except Cancelled:
-            raise DavError(403, "NO_LONGER_ALLOWED", "you may no longer do this; it has been stopped") from None
+            raise DavError(403, NO_LONGER_ALLOWED, "you may no longer do this; it has been stopped") from None
 
     async def _destination(self, call: Call) -> tuple[Location, Place]:
         """Return where to; raises DavError 400, 502 and 403."""
@@ -112,6 +113,9 @@ def _perform(call: Call, target: Place, work: Work, cancelled: Callable[[], bool
     call.place.check()
     target.check()
     require_conditions(call)
+    is_directory = call.place.backend.stat(call.place.path).is_directory
+    moved = (call.place, target) if call.touched else (target,)  # a COPY leaves its source as it is
+    call.touched[:] = [Touched(place.storage.name, place.path, is_directory) for place in moved]
     return work(target, cancelled)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import structlog
@@ -11,6 +10,7 @@ from aiohttp import web
 from backends.errors import NotADirectory, StorageError
 from backends.interface import SCAN_BATCH, Entry, Kind, Scan, Space
 from gateway.access import Grant
+from gateway.changes import Generation, shown
 from gateway.dav.call import Call, in_pool, read_body, release
 from gateway.dav.errors import DavError
 from gateway.dav.paths import Location, quote
@@ -102,6 +102,10 @@ def _open(call: Call, question: Question, deep: bool) -> _Listing:
     place = call.place
     backend = place.backend
     entry = backend.stat(place.path)
+    generation = Generation(0, 0)
+    call.changes.listed(place.storage.name, place.path, entry)
+    if entry.is_directory:
+        generation = call.changes.generation(place.storage.name, place.path)  # before its members are read
     space = backend.space() if question.wants_space and entry.is_directory and backend.features.quota else None
     scan: Scan | None = None
     if deep and entry.is_directory:
@@ -109,9 +113,9 @@ def _open(call: Call, question: Question, deep: bool) -> _Listing:
             scan = backend.scan(place.path)
         except NotADirectory:  # a file has just taken its name
             return _open(call, question, deep=False)
-    listing = _Listing(call, question, space, scan)
+    listing = _Listing(call, question, space, scan, generation)
     try:
-        listing.begin(entry)
+        listing.begin(shown(entry, generation.own))
     except BaseException:
         listing.close()
         raise
@@ -121,9 +125,13 @@ def _open(call: Call, question: Question, deep: bool) -> _Listing:
 class _Listing:
     """An open directory on its way into text; used in the storage's threads, one call at a time."""
 
-    def __init__(self, call: Call, question: Question, space: Space | None, scan: Scan | None) -> None:
+    def __init__(
+        self, call: Call, question: Question, space: Space | None, scan: Scan | None, generation: Generation
+    ) -> None:
         self._location = call.location
         self._place = call.place
+        self._changes = call.changes
+        self._generation = generation
         self._question = question
         self._space = space
         self._scan = scan
@@ -164,7 +172,9 @@ class _Listing:
         if self._scan is not None:
             self._scan.close()
 
-    def _render(self, entries: Iterable[Entry]) -> str:
+    def _render(self, entries: list[Entry]) -> str:
+        place = self._place
+        entries = self._changes.members(place.storage.name, place.path, self._generation, entries)
         href, file, folder = self._href, self._file.fill, self._folder.fill
         return "".join(
             file(href + quote(entry.name), entry)

@@ -48,13 +48,17 @@ class Store:
         self._writer = threading.Thread(target=self._write, name="store-write", daemon=True)
         self._writer.start()
 
-    async def run(self, work: Work[T]) -> T:
-        """Run `work` in a transaction from the event loop; what it raises rolls back that work alone."""
-        return await asyncio.wrap_future(self._submit(work))
+    async def run(self, work: Work[T], *, durable: bool = True) -> T:
+        """Run `work` in a transaction from the event loop; what it raises rolls back that work alone.
 
-    def run_sync(self, work: Work[T]) -> T:
-        """Run `work` in a transaction from a worker thread."""
-        return self._submit(work).result()
+        One that is not `durable` is seen by everybody and outlives this process, but the disk is not waited for: a
+        power cut may undo it, and everything after it until the next durable one.
+        """
+        return await asyncio.wrap_future(self._submit(work, durable))
+
+    def run_sync(self, work: Work[T], *, durable: bool = True) -> T:
+        """Run `work` in a transaction from a worker thread, as `run` does."""
+        return self._submit(work, durable).result()
 
     async def read(self, work: Work[T]) -> T:
         """Run `work`, which only reads, on the last committed state, from the event loop."""
@@ -75,8 +79,8 @@ class Store:
         self._reads.close()
         self._engine.dispose()
 
-    def _submit(self, work: Work[T]) -> Future[T]:
-        job = _Job(work)
+    def _submit(self, work: Work[T], durable: bool = True) -> Future[T]:
+        job = _Job(work, durable)
         with self._closing:  # so that nothing is queued behind the end, where nobody would answer it
             if self._closed:
                 raise Unavailable("the state database is closed", retry_after=10)
@@ -105,10 +109,11 @@ class Store:
 
 
 class _Job:
-    __slots__ = ("future", "work")
+    __slots__ = ("durable", "future", "work")
 
-    def __init__(self, work: Work[Any]) -> None:
+    def __init__(self, work: Work[Any], durable: bool) -> None:
         self.work = work
+        self.durable = durable
         self.future: Future[Any] = Future()
 
 
@@ -116,7 +121,7 @@ def _perform(engine: Engine, jobs: list[_Job]) -> None:
     """Run `jobs` in one transaction, a savepoint each, and answer after the commit."""
     wanted = [job for job in jobs if job.future.set_running_or_notify_cancel()]  # none can be cancelled from here on
     try:
-        with _transaction(engine, "BEGIN IMMEDIATE") as connection:
+        with _transaction(engine, "BEGIN IMMEDIATE", synced=any(job.durable for job in wanted)) as connection:
             answers = [_attempt(connection, job) for job in wanted]
     except Exception as error:  # noqa: BLE001 -- whatever broke the transaction is every caller's answer
         for job in wanted:
@@ -142,10 +147,16 @@ def _attempt(connection: Connection, job: _Job) -> tuple[_Job, Any, BaseExceptio
 
 
 @contextmanager
-def _transaction(engine: Engine, begin: str) -> Iterator[Connection]:
-    """Run the block in a transaction that `begin` begins; a new connection from the pool carries no old state."""
+def _transaction(engine: Engine, begin: str, *, synced: bool = True) -> Iterator[Connection]:
+    """Run the block in a transaction that `begin` begins, and wait for the disk only if it is to be `synced`.
+
+    In WAL mode that is all that `synchronous` decides: NORMAL leaves the log to a later commit that syncs it as a
+    whole, and syncs before each checkpoint, so no order is ever lost (sqlite.org/pragma.html#pragma_synchronous).
+    """
     try:
         with engine.connect() as connection, connection.begin():
+            if begin != "BEGIN":  # readers commit nothing
+                connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
             connection.exec_driver_sql(begin)
             yield connection
     except sqlalchemy.exc.OperationalError as error:

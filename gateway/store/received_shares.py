@@ -52,6 +52,11 @@ class ReceivedShare:
     def expired(self, now: float) -> bool:
         return self.expiration is not None and now >= self.expiration
 
+    @property
+    def storage(self) -> str:
+        """Return the name that it has as storage."""
+        return f"received:{self.id}"
+
     def root_entry(self, name: bytes) -> Entry:
         """Return the last known root under `name`; one never seen shows as an empty folder (design rule 8)."""
         kind = Kind.FILE if self.root_kind == "file" else Kind.DIRECTORY

@@ -192,3 +192,13 @@ backend_roots = Table(  # the identity of each local root at its first start: an
     Column("backend", String, primary_key=True),
     Column("identity", String, nullable=False),
 )
+
+changes = Table(  # when something was changed in which folder, so that its ETag tells; see store/changes.py
+    "changes",
+    metadata,
+    Column("backend", String, primary_key=True),
+    Column("path", LargeBinary, primary_key=True),
+    Column("generation", BigInteger, nullable=False),  # nanoseconds since the epoch, each larger than the one before
+    Column("below", BigInteger, nullable=False),  # the same, for all that is in the folder at any depth; 0: never
+    sqlite_with_rowid=False,
+)

@@ -24,9 +24,11 @@ PARTS: dict[str, tuple[str, ...]] = {
     "use cases": (
         "gateway.access",
         "gateway.expiring",
+        "gateway.changes",
         "gateway.files",
         "gateway.issuing",
         "gateway.mounts",
+        "gateway.noticing",
         "gateway.offering",
         "gateway.outbox",
         "gateway.peers",

@@ -27,6 +27,7 @@ from backends.paths import StoragePath
 from backends.pool import Pool
 from gateway.access import Access
 from gateway.admin.metrics import Metrics
+from gateway.changes import Changes
 from gateway.config import MountConfig
 from gateway.dav.door import DavDoor
 from gateway.files import Moves
@@ -36,6 +37,7 @@ from gateway.ocm.tokens import mint_access_token
 from gateway.signing_keys import SigningKeys
 from gateway.store import sent_shares, users
 from gateway.store.engine import Store
+from gateway.store.lifesigns import LifeSign
 from gateway.store.sealing import secret_hash
 from gateway.store.sent_shares import SentShare
 from gateway.tree import Storage, Tree
@@ -91,6 +93,7 @@ class Served:
         loop: str = "uvloop",
         wrap: Any = None,
         tls: ssl.SSLContext | None = None,
+        watches: int = 64,
         **options: Any,
     ) -> None:
         self.base = base
@@ -123,11 +126,15 @@ class Served:
         mounted = Mounts(mounts, {})
         self._passwords = Passwords(self.store)
         self.access = Access(self.store, mounted, self._passwords, issuer=self.origin, token_keys=self.keys.public)
-        self.tree = Tree(self.store, mounted, self.storages, _no_remote)
+        self.changes = Changes(self.store, LifeSign(directory / "alive"))
+        self.changes.start(self.storages)
+        for name, storage in self.storages.items():
+            self.changes.follow(name, storage.backend, storage.pool, watches)
+        self.tree = Tree(self.store, mounted, self.storages, _no_remote, self.changes)
         self.moves = Moves(self.store)
         self.watch = Watch(self.access)
         self.door = DavDoor(
-            self.access, self.tree, self.moves, self.watch, base_path=base, origin=self.origin, **options
+            self.access, self.tree, self.moves, self.watch, self.changes, base_path=base, origin=self.origin, **options
         )
         self._runner = self.run(self._start())
 
@@ -157,6 +164,7 @@ class Served:
         self._thread.join()
         self.loop.close()
         self.door.close()
+        self.changes.close()
         self._passwords.close()
         for storage in self.storages.values():
             storage.pool.close()

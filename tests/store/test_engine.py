@@ -84,6 +84,20 @@ def test_what_has_queued_up_shares_one_commit(store: Store, database: Path) -> N
     assert len(names_in(database)) == 2 + GROUP
 
 
+def test_the_disk_is_waited_for_unless_no_work_of_the_group_needs_it(store: Store) -> None:
+    """`synchronous` is 2 (FULL) or 1 (NORMAL); one durable work makes its whole group so."""
+
+    def synchronous(tx: Connection) -> int:
+        return int(tx.exec_driver_sql("PRAGMA synchronous").scalar_one())
+
+    assert store.run_sync(synchronous) == 2
+    assert store.run_sync(synchronous, durable=False) == 1
+    with Held(store):
+        futures = [store._submit(synchronous, durable) for durable in (False, True, False)]
+    assert [future.result(10) for future in futures] == [2, 2, 2]
+    assert store.run_sync(synchronous) == 2
+
+
 def test_a_group_has_a_bound(store: Store) -> None:
     commits = Commits(store)
     with Held(store):

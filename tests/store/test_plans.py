@@ -10,6 +10,7 @@ from sqlalchemy import Connection, event
 
 from backends.paths import StoragePath
 from gateway.store import (
+    changes,
     events,
     exchanged_tokens,
     outbox,
@@ -46,6 +47,11 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "when something is due": lambda tx: outbox.next_due(tx, ("busy.example",)),
     "what waits to be said about a Share": lambda tx: outbox.pending_of(tx, "sending", "id"),
     "how many messages wait": outbox.count_pending,
+    "the generation of a folder": lambda tx: changes.of(tx, "storage", StoragePath.parse("a/b/c")),
+    "those of its members": lambda tx: changes.of_members(tx, "storage", StoragePath.parse("a"), [b"b", b"c"]),
+    "those of roots": lambda tx: changes.of_roots(tx, ["storage", "received:x"]),
+    "those that answer for events": lambda tx: changes.rows(tx, "storage", [StoragePath.parse("a")]),
+    "a change": lambda tx: changes.touch(tx, "storage", [StoragePath.parse("a/b")], [StoragePath.parse("c")], 1),
     "the history of a Share": lambda tx: events.about(tx, "id"),
 }
 

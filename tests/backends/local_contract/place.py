@@ -57,7 +57,13 @@ class PlaceFixtures:
 
     abilities: Abilities
     expected = Features(
-        atomic_replace=True, server_side_copy=True, set_modified=True, quota=True, identity=True, modified_precision=1
+        atomic_replace=True,
+        server_side_copy=True,
+        set_modified=True,
+        quota=True,
+        identity=True,
+        foreign_changes=True,
+        modified_precision=1,
     )
 
     @pytest.fixture

@@ -1,0 +1,197 @@
+"""The ETag of a folder: another one whenever anything in it has changed, however deep.
+
+Storage tells of a folder only that names in it came or went. Sync clients look at the root's ETag and descend where one
+has changed (peers.md §3b), so what is shown is made of the storage's own etag and of the folder's generation. That is
+renewed in every folder above a change: at once for changes through a door, and as soon as they are noticed for those
+of other programs (`noticing.py`).
+
+A row is committed before the change is answered, so whoever looks afterwards sees it. The disk is not waited for: the
+rows of a process that has died without a farewell are in doubt, as is what it was just changing, and then all folders
+show a new ETag once. Nobody fetches a file again because of that, as files have ETags of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+import structlog
+from sqlalchemy import Connection
+
+from backends.errors import Unavailable
+from backends.interface import Entry, StorageBackend
+from backends.paths import StoragePath
+from backends.pool import Pool
+from gateway.noticing import Noticed, Noticing
+from gateway.store import changes, sent_shares
+from gateway.store.changes import Generation as Generation
+from gateway.store.engine import Store
+from gateway.store.lifesigns import LifeSign
+
+ROWS = 200_000  # for each backend; one has about 100 bytes
+PRUNE_EVERY = 4096  # changes
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """A place where something was changed; `tree`: a folder came to this name or left it, with all that is in it."""
+
+    storage: str
+    path: StoragePath
+    tree: bool = False
+
+
+def shown(entry: Entry, generation: int) -> Entry:
+    """Return `entry` as clients see it; a file is shown as it is."""
+    if not entry.is_directory:
+        return entry
+    return replace(entry, etag=blake2b(f"{entry.etag} {generation}".encode(), digest_size=16).hexdigest())
+
+
+class Changes:
+    """What has changed in which folder; `close` it before the Store."""
+
+    def __init__(
+        self, store: Store, life_sign: LifeSign, *, rows: int = ROWS, clock: Callable[[], int] = time.time_ns
+    ) -> None:
+        """Keep about `rows` rows for each storage; `clock` is in nanoseconds since the epoch."""
+        self._store = store
+        self._life_sign = life_sign
+        self._rows = rows
+        self._clock = clock
+        self._noticing: dict[str, Noticing] = {}
+        self._owed: set[str] = set()  # storages in which a change could not be written down
+        self._since_pruning = 0
+
+    # Life
+
+    def start(self, storages: Iterable[str]) -> None:
+        """Begin, after a look whether another process has died; raises OSError, Unavailable."""
+        self._life_sign.begin()
+
+        def doubt(tx: Connection) -> None:
+            for name in {*storages, *changes.storages(tx)}:
+                changes.touch(tx, name, [], [StoragePath()], self._clock())
+
+        if self._life_sign.bury(lambda: self._store.run_sync(doubt)):
+            log.info("changes.in_doubt", reason="a process was killed: every folder shows a new ETag once")
+
+    def follow(self, name: str, backend: StorageBackend, pool: Pool, watches: int) -> None:
+        """Notice what other programs change in a storage, with at most `watches` folders watched at a time."""
+        if backend.features.foreign_changes:
+            self._noticing[name] = Noticing(
+                backend, pool, lambda noticed: self._noticed(name, noticed), watches=watches, clock=self._clock
+            )
+
+    def watch_shares(self, name: str) -> None:
+        """Watch the roots of the open Shares in a storage; in its threads."""
+        if name in self._noticing:
+            for share in self._store.read_sync(lambda tx: sent_shares.within(tx, name, StoragePath())):
+                self._noticing[name].watch(share.path)
+
+    def close(self) -> None:
+        """Bring everything to the disk and say farewell."""
+        for noticing in self._noticing.values():
+            noticing.close()
+        try:
+            self._store.run_sync(self._settle)
+        except Unavailable as error:
+            log.warning("changes.in_doubt", reason=str(error))
+            self._life_sign.drop()
+        else:
+            self._life_sign.end()
+
+    def _settle(self, tx: Connection) -> None:
+        self._pay(tx)
+        changes.rewrite(tx)
+
+    # What is shown; called in the storage's threads
+
+    def look(self, name: str, backend: StorageBackend, path: StoragePath) -> Entry:
+        """Return what is at `path` as clients see it; raises as `StorageBackend.stat`."""
+        entry = backend.stat(path)
+        return shown(entry, self.generation(name, path).own) if entry.is_directory else entry
+
+    def generation(self, name: str, path: StoragePath) -> Generation:
+        """Return the generation of a folder; read before the folder is, it is never newer than what is seen there."""
+        return self._store.read_sync(lambda tx: changes.of(tx, name, path))
+
+    async def roots(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the generations of the roots of these storages, from the event loop; 0 is left out."""
+        return await self._store.read(lambda tx: changes.of_roots(tx, names))
+
+    def members(self, name: str, path: StoragePath, above: Generation, entries: list[Entry]) -> list[Entry]:
+        """Return `entries`, members of the folder at `path` with the generation `above`, as clients see them."""
+        folders = [entry for entry in entries if entry.is_directory]
+        if not folders:
+            return entries
+        names = [entry.name for entry in folders]
+        known = self._store.read_sync(lambda tx: changes.of_members(tx, name, path, names))
+        if name in self._noticing:
+            self._noticing[name].members(path, folders)
+        return [shown(entry, max(known.get(entry.name, 0), above.below)) for entry in entries]
+
+    def listed(self, name: str, path: StoragePath, entry: Entry) -> None:
+        """Say that what is at `path`, of which the storage tells `entry`, is about to be shown."""
+        if name in self._noticing:
+            self._noticing[name].listed(path, entry)
+
+    def passed(self, name: str, path: StoragePath) -> None:
+        """Say, on the event loop, that somebody reads the file at `path`."""
+        if name in self._noticing:
+            self._noticing[name].passed(path)
+
+    # What has changed
+
+    async def made(self, touched: Iterable[Touched]) -> None:
+        """Write down what was changed through a door, before that is answered; raises Unavailable."""
+        places = list(touched)
+        for place in places:
+            if place.storage in self._noticing:
+                await self._noticing[place.storage].own_change(place.path, tree=place.tree)
+        try:
+            await self._store.run(lambda tx: self._touch(tx, places), durable=False)
+        except Unavailable:
+            self._owed.update(place.storage for place in places)
+            raise
+
+    def _touch(self, tx: Connection, places: list[Touched]) -> None:
+        self._pay(tx)
+        for name in {place.storage for place in places}:
+            here = [place for place in places if place.storage == name]
+            trees = [place.path for place in here if place.tree]
+            changes.touch(tx, name, [place.path.parent for place in here], trees, self._clock())
+            self._prune(tx, name, len(here))
+
+    def _noticed(self, name: str, noticed: list[Noticed]) -> None:
+        """Write down what other programs have changed, unless a change of our own was written down since."""
+
+        def work(tx: Connection) -> None:
+            known = changes.rows(tx, name, [one.path for one in noticed])
+            new = [one for one in noticed if known.get(one.path, 0) < one.at]
+            if new:
+                trees = [one.path for one in new if one.tree]
+                changes.touch(tx, name, [one.path for one in new], trees, self._clock())
+                self._prune(tx, name, len(new))
+
+        try:
+            self._store.run_sync(work, durable=False)
+        except Unavailable as error:
+            self._owed.add(name)
+            log.warning("changes.owed", storage=name, reason=str(error))
+
+    def _pay(self, tx: Connection) -> None:
+        """Take everything for changed where a change could not be written down."""
+        while self._owed:
+            changes.touch(tx, self._owed.pop(), [], [StoragePath()], self._clock())
+
+    def _prune(self, tx: Connection, name: str, count: int) -> None:
+        self._since_pruning += count
+        if self._since_pruning >= PRUNE_EVERY:
+            self._since_pruning = 0
+            if gone := changes.prune(tx, name, self._rows, self._clock()):
+                log.info("changes.pruned", storage=name, rows=gone)
