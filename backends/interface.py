@@ -252,6 +252,10 @@ class Watcher(ABC):
         """
 
     @abstractmethod
+    def watches(self, path: StoragePath) -> bool:
+        """Tell whether the directory at `path` is watched."""
+
+    @abstractmethod
     def drop(self, path: StoragePath) -> None:
         """Watch neither the directory at `path` nor any below it any longer."""
 

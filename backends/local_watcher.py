@@ -72,6 +72,9 @@ class LocalWatcher(Watcher):
                 if root.file_system(device, directory.fileno()).is_local:
                     self._add(path, directory)
 
+    def watches(self, path: StoragePath) -> bool:
+        return path in self._watches
+
     def drop(self, path: StoragePath) -> None:
         with self._lock:
             self._drop(path)

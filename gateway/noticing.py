@@ -125,9 +125,13 @@ class Noticing:
             self._watcher.wake()  # others' events may have been among them
         if tree:
             self._forget(path)
-        known = [folder for folder in (path, path.parent) if folder.parts in self._seen]
-        if known:
-            await self._pool.run(self._look_again, known)
+        for folder in (path, path.parent):
+            if folder.parts not in self._seen:
+                continue
+            if self._watcher is not None and self._watcher.watches(folder):
+                self._differs(folder.parts, None)  # as it is at the next look: until then there are events
+            else:
+                await self._pool.run(self._look_again, folder)
 
     def _looked(self, task: asyncio.Future[None]) -> None:
         self._looking.discard(task)
@@ -145,9 +149,8 @@ class Noticing:
                 changed.append(path)
         return changed
 
-    def _look_again(self, folders: Iterable[StoragePath]) -> None:
-        for folder in folders:
-            self._differs(folder.parts, self._etag(folder))
+    def _look_again(self, folder: StoragePath) -> None:
+        self._differs(folder.parts, self._etag(folder))
 
     def _etag(self, path: StoragePath) -> str | None:
         try:

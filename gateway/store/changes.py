@@ -12,18 +12,31 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, select, text, update
+from sqlalchemy import Connection, bindparam, delete, func, select, text, update
 
 from backends.paths import StoragePath
 from gateway.store.tables import changes
 
 _ROOT = b""
-# The one form of an upsert that SQLite and PostgreSQL have in common
-_PUT = text(
-    "INSERT INTO changes (backend, path, generation, below) VALUES (:backend, :path, :generation, :below)"
-    " ON CONFLICT (backend, path) DO UPDATE SET generation = excluded.generation,"
-    " below = CASE WHEN excluded.below > changes.below THEN excluded.below ELSE changes.below END"
+# Built once: to build them takes longer than to run them, and every listing and every upload runs one.
+_FIND = select(changes.c.path, changes.c.generation, changes.c.below).where(
+    changes.c.backend == bindparam("backend"), changes.c.path.in_(bindparam("paths", expanding=True))
 )
+_FIND_ROOTS = select(changes.c.backend, changes.c.generation).where(
+    changes.c.backend.in_(bindparam("backends", expanding=True)), changes.c.path == _ROOT
+)
+# The one form of an upsert that SQLite and PostgreSQL have in common; the root's own row has to be the last
+_PUT = text("""
+    INSERT INTO changes (backend, path, generation, below)
+    SELECT :backend, :path, new.generation, CASE WHEN :whole = 1 THEN new.generation ELSE 0 END
+    FROM (
+        SELECT CASE WHEN newest.generation >= :now THEN newest.generation + 1 ELSE :now END AS generation
+        FROM (SELECT COALESCE(MAX(generation), 0) AS generation FROM changes WHERE backend = :backend AND path = :root)
+            AS newest
+    ) AS new WHERE true
+    ON CONFLICT (backend, path) DO UPDATE SET generation = excluded.generation,
+    below = CASE WHEN excluded.below > changes.below THEN excluded.below ELSE changes.below END
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +50,7 @@ class Generation:
 def of(tx: Connection, backend: str, path: StoragePath) -> Generation:
     """Return the generation of the folder at `path`."""
     own = bytes(path)
-    found = _rows(tx, backend, [bytes(folder) for folder in (path, *_above(path))])
+    found = _rows(tx, backend, _chain(path))
     below = max((row.below for row in found.values()), default=0)
     return Generation(max(found[own].own, below) if own in found else below, below)
 
@@ -57,30 +70,22 @@ def rows(tx: Connection, backend: str, paths: Collection[StoragePath]) -> dict[S
 
 def of_roots(tx: Connection, backends: Iterable[str]) -> dict[str, int]:
     """Return the generations of the roots of those `backends` in which anything has ever changed."""
-    columns = select(changes.c.backend, changes.c.generation)
-    found = tx.execute(columns.where(changes.c.backend.in_(list(backends)), changes.c.path == _ROOT))
-    return {row.backend: row.generation for row in found}
+    return {row.backend: row.generation for row in tx.execute(_FIND_ROOTS, {"backends": list(backends)})}
 
 
-def touch(tx: Connection, backend: str, folders: Iterable[StoragePath], trees: Iterable[StoragePath], now: int) -> int:
+def touch(tx: Connection, backend: str, folders: Iterable[StoragePath], trees: Iterable[StoragePath], now: int) -> None:
     """Give `folders`, `trees` and every folder above them a new generation, and `trees` with all that is in them.
 
-    `now` is in nanoseconds since the epoch. Returns the generation.
+    `now` is in nanoseconds since the epoch.
     """
-    last = of_roots(tx, [backend]).get(backend, 0)
-    new = max(last + 1, now)
-    whole = {bytes(tree) for tree in trees}
-    touched = {_ROOT} | whole
+    whole = {bytes(tree): True for tree in trees}
+    touched: set[bytes] = set(whole)
     for folder in (*folders, *map(StoragePath.parse, whole)):
-        touched.update(bytes(one) for one in (folder, *_above(folder)))
-    tx.execute(
-        _PUT,
-        [
-            {"backend": backend, "path": path, "generation": new, "below": new if path in whole else 0}
-            for path in sorted(touched)
-        ],
-    )
-    return new
+        touched.update(_chain(folder))
+    touched.discard(_ROOT)
+    constant = {"backend": backend, "now": now, "root": _ROOT}
+    rows = [{"path": path, "whole": int(path in whole), **constant} for path in (*touched, _ROOT)]
+    tx.execute(_PUT, rows)
 
 
 def storages(tx: Connection) -> list[str]:
@@ -107,14 +112,10 @@ def prune(tx: Connection, backend: str, limit: int, now: int) -> int:
 
 
 def _rows(tx: Connection, backend: str, paths: list[bytes]) -> dict[bytes, Generation]:
-    rows = tx.execute(
-        select(changes.c.path, changes.c.generation, changes.c.below).where(
-            changes.c.backend == backend, changes.c.path.in_(paths)
-        )
-    )
-    return {path: Generation(generation, below) for path, generation, below in rows}
+    found = tx.execute(_FIND, {"backend": backend, "paths": paths})
+    return {path: Generation(generation, below) for path, generation, below in found}
 
 
-def _above(path: StoragePath) -> list[StoragePath]:
-    """Return the folders that hold `path`, the nearest first, down to the root."""
-    return [StoragePath(path.parts[:count]) for count in range(len(path.parts) - 1, -1, -1)]
+def _chain(path: StoragePath) -> list[bytes]:
+    """Return the folder at `path` and those above it, down to the root."""
+    return [b"/".join(path.parts[:count]) for count in range(len(path.parts), -1, -1)]

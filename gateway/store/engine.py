@@ -155,8 +155,10 @@ def _transaction(engine: Engine, begin: str, *, synced: bool = True) -> Iterator
     """
     try:
         with engine.connect() as connection, connection.begin():
-            if begin != "BEGIN":  # readers commit nothing
+            # Readers commit nothing, and a connection keeps what it was told.
+            if begin != "BEGIN" and connection.info.get("synced", True) != synced:
                 connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
+                connection.info["synced"] = synced
             connection.exec_driver_sql(begin)
             yield connection
     except sqlalchemy.exc.OperationalError as error:

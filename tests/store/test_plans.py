@@ -51,7 +51,6 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "those of its members": lambda tx: changes.of_members(tx, "storage", StoragePath.parse("a"), [b"b", b"c"]),
     "those of roots": lambda tx: changes.of_roots(tx, ["storage", "received:x"]),
     "those that answer for events": lambda tx: changes.rows(tx, "storage", [StoragePath.parse("a")]),
-    "a change": lambda tx: changes.touch(tx, "storage", [StoragePath.parse("a/b")], [StoragePath.parse("c")], 1),
     "the history of a Share": lambda tx: events.about(tx, "id"),
 }
 
