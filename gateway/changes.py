@@ -52,6 +52,11 @@ def shown(entry: Entry, generation: int) -> Entry:
     return replace(entry, etag=blake2b(f"{entry.etag} {generation}".encode(), digest_size=16).hexdigest())
 
 
+def _is_answered(noticed: Noticed, row: Generation | None) -> bool:
+    """Tell whether a row that was written since shows what was noticed."""
+    return row is not None and noticed.at <= (row.below if noticed.tree else row.own)
+
+
 class Changes:
     """What has changed in which folder; `close` it before the Store."""
 
@@ -172,7 +177,7 @@ class Changes:
 
         def work(tx: Connection) -> None:
             known = changes.rows(tx, name, [one.path for one in noticed])
-            new = [one for one in noticed if known.get(one.path, 0) < one.at]
+            new = [one for one in noticed if not _is_answered(one, known.get(bytes(one.path)))]
             if new:
                 trees = [one.path for one in new if one.tree]
                 changes.touch(tx, name, [one.path for one in new], trees, self._clock())

@@ -9,7 +9,7 @@ They are nanoseconds since the epoch, so that this holds even if the state is lo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, func, select, text, update
@@ -62,10 +62,9 @@ def of_members(tx: Connection, backend: str, path: StoragePath, names: Iterable[
     return {key[len(prefix) :]: row.own for key, row in found.items()}
 
 
-def rows(tx: Connection, backend: str, paths: Collection[StoragePath]) -> dict[StoragePath, int]:
-    """Return when something was changed in those folders `paths` that have a row, leaving out those above them."""
-    found = _rows(tx, backend, [bytes(path) for path in paths])
-    return {path: found[bytes(path)].own for path in paths if bytes(path) in found}
+def rows(tx: Connection, backend: str, paths: Iterable[StoragePath]) -> dict[bytes, Generation]:
+    """Return the rows of those folders `paths` that have one, by path, without a look at the folders above them."""
+    return _rows(tx, backend, [bytes(path) for path in paths])
 
 
 def of_roots(tx: Connection, backends: Iterable[str]) -> dict[str, int]:
