@@ -12,7 +12,7 @@ export ROOT ?=
 # server to receive from, systemd-analyze judges the unit.
 TOOLS := curl cadaver apache2 systemd
 
-.PHONY: help install run demo test lint bench tools clean
+.PHONY: help install run demo test torture lint bench tools clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -60,6 +60,9 @@ tools:  # Debian packages that are needed; installed when run as root, named oth
 
 test: install tools  ## Run every test
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+torture: install tools  ## Run what takes minutes: a folder of a million entries
+	ENTRIES=1000000 $(BIN)/python -m pytest tests/dav/test_big_folders.py -s
 
 lint: install  ## Check style and types
 	$(BIN)/ruff check .

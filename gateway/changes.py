@@ -21,7 +21,7 @@ import structlog
 from sqlalchemy import Connection
 
 from backends.errors import Unavailable
-from backends.interface import Entry, StorageBackend
+from backends.interface import Entry, Kind, StorageBackend
 from backends.paths import StoragePath
 from backends.pool import Pool
 from gateway.noticing import Noticed, Noticing
@@ -131,7 +131,7 @@ class Changes:
 
     def members(self, name: str, path: StoragePath, above: Generation, entries: list[Entry]) -> list[Entry]:
         """Return `entries`, members of the folder at `path` with the generation `above`, as clients see them."""
-        folders = [entry for entry in entries if entry.is_directory]
+        folders = [entry for entry in entries if entry.kind is Kind.DIRECTORY]  # in line: every entry passes here
         if not folders:
             return entries
         names = [entry.name for entry in folders]

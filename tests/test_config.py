@@ -89,7 +89,7 @@ def test_every_key_is_understood(directory: Path) -> None:
         database="sqlite:////srv/ocm/state.sqlite",
         listen={"http": "[::1]:0", "metrics": None, "admin": "run/admin.sock", "workers": 1},
         proxy={"trusted": ["10.0.0.0/8", "192.0.2.1"]},
-        backends={"nas": {"type": "local", "root": str(directory / "data")}, "ram": {"type": "memory"}},
+        backends={"nas": {"type": "local", "root": str(directory / "data"), "watch": 0}, "ram": {"type": "memory"}},
         mounts=[
             {"name": "home", "backend": "nas", "path": "homes/{user}/", "rights": "write", "users": ["alice"]},
             {"name": "Lab", "backend": "ram", "path": "", "rights": "read", "groups": ["lab"]},
@@ -103,7 +103,7 @@ def test_every_key_is_understood(directory: Path) -> None:
     assert config.listen.admin == directory / "run" / "admin.sock"
     assert config.proxy.trusted == (ip_network("10.0.0.0/8"), ip_network("192.0.2.1"))
     nas, ram = config.backends["nas"], config.backends["ram"]
-    assert (nas, ram) == (LocalConfig(type="local", root=directory / "data"), MemoryConfig(type="memory"))
+    assert (nas, ram) == (LocalConfig(type="local", root=directory / "data", watch=0), MemoryConfig(type="memory"))
     assert [(m.name, m.path, m.rights, m.users, m.groups) for m in config.mounts] == [
         ("home", "homes/{user}", "write", ("alice",), ()),
         ("Lab", "", "read", (), ("lab",)),
@@ -367,6 +367,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"backends": {"nas": {"type": ["local"]}}}, "backends.nas.type", "one of local, memory"),
     ({"backends": {"nas": {"type": "local"}}}, "backends.nas.root", "a directory"),
     ({"backends": {"nas": {"type": "memory", "root": "data"}}}, "backends.nas.root", "one of type"),
+    ({"backends": {"nas": {"type": "local", "root": "data", "watch": -1}}}, "backends.nas.watch", "from 0 (none)"),
+    ({"backends": {"nas": {"type": "local", "root": "data", "watch": True}}}, "backends.nas.watch", "from 0 (none)"),
     ({"mounts": {}}, "mounts", "a list of mounts"),
     ({"mounts": ["home"]}, "mounts[0]", "a list of mounts"),
     ({"groups": {"lab": "alice"}}, "groups.lab", "lists of user names"),
