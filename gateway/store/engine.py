@@ -13,7 +13,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -118,11 +118,14 @@ class _Job:
 
 
 def _perform(engine: Engine, jobs: list[_Job]) -> None:
-    """Run `jobs` in one transaction, a savepoint each, and answer after the commit."""
+    """Run `jobs` in one transaction, a savepoint each if they are several, and answer after the commit."""
     wanted = [job for job in jobs if job.future.set_running_or_notify_cancel()]  # none can be cancelled from here on
     try:
         with _transaction(engine, "BEGIN IMMEDIATE", synced=any(job.durable for job in wanted)) as connection:
-            answers = [_attempt(connection, job) for job in wanted]
+            alone = len(wanted) == 1
+            answers = [_attempt(connection, job, alone=alone) for job in wanted]
+            if alone and (failed := answers[0][2]) is not None:
+                raise failed  # which rolls back, as its savepoint would have
     except Exception as error:  # noqa: BLE001 -- whatever broke the transaction is every caller's answer
         for job in wanted:
             job.future.set_exception(error)
@@ -134,9 +137,10 @@ def _perform(engine: Engine, jobs: list[_Job]) -> None:
             job.future.set_exception(failure)
 
 
-def _attempt(connection: Connection, job: _Job) -> tuple[_Job, Any, BaseException | None]:
+def _attempt(connection: Connection, job: _Job, *, alone: bool) -> tuple[_Job, Any, BaseException | None]:
+    """Run one job, in a savepoint unless it is `alone` in its transaction."""
     try:
-        with connection.begin_nested():
+        with nullcontext() if alone else connection.begin_nested():
             return job, job.work(connection), None
     except sqlalchemy.exc.OperationalError:
         raise  # the disk or the database, not this work: nothing of the group may be acknowledged
