@@ -13,7 +13,7 @@ show a new ETag once. Nobody fetches a file again because of that, as files have
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -69,7 +69,7 @@ class Changes:
         self._rows = rows
         self._clock = clock
         self._noticing: dict[str, Noticing] = {}
-        self._owed: set[str] = set()  # storages in which a change could not be written down
+        self._owed: dict[str, object] = {}  # storages in which a change could not be written down, and a token for it
         self._since_pruning = 0
 
     # Life
@@ -103,16 +103,14 @@ class Changes:
         for noticing in self._noticing.values():
             noticing.close()
         try:
-            self._store.run_sync(self._settle)
+            owed = dict(self._owed)
+            self._store.run_sync(lambda tx: self._pay(tx, owed))
+            self._store.run_sync(changes.rewrite)
         except Unavailable as error:
             log.warning("changes.in_doubt", reason=str(error))
             self._life_sign.drop()
         else:
             self._life_sign.end()
-
-    def _settle(self, tx: Connection) -> None:
-        self._pay(tx)
-        changes.rewrite(tx)
 
     # What is shown; called in the storage's threads
 
@@ -127,7 +125,8 @@ class Changes:
 
     async def roots(self, names: Iterable[str]) -> dict[str, int]:
         """Return the generations of the roots of these storages, from the event loop; 0 is left out."""
-        return await self._store.read(lambda tx: changes.of_roots(tx, names))
+        wanted = list(names)
+        return await self._store.read(lambda tx: changes.of_roots(tx, wanted)) if wanted else {}
 
     def members(self, name: str, path: StoragePath, above: Generation, entries: list[Entry]) -> list[Entry]:
         """Return `entries`, members of the folder at `path` with the generation `above`, as clients see them."""
@@ -158,14 +157,16 @@ class Changes:
         for place in places:
             if place.storage in self._noticing:
                 await self._noticing[place.storage].own_change(place.path, tree=place.tree)
+        owed = dict(self._owed)
         try:
-            await self._store.run(lambda tx: self._touch(tx, places), durable=False)
-        except Unavailable:
-            self._owed.update(place.storage for place in places)
+            await self._store.run(lambda tx: self._touch(tx, owed, places), durable=False)
+        except BaseException:
+            self._owed.update((place.storage, object()) for place in places)
             raise
+        self._paid(owed)
 
-    def _touch(self, tx: Connection, places: list[Touched]) -> None:
-        self._pay(tx)
+    def _touch(self, tx: Connection, owed: Iterable[str], places: list[Touched]) -> None:
+        self._pay(tx, owed)
         for name in {place.storage for place in places}:
             here = [place for place in places if place.storage == name]
             trees = [place.path for place in here if place.tree]
@@ -176,7 +177,9 @@ class Changes:
         """Write down what other programs have changed, unless a change of our own was written down since."""
 
         def work(tx: Connection) -> None:
-            known = changes.rows(tx, name, [one.path for one in noticed])
+            # If the clock was set back, the times of rows tell nothing for a while.
+            tells = changes.of_roots(tx, [name]).get(name, 0) <= self._clock()
+            known = changes.rows(tx, name, [one.path for one in noticed]) if tells else {}
             new = [one for one in noticed if not _is_answered(one, known.get(bytes(one.path)))]
             if new:
                 trees = [one.path for one in new if one.tree]
@@ -186,13 +189,18 @@ class Changes:
         try:
             self._store.run_sync(work, durable=False)
         except Unavailable as error:
-            self._owed.add(name)
+            self._owed[name] = object()
             log.warning("changes.owed", storage=name, reason=str(error))
 
-    def _pay(self, tx: Connection) -> None:
+    def _pay(self, tx: Connection, owed: Iterable[str]) -> None:
         """Take everything for changed where a change could not be written down."""
-        while self._owed:
-            changes.touch(tx, self._owed.pop(), [], [StoragePath()], self._clock())
+        for name in owed:
+            changes.touch(tx, name, [], [StoragePath()], self._clock())
+
+    def _paid(self, owed: Mapping[str, object]) -> None:
+        for name, token in owed.items():
+            if self._owed.get(name) is token:  # and not owed again meanwhile
+                del self._owed[name]
 
     def _prune(self, tx: Connection, name: str, count: int) -> None:
         self._since_pruning += count

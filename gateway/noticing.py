@@ -77,6 +77,7 @@ class Noticing:
 
     def close(self) -> None:
         """Write down what has been noticed, and stop."""
+        self._gather()
         self._closed.set()
         if self._watcher is not None:
             self._watcher.close()
@@ -208,6 +209,8 @@ class Noticing:
     def _write_down(self) -> None:
         with self._lock:
             noticed, self._dirty = list(self._dirty.values()), {}
+        if not noticed:
+            return
         for one in noticed:
             self._remember(one.path)
         try:

@@ -23,6 +23,7 @@ from backends.pool import Pool
 from gateway import changes as module
 from gateway.changes import Changes, Touched
 from gateway.files import remove_tree
+from gateway.noticing import Noticed
 from gateway.store import changes as table
 from gateway.store.engine import Store
 from gateway.store.lifesigns import LifeSign
@@ -194,6 +195,29 @@ def test_a_change_that_never_could_be_written_is_one_for_the_next_process(
             process.change("a/file")
         process.changes.close()
     assert Process(tmp_path, store).of("a") > before
+
+
+def test_a_row_answers_for_what_was_noticed_before_it_and_for_nothing_else(tmp_path: Path, store: Store) -> None:
+    now = 100
+    process = Process(tmp_path, store, clock=lambda: now)
+    process.change("a/file")  # at 100
+    now = 1000
+
+    def noticed(at: int, *, tree: bool = False) -> bool:
+        before = process.of("a/in it" if tree else "a")
+        process.changes._noticed("storage", [Noticed(path("a"), at, tree)])
+        return process.of("a/in it" if tree else "a") != before
+
+    assert not noticed(100)
+    assert noticed(101)  # and written down at 1000
+    now = 2000
+    assert not noticed(1000)
+    assert noticed(1000, tree=True), "the row was for the folder alone"
+    now = 3000
+    assert not noticed(2000, tree=True)
+    now = 50  # the clock was set back
+    assert noticed(50)
+    assert noticed(50)
 
 
 NAMES = st.sampled_from(["a", "b", "c"])
