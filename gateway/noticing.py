@@ -97,14 +97,12 @@ class Noticing:
 
     def members(self, path: StoragePath, folders: Iterable[Entry]) -> None:
         """Compare folders in the folder at `path` with the last look; new ones are remembered while there is room."""
-        room = len(self._seen) < REMEMBERED
-        parts = path.parts
-        changed = [
-            entry.name
-            for entry in folders
-            if (room or (*parts, entry.name) in self._seen) and self._differs((*parts, entry.name), entry.etag)
-        ]
-        self._tell([path.child(name) for name in changed])
+        changed = []
+        for entry in folders:
+            key = (*path.parts, entry.name)
+            if (key in self._seen or len(self._seen) < REMEMBERED) and self._differs(key, entry.etag):
+                changed.append(path.child(entry.name))
+        self._tell(changed)
 
     def passed(self, path: StoragePath) -> None:
         """Have the folders above a file that is read looked at in a thread, unless that was done a moment ago."""
