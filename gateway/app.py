@@ -38,6 +38,7 @@ from gateway.mounts import Mounts
 from gateway.ocm.discovery import describe
 from gateway.outbound import AsyncOutbound, Guard, SyncOutbound
 from gateway.outbox import Outbox
+from gateway.own_paths import OwnPaths
 from gateway.peers import Peers
 from gateway.receiving import Receiving
 from gateway.remote import Remote
@@ -49,6 +50,7 @@ from gateway.store.lifesigns import LifeSign
 from gateway.store.sealing import Sealer, key_file
 from gateway.tree import Storage, Tree
 from gateway.trust import Trust
+from gateway.upstream.door import UpstreamDoor
 from gateway.users import Passwords, Users
 from gateway.watch import Watch
 from gateway.web.door import WebDoor
@@ -246,6 +248,12 @@ async def _open_doors(
 ) -> Running:
     metrics = Metrics(ground.store, config.proxy.trusted)
     public = web.Application(middlewares=[metrics.middleware], client_max_size=0)
+    own_paths = OwnPaths(config.base_path, has_upstream=config.upstream is not None)
+    if config.upstream is not None:
+        trusted = config.proxy.trusted
+        upstream = UpstreamDoor(config.upstream, own_paths, server=config.server, trusted_proxies=trusted)
+        stack.callback(upstream.close)
+        upstream.add_routes(public.router)
     ApiDoor(
         sharing.sending,
         sharing.receiving,
@@ -267,7 +275,7 @@ async def _open_doors(
     )
     stack.callback(dav.close)
     dav.add_routes(public.router)
-    WebDoor(config).add_routes(public)
+    WebDoor(config, own_paths.pages).add_routes(public)
     admin = bind(config.listen.admin)
     stack.callback(config.listen.admin.unlink, missing_ok=True)
     http = await listen(stack, public, [config.listen.http], config.tls)

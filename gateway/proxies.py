@@ -1,4 +1,4 @@
-"""Who a client is behind reverse proxies; used for logs alone, never for a decision about rights."""
+"""Who a client is behind reverse proxies; for logs and for the server behind, never for a decision about rights."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ def client_address(remote: str | None, forwarded_for: str, trusted: Iterable[IPv
     networks = tuple(trusted)
     address = remote
     for claimed in reversed([part.strip() for part in forwarded_for.split(",") if part.strip()]):
-        if address is None or not _is_within(address, networks):
+        if address is None or not is_within(address, networks):
             return address
         address = claimed
     return address
 
 
-def _is_within(address: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+def is_within(address: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
+    """Tell whether `address` is in one of `networks`; what is no address is in none."""
     try:
         parsed = ip_address(address)
     except ValueError:

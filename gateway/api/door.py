@@ -24,6 +24,7 @@ from gateway.ocm.notifications import Notification, NotificationType, parse_noti
 from gateway.ocm.shares import ShareCreated, parse_share, serialise_share_created
 from gateway.ocm.signatures import Message
 from gateway.ocm.tokens import TokenRequest, parse_token_request
+from gateway.own_paths import API, DISCOVERY, JWKS
 from gateway.peers import Peers
 from gateway.proof import Peer
 from gateway.receiving import Receiving
@@ -31,8 +32,7 @@ from gateway.sending import Sending
 from gateway.signing_keys import SigningKeys
 
 # All are asked for by some product, with and without the slash, and none follows a redirect (peers.md §1).
-DISCOVERY_PATHS = ("/.well-known/ocm", "/.well-known/ocm/", "/ocm-provider", "/ocm-provider/")
-JWKS_PATH = "/.well-known/jwks.json"  # for peers of API 1.3 and 1.4 (wire.md, Discovery)
+DISCOVERY_PATHS = tuple(path + slash for path in DISCOVERY for slash in ("", "/"))
 ANSWER_TIME = 9.0  # seconds for the body to arrive and to find out who speaks; the whole answer takes at most 10
 
 ENDPOINTS = {"shares": "POST", "notifications": "POST", "token": "POST", "jwks": "GET, HEAD"}  # with their methods
@@ -77,10 +77,10 @@ class ApiDoor:
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         prefixes = {"", self._base_path}  # discovery is always at the host's root, and where a proxy may pass it on
-        handlers: dict[str, Handler] = dict.fromkeys(DISCOVERY_PATHS, self._discovery) | {JWKS_PATH: self._jwks}
+        handlers: dict[str, Handler] = dict.fromkeys(DISCOVERY_PATHS, self._discovery) | {JWKS: self._jwks}
         for number, (prefix, path) in enumerate(itertools.product(sorted(prefixes), handlers)):
             router.add_get(prefix + path, handlers[path], name=f"well-known:n{number}", expect_handler=expect)
-        api = f"{self._base_path}/ocm"
+        api = f"{self._base_path}{API}"
         router.add_get(f"{api}/jwks", self._jwks, name="api:jwks", expect_handler=expect)
         for name, handler, answer in (
             ("shares", self._shares, errors.response),

@@ -14,6 +14,7 @@ from gateway.config.model import (
     MountConfig,
     ProxyConfig,
     TLSConfig,
+    UpstreamConfig,
 )
 from gateway.config.values import Address, Network
 
@@ -33,6 +34,7 @@ __all__ = [
     "Network",
     "ProxyConfig",
     "TLSConfig",
+    "UpstreamConfig",
     "admin_socket",
     "load",
 ]

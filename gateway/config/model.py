@@ -7,10 +7,20 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from gateway.config.values import (
@@ -28,8 +38,10 @@ from gateway.config.values import (
     MountPath,
     NotEmpty,
     OneWorker,
+    Origin,
     PublicURL,
     ReadableFile,
+    Seconds,
     Text,
     UserName,
     Watches,
@@ -71,6 +83,25 @@ class ProxyConfig(Section):
     """Reverse proxies in front of the gateway."""
 
     trusted: tuple[CIDR, ...] = Field(default=(), description="a list of networks")
+
+
+class UpstreamConfig(Section):
+    """The HTTP server that was there before; it gets every path that is not the gateway's own."""
+
+    url: Origin = Field(description="the URL of the server behind, as in http://127.0.0.1:8081")
+    ca: ReadableFile | None = Field(default=None, description="a PEM file with the certificates to believe")
+    idle_timeout: Seconds = Field(default=300.0, description="seconds, more than 0")
+
+    @field_validator("ca")
+    @classmethod
+    def _has_certificates(cls, ca: Path | None, info: ValidationInfo) -> Path | None:
+        if ca is not None and info.data.get("url", "https:").startswith("http:"):
+            refuse("nothing beside an http url, which uses no certificates")
+        try:
+            ssl.create_default_context(cafile=ca)
+        except ssl.SSLError:
+            refuse("a PEM file with certificates", f"{str(ca)!r}, which holds none")
+        return ca
 
 
 class LocalConfig(Section):
@@ -146,6 +177,7 @@ class Config(Section):
     listen: ListenConfig
     tls: TLSConfig | None = None
     proxy: ProxyConfig = ProxyConfig()
+    upstream: UpstreamConfig | None = None
     backends: Mapping[BackendName, Annotated[BackendConfig, PlainValidator(_backend)]] = Field(
         default={}, description="a mapping of names to backends"
     )

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from gateway.config.mistakes import Mistake, shown
 from gateway.config.model import FederationConfig
-from gateway.config.values import public_url
+from gateway.config.values import DEFAULT_PORTS, public_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,24 @@ def _inside(directory: Path, inner: str, outer: str) -> bool:
         return False
 
 
+def _upstream_is_another_server(document: Document) -> Iterator[Mistake]:
+    url = document.section("upstream").get("url")
+    allowed = "the address of the server behind; this one is the gateway's own, so requests would go round for ever"
+    try:
+        parts = urlsplit(public_url(url))
+    except PydanticCustomError:
+        return
+    address = f"{parts.hostname}:{parts.port or DEFAULT_PORTS[parts.scheme]}".replace("localhost", "127.0.0.1")
+    listening = str(document.section("listen").get("http", "127.0.0.1:8080")).replace("localhost", "127.0.0.1")
+    if address == listening or url == document.content.get("public_url"):
+        yield Mistake("upstream.url", shown(url), allowed)
+
+
 CHECKS: tuple[Callable[[Document], Iterator[Mistake]], ...] = (
     _mounts_name_backends,
     _mounts_name_groups,
     _mount_names_differ,
     _plain_http_is_meant,
     _state_is_not_shared,
+    _upstream_is_another_server,
 )

@@ -119,11 +119,30 @@ def public_url(value: object) -> str:
     return f"{parts.scheme}://{server}{path}"
 
 
+def _origin(value: object) -> str:
+    """Return scheme, host and, unless it is the scheme's own, port."""
+    try:
+        url = public_url(value)
+    except PydanticCustomError:
+        url = ""
+    if not url or urlsplit(url).path:
+        refuse("scheme, host and port alone, as in http://127.0.0.1:8081, since every path is passed on as it is")
+    return url
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 86400:
+        refuse("a number of seconds, more than 0 and at most 86400")
+    return float(value)
+
+
 ListenAddress = Annotated[Address, PlainValidator(_address)]
 LoopbackAddress = Annotated[Address | None, PlainValidator(_loopback_address)]
 CIDR = Annotated[Network, PlainValidator(_network)]
 HTTPHost = Annotated[str, PlainValidator(_http_host)]
 PublicURL = Annotated[str, PlainValidator(public_url)]
+Origin = Annotated[str, PlainValidator(_origin)]
+Seconds = Annotated[float, PlainValidator(_seconds)]
 
 
 # --------------------------------------------------------------------------------------------------- files

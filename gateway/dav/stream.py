@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import struct
 from abc import ABC, abstractmethod
 
 from aiohttp import web
@@ -21,6 +20,8 @@ from aiohttp import web
 from backends.interface import Reader
 from backends.pool import Pool
 from gateway.dav.conditions import ByteRange
+from gateway.resetting import RESET, duplicate
+from gateway.resetting import reset as reset  # for the files beside this one
 
 CACHED_PIECE = 512 * 1024  # bytes read on the event loop at a time; measured: more gains nothing, less is slower
 STORED_PIECE = 1 << 20  # bytes for each hop to a thread
@@ -28,28 +29,11 @@ TRANSPORT_PIECE = 256 * 1024  # bytes handed to a transport, which copies and ke
 PATIENCE = 1.0  # seconds that a piece is kept for a client that does not take it
 IDLE = 300.0  # seconds in which a client must take at least something
 
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close(2) sends a reset and drops what is queued
-
 Piece = bytes | memoryview
 
 
 class Cut(Exception):
     """The file became shorter: what was announced cannot be sent."""
-
-
-def reset(transport: asyncio.Transport | None) -> None:
-    """Abort a connection so that the other side knows, and what the kernel still holds is not delivered."""
-    if transport is None:
-        return
-    with contextlib.suppress(OSError, AttributeError), _duplicate(transport) as own:
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    transport.abort()
-
-
-def _duplicate(transport: asyncio.Transport) -> socket.socket:
-    own = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-    own.setblocking(False)
-    return own
 
 
 class Outlet(ABC):
@@ -103,7 +87,7 @@ class SocketOutlet(Outlet):
 
     def __init__(self, request: web.Request, transport: asyncio.Transport) -> None:
         self._request = request
-        self._socket = _duplicate(transport)
+        self._socket = duplicate(transport)
         self._loop = asyncio.get_running_loop()
         self._writable: asyncio.Future[None] | None = None
 
@@ -128,7 +112,7 @@ class SocketOutlet(Outlet):
 
     def abort(self) -> None:
         with contextlib.suppress(OSError):
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self._socket.shutdown(socket.SHUT_RDWR)
         if self._writable is not None and not self._writable.done():
             self._writable.set_exception(ConnectionAbortedError("the transfer was cut"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import aiohttp_jinja2
 import jinja2
 from aiohttp import web
@@ -19,13 +21,15 @@ SECURITY_HEADERS = {
 class WebDoor:
     """Pages."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, paths: Iterable[str]) -> None:
+        """Show the page at `paths`."""
         self._config = config
+        self._paths = tuple(paths)
 
     def add_routes(self, app: web.Application) -> None:
         loader = jinja2.PackageLoader("gateway.web")
         aiohttp_jinja2.setup(app, loader=loader, autoescape=True, enable_async=False)
-        for path in sorted({"/", f"{self._config.base_path}/"}):
+        for path in self._paths:
             app.router.add_get(path, self._welcome, expect_handler=expect)
 
     async def _welcome(self, request: web.Request) -> web.Response:

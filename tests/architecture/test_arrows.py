@@ -15,7 +15,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "backends": ("backends",),
     "core": ("gateway.ocm",),
     "words": (
-        *("gateway", "gateway.errors", "gateway.limits", "gateway.proof", "gateway.proxies"),
+        *("gateway", "gateway.errors", "gateway.limits", "gateway.own_paths", "gateway.proof", "gateway.proxies"),
         "gateway.single_flight",
     ),
     "config": ("gateway.config",),
@@ -45,7 +45,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     "dav": ("gateway.dav",),
     "web": ("gateway.web",),
     "admin": ("gateway.admin",),
-    "http": ("gateway.expecting",),
+    "upstream": ("gateway.upstream",),
+    "http": ("gateway.expecting", "gateway.resetting"),
     "process": ("gateway.listening", "gateway.logs", "gateway.systemd"),
     "app": ("gateway.app",),
     "cli": ("gateway.cli", "gateway.__main__"),
@@ -64,9 +65,10 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "storage": ("core", "words", "config", "store", "outbound", "use cases", "contract", "backends"),
     "http": (),
     "api": ("core", "words", "use cases", "contract", "http"),
-    "dav": ("core", "words", "use cases", "contract"),
+    "dav": ("core", "words", "use cases", "contract", "http"),
     "web": ("config", "http"),
     "admin": ("core", "words", "config", "use cases", "storage", "store", "contract"),
+    "upstream": ("words", "config", "http"),
     "process": ("config",),
     "app": tuple(part for part in PARTS if part not in ("app", "cli")),
     "cli": ("core", "words", "config", "process", "app"),
@@ -85,7 +87,7 @@ CORE_MUST_NOT_CALL = frozenset(
 # Libraries and modules that only these modules may import.
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "aiohttp": (
-        *("gateway.api", "gateway.dav", "gateway.web", "gateway.admin"),
+        *("gateway.api", "gateway.dav", "gateway.web", "gateway.admin", "gateway.upstream"),
         *("gateway.app", "gateway.expecting", "gateway.listening", "gateway.outbound"),
     ),
     "wsgidav": ("gateway.dav",),
@@ -96,6 +98,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "gateway.admin.socket",  # listens
         "gateway.listening",  # serves on one
         "gateway.dav.stream",  # writes to one that a client has opened
+        "gateway.resetting",  # ends one that a client has opened
     ),
     "pydantic": ("gateway.config",),
     "yaml": ("gateway.config", "gateway.cli.first_config"),
@@ -121,6 +124,7 @@ MAY_CONNECT = (
     "gateway.outbound",  # to addresses that others chose, behind the guard
     "gateway.cli.client",  # to the admin socket
     "gateway.systemd",  # to the service manager's socket
+    "gateway.upstream.connection",  # to the operator's own URL, and to no other
 )
 MAKES_ENGINES = "gateway.store.engine"
 
@@ -211,7 +215,7 @@ def test_every_place_that_is_allowed_something_exists() -> None:
         assert any(within(name, library) for module in users for name in module.imports), f"{place}: {library}"
 
 
-EDGES = ("api", "dav", "web", "admin")
+EDGES = ("api", "dav", "web", "admin", "upstream")
 
 
 def test_edges_know_neither_each_other_nor_the_command_line() -> None:
@@ -249,6 +253,10 @@ PLANTED = [
     ("gateway.tree", "from backends.local import LocalBackend", "use cases may not know backends"),
     ("gateway.admin.commands", "from gateway.app import running", "admin may not know app"),
     ("gateway.cli.sharing", "from gateway.sending import Sending", "cli may not know use cases"),
+    ("gateway.remote", "from gateway.upstream.connection import Connections", "storage may not know upstream"),
+    ("gateway.api.door", "from gateway.upstream.connection import Connections", "api may not know upstream"),
+    ("gateway.upstream.door", "from gateway.outbound import Guard", "upstream may not know outbound"),
+    ("gateway.upstream.door", "x = loop.create_connection(P, 'a', 1)", "uses create_connection"),
     ("gateway.peers", "import aiohttp\nx = aiohttp.ClientSession()", "uses ClientSession"),
     ("gateway.peers", "from urllib3 import PoolManager", "uses PoolManager"),
     ("gateway.remote", "import urllib.request", "which is for nobody only"),

@@ -20,6 +20,7 @@ from gateway.api import errors as api
 from gateway.dav import errors as dav
 from gateway.errors import Invalid, Refusal
 from gateway.ocm.errors import Malformed, ProtocolError, TokenError
+from gateway.upstream import errors as upstream
 
 from .source import MODULES, within
 
@@ -144,10 +145,25 @@ def test_the_dav_door_answers_every_error(kind: type[Exception]) -> None:
     assert dav.response(refusal).status == refusal.status
 
 
+# --- the server behind ----------------------------------------------------------------------------------------------
+
+
+def test_whatever_happens_on_the_way_to_the_server_behind_has_an_answer_and_no_row_is_dead() -> None:
+    kinds = {*below(upstream.UpstreamError), *below(upstream.RequestError)}
+    assert set(upstream.ANSWERS) == kinds
+    for kind in kinds:
+        answer = upstream.response(kind(TEXT))
+        assert answer.status == upstream.ANSWERS[kind][0]
+        assert TEXT not in json.dumps(body(answer))
+    assert len({code for _, code, _ in upstream.ANSWERS.values()}) == len(kinds)
+
+
 # --- the trees ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [backends.errors, gateway.errors, gateway.ocm.errors], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "module", [backends.errors, gateway.errors, gateway.ocm.errors, upstream], ids=lambda one: one.__name__
+)
 def test_the_tree_in_the_docstring_is_the_one_that_exists(module: object) -> None:
     drawn = re.findall(r"^ {4,}([A-Z]\w+)\b", module.__doc__ or "", re.MULTILINE)
     assert sorted(drawn) == sorted(declared(module) - {"FieldError"})
