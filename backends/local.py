@@ -97,6 +97,13 @@ class LocalBackend(StorageBackend):
         """
         return self._tree.root.accept()
 
+    def expect_root(self, identity: RootIdentity) -> bool:
+        """Serve only the root with this identity, as another process has recorded it; never waits.
+
+        False when the root is being looked at right now: then try again.
+        """
+        return self._tree.root.expect(identity)
+
     def sweep(self) -> int:
         """Remove the temporaries that dead processes left; returns how many. Raises Unavailable."""
         swept = 0

@@ -133,6 +133,17 @@ class Root:
                 raise Unavailable(f"{self._name}: {self._reason}")
             return self._present.identity
 
+    def expect(self, identity: RootIdentity) -> bool:
+        """Take `identity` for the recorded one; False, and nothing is done, while the root is being looked at."""
+        if not self._lock.acquire(blocking=False):  # opening the root of a NAS that hangs holds it
+            return False
+        try:
+            if identity != self._identity and self._checked < float("inf"):  # not closed
+                self._identity, self._checked = identity, float("-inf")
+            return True
+        finally:
+            self._lock.release()
+
     def close(self) -> None:
         """Refuse from now on."""
         with self._lock:

@@ -6,14 +6,12 @@ Nothing else constructs what it uses: every part gets its neighbours as construc
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import structlog
@@ -21,11 +19,12 @@ from aiohttp import web
 
 from backends.interface import StorageBackend
 from backends.pool import Pool
-from gateway import __version__, systemd
+from gateway import __version__
 from gateway.access import Access
 from gateway.admin.commands import Commands
 from gateway.admin.metrics import Metrics
-from gateway.admin.socket import AdminSocket, bind
+from gateway.admin.socket import AdminSocket
+from gateway.admin.tally import Tally
 from gateway.api.door import ApiDoor
 from gateway.changes import Changes
 from gateway.config import Config, LocalConfig
@@ -33,7 +32,7 @@ from gateway.dav.door import DavDoor
 from gateway.expiring import Expiring
 from gateway.files import Moves
 from gateway.issuing import Issuing
-from gateway.listening import STOP_TIME, listen, listen_on
+from gateway.listening import STOP_TIME, Doors, listen_on
 from gateway.mounts import Mounts
 from gateway.ocm.discovery import describe
 from gateway.outbound import AsyncOutbound, Guard, SyncOutbound
@@ -48,8 +47,10 @@ from gateway.signing_keys import SigningKeys
 from gateway.store.engine import Store
 from gateway.store.lifesigns import LifeSign
 from gateway.store.sealing import Sealer, key_file
+from gateway.team import Team
 from gateway.tree import Storage, Tree
 from gateway.trust import Trust
+from gateway.turns import Turns
 from gateway.upstream.door import UpstreamDoor
 from gateway.users import Passwords, Users
 from gateway.watch import Watch
@@ -62,63 +63,59 @@ SETTLE_TIME = 5.0  # seconds that the start waits for storage
 log = structlog.get_logger()
 
 
-class AlreadyRunning(Exception):
-    """Another gateway works on this state directory."""
-
-
 @dataclass(frozen=True, slots=True)
-class Running:
-    """A started gateway: where its doors listen."""
+class Seat:
+    """The place of this process among those of its gateway."""
 
-    http: list[tuple[str, int]]
-    metrics: list[tuple[str, int]]
-    admin: Path
-
-
-@asynccontextmanager
-async def running(config: Config, clock: Callable[[], float] = time.time) -> AsyncIterator[Running]:
-    """Run a gateway until the block ends; raises AlreadyRunning, OSError when an address is taken."""
-    async with AsyncExitStack() as stack:
-        _private_directory(config.state_dir)
-        stack.enter_context(_lock(config.state_dir))
-        yield await _start(stack, config, clock)
-        systemd.notify("STOPPING=1")
+    team: Team
+    tally: Tally
+    doors: Doors
+    number: int  # 0 and up
+    is_first: bool  # no other process of the gateway runs yet
 
 
-async def serve(config: Config) -> None:
-    """Run a gateway until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
-    async with running(config) as gateway:
-        log.info(
-            "ocm-gateway is ready",
-            version=__version__,
-            public_url=config.public_url,
-            listening=[_where(address) for address in gateway.http],
-            admin=str(gateway.admin),
-        )
-        systemd.notify("READY=1")
-        watchdog = asyncio.create_task(systemd.keep_alive())
-        await stop.wait()
-        watchdog.cancel()
-        log.info("stopping", seconds_for_running_requests=STOP_TIME)
+# Does what one process alone does, until the stack that it is given closes.
+Lead = Callable[[AsyncExitStack], Awaitable[None]]
 
 
-async def _start(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -> Running:
+async def start(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callable[[], float] = time.time) -> Lead:
+    """Run a process of the gateway until `stack` closes, and return what is left for the one that leads.
+
+    Raises ConfigError, OSError, Unavailable.
+    """
     ground = _ground(stack, config, clock)
     outside = _outside(stack, config, ground)
-    sharing = _sharing(stack, config, ground, outside)
-    moves = Moves(ground.store)
-    await _settle(stack, moves, ground)
+    sharing = _sharing(stack, config, ground, outside, seat.team)
+    moves, roots = Moves(ground.store), Roots(ground.store, ground.storages, ground.clock)
+    await _settle(stack, moves, ground, seat)
     _background(stack, sharing.watch.run(), "watch")
+    _background(stack, sharing.remote.forget_in_time(), "forget")
+    _background(stack, roots.follow(), "roots")
+    metrics = Metrics(ground.store, config.proxy.trusted, tally=seat.tally, team=seat.team, worker=seat.number)
+    await _open_doors(stack, config, ground, outside, sharing, moves, metrics, seat)
+    # aiohttp waits for running requests, asks them to end, and waits as long again: a transfer does not hear it.
+    stack.callback(asyncio.get_running_loop().call_later, STOP_TIME, sharing.watch.cut_all)
+    commands = _commands(ground, outside, sharing, roots, seat)
+    return partial(_lead, sharing, metrics, commands, seat)
+
+
+async def _lead(sharing: _Sharing, metrics: Metrics, commands: Commands, seat: Seat, stack: AsyncExitStack) -> None:
+    """Deliver messages, look at received Shares, and answer the operator, until `stack` closes."""
+    team, loop = seat.team, asyncio.get_running_loop()
+
+    def hear() -> None:
+        team.hear()
+        sharing.outbox.kick()
+
     _background(stack, sharing.remote.refresh(), "refresh")
-    expiring = Expiring(ground.store, sharing.sending, sharing.receiving, clock)
-    _background(stack, expiring.run(), "expiring")
+    # Before the outbox looks for the first time: what is written after that look rings, and is heard.
+    loop.add_reader(team.bell, hear)
+    stack.callback(loop.remove_reader, team.bell)
+    _background(stack, sharing.expiring.run(), "expiring")
     sharing.outbox.start()
     stack.push_async_callback(sharing.outbox.stop)
-    return await _open_doors(stack, config, ground, outside, sharing, moves)
+    await listen_on(stack, metrics.app(), *seat.doors.metrics)
+    await listen_on(stack, AdminSocket(commands).app, seat.doors.admin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +153,7 @@ class _Sharing:
     sending: Sending
     receiving: Receiving
     issuing: Issuing
+    expiring: Expiring
 
 
 def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -> _Ground:
@@ -200,10 +198,12 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
     return _Outside(trust, peers, streaming)
 
 
-def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _Outside) -> _Sharing:
+def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _Outside, team: Team) -> _Sharing:
     store, sealer, clock, peers = ground.store, ground.sealer, ground.clock, outside.peers
-    outbox = Outbox(store, clock)
-    remote = Remote(store, peers, outside.streaming, sealer, server=config.server, clock=clock)
+    outbox = Outbox(store, clock, team.ring)
+    turns = Turns(config.state_dir / "turns")
+    stack.callback(turns.close)
+    remote = Remote(store, peers, outside.streaming, sealer, turns, server=config.server, clock=clock)
     stack.callback(remote.close)
     tree = Tree(store, ground.mounts, ground.storages, remote.storage, ground.changes, clock)
     sending = Sending(
@@ -218,23 +218,29 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         dav_url=f"{config.public_url}/dav/ocm/",
         clock=clock,
     )
+    receiving = Receiving(store, peers, outbox, remote, sealer, server=config.server, clock=clock)
     return _Sharing(
         outbox=outbox,
         remote=remote,
         tree=tree,
         watch=Watch(ground.access),
         sending=sending,
-        receiving=Receiving(store, peers, outbox, remote, sealer, server=config.server, clock=clock),
+        receiving=receiving,
         issuing=Issuing(store, ground.keys, origin=config.origin, clock=clock),
+        expiring=Expiring(store, sending, receiving, clock),
     )
 
 
-async def _settle(stack: AsyncExitStack, moves: Moves, ground: _Ground) -> None:
-    """Let each storage settle what a crash has left, in its own threads; one that hangs delays nobody."""
+async def _settle(stack: AsyncExitStack, moves: Moves, ground: _Ground, seat: Seat) -> None:
+    """Let each storage settle what a crash has left, in its own threads; one that hangs delays nobody.
+
+    Where other processes of the gateway run, that is only what is provably of the dead.
+    """
 
     def work(storage: Storage) -> None:
         settle(storage, ground.store)
-        moves.replay({storage.name: storage})
+        if seat.is_first:
+            moves.replay({storage.name: storage})
         ground.changes.watch_shares(storage.name)
 
     storages = ground.storages.values()
@@ -244,9 +250,15 @@ async def _settle(stack: AsyncExitStack, moves: Moves, ground: _Ground) -> None:
 
 
 async def _open_doors(
-    stack: AsyncExitStack, config: Config, ground: _Ground, outside: _Outside, sharing: _Sharing, moves: Moves
-) -> Running:
-    metrics = Metrics(ground.store, config.proxy.trusted)
+    stack: AsyncExitStack,
+    config: Config,
+    ground: _Ground,
+    outside: _Outside,
+    sharing: _Sharing,
+    moves: Moves,
+    metrics: Metrics,
+    seat: Seat,
+) -> None:
     public = web.Application(middlewares=[metrics.middleware], client_max_size=0)
     own_paths = OwnPaths(config.base_path, has_upstream=config.upstream is not None)
     if config.upstream is not None:
@@ -276,15 +288,10 @@ async def _open_doors(
     stack.callback(dav.close)
     dav.add_routes(public.router)
     WebDoor(config, own_paths.pages).add_routes(public)
-    admin = bind(config.listen.admin)
-    stack.callback(config.listen.admin.unlink, missing_ok=True)
-    http = await listen(stack, public, [config.listen.http], config.tls)
-    measured = await listen(stack, metrics.app(), [config.listen.metrics] if config.listen.metrics else [])
-    await listen_on(stack, AdminSocket(_commands(ground, outside, sharing)).app, admin)
-    return Running(http, measured, config.listen.admin)
+    await listen_on(stack, public, *seat.doors.http, tls=config.tls)
 
 
-def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing) -> Commands:
+def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Roots, seat: Seat) -> Commands:
     return Commands(
         Users(ground.store, ground.passwords, ground.clock),
         ground.access,
@@ -294,8 +301,8 @@ def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing) -> Commands
         outside.peers,
         sharing.outbox,
         ground.keys,
-        Roots(ground.store, ground.storages, ground.clock),
-        _status,
+        roots,
+        lambda: {"version": __version__, "pid": os.getpid(), "workers": seat.team.size, "worker": seat.number},
     )
 
 
@@ -347,29 +354,3 @@ def _background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: st
 def _report(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("a background task has failed", task=task.get_name(), exc_info=error)
-
-
-def _private_directory(path: Path) -> None:
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-@contextmanager
-def _lock(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory: two gateways on one state would each believe to be the only outbox."""
-    descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise AlreadyRunning(f"another gateway is running with the state directory {state_dir}") from None
-    finally:
-        os.close(descriptor)
-
-
-def _status() -> dict[str, Any]:
-    return {"version": __version__, "pid": os.getpid()}
-
-
-def _where(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

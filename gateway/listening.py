@@ -1,4 +1,4 @@
-"""How the doors listen: HTTP servers on addresses and sockets, and TLS."""
+"""How the doors listen: HTTP servers on addresses and sockets, also of several processes on one port, and TLS."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ssl
 import sys
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -19,6 +20,10 @@ from gateway.config import Address, TLSConfig
 MAX_LINE = 32 * 1024  # bytes of a request line or header field; aiohttp's 8,190 are too few for deep paths
 READ_BUFFER = 1024 * 1024  # bytes received ahead of an upload's storage
 STOP_TIME = 10.0  # seconds that running requests have to end
+BACKLOG = 511  # connections that wait to be accepted, also while a worker is replaced; the kernel may allow fewer
+UNREAD_TIME = (
+    300.0  # seconds that a client may leave what was sent to it unread; as long as downloads have (dav/stream)
+)
 
 # What is wrong with the bytes of a client; their texts quote these bytes, credentials among them.
 OF_CLIENTS = (HttpProcessingError, ClientPayloadError, RequestPayloadError)
@@ -26,20 +31,89 @@ OF_CLIENTS = (HttpProcessingError, ClientPayloadError, RequestPayloadError)
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """The sockets of one process: bound, and not listening before they are served."""
+
+    http: tuple[socket.socket, ...]
+    metrics: tuple[socket.socket, ...]
+    admin: socket.socket
+
+    def close(self) -> None:
+        """Close this process's descriptors of the sockets."""
+        for listener in (*self.http, *self.metrics, self.admin):
+            listener.close()
+
+
+def bind(address: Address, *, unread_time: float = UNREAD_TIME) -> list[socket.socket]:
+    """Return a socket for each IP address that `address` means; raises OSError, as when somebody listens there.
+
+    TCP_USER_TIMEOUT (tcp(7)) goes on to the connections: the kernel ends one whose client acknowledges nothing, or
+    keeps its window shut, for `unread_time` seconds, and what is kept for it is free. A slow client's kernel opens the
+    window again when much of a full receive buffer is read (RFC 9293 §3.8.6.2.2), so that is what the time is for.
+    """
+    bound = []
+    for family, kind, protocol, _, where in socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    ):
+        listener = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
+        bound.append(listener)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(unread_time * 1000))
+            listener.bind(where)
+        except OSError:
+            for each in bound:
+                each.close()
+            raise
+    return bound
+
+
+def siblings(listener: socket.socket, count: int) -> list[socket.socket]:
+    """Return `listener` and `count` - 1 more sockets on its address, among which the kernel spreads connections.
+
+    SO_REUSEPORT (socket(7)) is set once `listener` has its port: so taking a port where another program listens fails
+    as it always does, also if that is a gateway with several workers.
+    """
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    found = [listener]
+    for _ in range(count - 1):
+        other = socket.socket(listener.family, listener.type | socket.SOCK_NONBLOCK, listener.proto)
+        found.append(other)
+        for level, option in _SHARED_OPTIONS:
+            if level != socket.IPPROTO_IPV6 or listener.family == socket.AF_INET6:
+                other.setsockopt(level, option, listener.getsockopt(level, option))
+        other.bind(listener.getsockname())
+    return found
+
+
+_SHARED_OPTIONS = (
+    (socket.SOL_SOCKET, socket.SO_REUSEADDR),
+    (socket.SOL_SOCKET, socket.SO_REUSEPORT),
+    (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+)
+
+
 async def listen(
     stack: AsyncExitStack, app: web.Application, addresses: Iterable[Address], tls: TLSConfig | None = None
 ) -> list[tuple[str, int]]:
     """Serve `app` on `addresses` until `stack` closes, and return where it really listens; raises OSError."""
-    runner = await _runner(stack, app)
+    listeners = [listener for address in addresses for listener in bind(address)]
+    await listen_on(stack, app, *listeners, tls=tls)
+    return [listener.getsockname()[:2] for listener in listeners]
+
+
+async def listen_on(
+    stack: AsyncExitStack, app: web.Application, *listeners: socket.socket, tls: TLSConfig | None = None
+) -> None:
+    """Serve `app` on bound sockets until `stack` closes."""
     context = _context(tls) if tls else None
-    for address in addresses:
-        await web.TCPSite(runner, address.host, address.port, ssl_context=context, reuse_address=True).start()
-    return [(where[0], where[1]) for where in runner.addresses]
-
-
-async def listen_on(stack: AsyncExitStack, app: web.Application, listener: socket.socket) -> None:
-    """Serve `app` on a bound socket until `stack` closes."""
-    await web.SockSite(await _runner(stack, app), listener).start()
+    runner = await _runner(stack, app)
+    for listener in listeners:
+        await web.SockSite(runner, listener, ssl_context=context, backlog=BACKLOG).start()
 
 
 async def _runner(stack: AsyncExitStack, app: web.Application) -> web.AppRunner:

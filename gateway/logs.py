@@ -15,8 +15,11 @@ SECRET_FIELDS = frozenset(
 )
 
 
-def configure(form: str, level: str) -> None:
-    """Log to standard error in `form` (text or json) from `level` upwards, and the libraries' from warning upwards."""
+def configure(form: str, level: str, worker: int | None = None) -> None:
+    """Log to standard error in `form` (text or json) from `level` upwards, and the libraries' from warning upwards.
+
+    `worker` is the number of this process among several, and in every line then.
+    """
     least = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -24,12 +27,13 @@ def configure(form: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _drop_secrets,
         _escape_event,
+        *([] if worker is None else [_number(worker)]),
     ]
     rendering = _json() if form == "json" else _text()
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # one write(2) a line: several processes may log
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -40,6 +44,14 @@ def configure(form: str, level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(least, logging.WARNING), force=True)
+
+
+def _number(worker: int) -> Any:
+    def add(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("worker", worker)
+        return event
+
+    return add
 
 
 def _json() -> list[Any]:

@@ -26,6 +26,7 @@ BACK_OFF = (2, 5, 15, 60, 300, 900, 3600)
 GIVE_UP = 7 * 86400  # seconds after which a message is no longer tried
 AT_ONCE = 8  # servers that are talked to at the same time
 BATCH = 100  # messages read from the state at a time
+LOOK_AGAIN = 0.25  # seconds between looks at a message that the worker of another process may deliver
 STATE_PAUSE = 10.0  # seconds to wait when the state does not answer
 
 log = structlog.get_logger()
@@ -39,9 +40,13 @@ Finished = Callable[[Connection, Message], None]
 class Outbox:
     """The worker; `deliver` and `finished` belong to the role (sending, receiving) that wrote the message."""
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: Store, clock: Callable[[], float] = time.time, tell: Callable[[], None] = lambda: None
+    ) -> None:
+        """`tell` reaches the process whose worker runs, from one whose does not."""
         self._store = store
         self._clock = clock
+        self._tell = tell
         self._roles: dict[str, tuple[Deliver, Finished]] = {}
         self._wake = asyncio.Event()
         self._attempted = asyncio.Condition()
@@ -61,10 +66,13 @@ class Outbox:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._task = None
 
     def kick(self) -> None:
         """Tell the worker that something is due; call it after the transaction that wrote the row."""
         self._wake.set()
+        if self._task is None:
+            self._tell()
 
     async def attempted(self, message_id: int, timeout: float) -> Message:
         """Wait up to `timeout` seconds for the first attempt at a message, and return the message as it is then."""
@@ -72,7 +80,8 @@ class Outbox:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout), self._attempted:
                 while (message := await self._get(message_id)).attempts == 0 and message.state == "pending":
-                    await self._attempted.wait()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._attempted.wait(), LOOK_AGAIN)
         return await self._get(message_id)
 
     async def everything(self) -> list[Message]:

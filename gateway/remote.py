@@ -35,6 +35,7 @@ from gateway.store.exchanged_tokens import StoredToken
 from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer
 from gateway.tree import Storage
+from gateway.turns import Turns
 
 THREADS = 128  # for all peer hosts together
 HOST_THREADS = 4  # the part of those that one peer host may hold
@@ -85,6 +86,7 @@ class Remote:
         peers: Peers,
         outbound: SyncOutbound,
         sealer: Sealer,
+        turns: Turns,
         *,
         server: str,
         clock: Callable[[], float] = time.time,
@@ -97,15 +99,14 @@ class Remote:
         self._clock = clock
         self._threads = Pool("remote", threads=THREADS)
         self._pools: WeakValueDictionary[str, HostPool] = WeakValueDictionary()  # by server, while a storage has it
-        self._storages: dict[str, Storage] = {}  # by Share
-        self._exchanges: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # while one is under way
-        self._obtained: dict[str, float] = {}  # by Share: when its token came, to the fraction of a second
+        self._storages: dict[str, tuple[str, Storage]] = {}  # by Share, with the way in
+        self._turns = turns
 
     async def storage(self, share: ReceivedShare) -> Storage:
         """Return the Remote Resource of an accepted Share; raises Unavailable when its server cannot be found."""
         known = self._storages.get(share.id)
-        if known is not None:
-            return known
+        if known is not None and known[0] == share.access:
+            return known[1]
         try:
             discovery = await self._peers.discover(share.server)
             way = share.access or self._ways(share, discovery)[0]
@@ -113,13 +114,12 @@ class Remote:
         except (Refusal, ProtocolError) as error:
             raise Unavailable(f"{share.server}: {error}") from error
         if share.access:
-            self._storages[share.id] = storage
+            self._storages[share.id] = way, storage
         return storage
 
     def forget(self, share_id: str) -> None:
         """Drop what is kept in memory of a Share that has changed or ended."""
         self._storages.pop(share_id, None)
-        self._obtained.pop(share_id, None)
 
     async def probe(self, share_id: str, timeout: float) -> str | None:
         """Look at the Remote Resource and remember how it looks and which way in works.
@@ -142,6 +142,12 @@ class Remote:
             except Exception:
                 log.exception("received Shares were not looked at")
 
+    async def forget_in_time(self) -> None:
+        """Drop what is kept in memory again and again, so that each process learns what another has found out."""
+        while True:
+            await asyncio.sleep(REFRESH)
+            self._storages.clear()
+
     def close(self) -> None:
         self._threads.close()
 
@@ -149,8 +155,6 @@ class Remote:
         now = self._clock()
         await self._store.run(lambda tx: exchanged_tokens.forget_expired(tx, int(now)))
         accepted = await self._store.read(received_shares.every_accepted)
-        for share_id in (self._storages.keys() | self._obtained.keys()) - {share.id for share in accepted}:
-            self.forget(share_id)  # it has ended while somebody was asking for it
         by_server: dict[str, list[ReceivedShare]] = {}
         for share in accepted:
             if not share.expired(now):
@@ -197,7 +201,7 @@ class Remote:
                 received_shares.set_evidence(tx, share_id, "callback")
 
         await self._store.run(work)
-        self._storages[share_id] = storage
+        self._storages[share_id] = way, storage
 
     async def _first_way_in(self, share: ReceivedShare, discovery: Discovery) -> tuple[str, Storage, Entry]:
         """Try the ways that may work, the one that worked last first; raises what the last one raised.
@@ -235,9 +239,9 @@ class Remote:
         url = self._url(share, discovery, way)
         loop = asyncio.get_running_loop()
 
-        def credential(fresh: bool) -> Mapping[str, str]:
+        def credential(refused: Mapping[str, str] | None) -> Mapping[str, str]:
             """Return the Authorization header; runs in a worker thread, the work behind it on the loop."""
-            waiting = asyncio.run_coroutine_threadsafe(self._authorization(share, way, fresh), loop)
+            waiting = asyncio.run_coroutine_threadsafe(self._authorization(share, way, refused), loop)
             try:
                 return waiting.result(CREDENTIAL_TIME)
             except PeerFailed as error:
@@ -263,9 +267,12 @@ class Remote:
             raise PeerFailed("FOREIGN_URI", f"the Share of {share.server} points to {host}")
         return url
 
-    async def _authorization(self, share: ReceivedShare, way: str, fresh: bool) -> Mapping[str, str]:
+    async def _authorization(
+        self, share: ReceivedShare, way: str, refused: Mapping[str, str] | None
+    ) -> Mapping[str, str]:
         if way == TOKEN:
-            return {"Authorization": f"Bearer {(await self._token(share, fresh)).reveal()}"}
+            token = await self._token(share, (refused or {}).get("Authorization", "").removeprefix("Bearer "))
+            return {"Authorization": f"Bearer {token.reveal()}"}
         secret = await self._secret(share)
         if way == BEARER:
             return {"Authorization": f"Bearer {secret.reveal()}"}
@@ -278,18 +285,23 @@ class Remote:
             raise PeerFailed("SHARE_ENDED", "the Share has ended")
         return Secret(self._sealer.open(sealed, share.id))
 
-    async def _token(self, share: ReceivedShare, fresh: bool) -> Secret:
-        """Return a live access token: the stored one, or a new one; one exchange at a time per Share.
+    async def _token(self, share: ReceivedShare, refused: str) -> Secret:
+        """Return a live access token other than `refused`: the stored one, or a new one.
 
-        `fresh`: the caller was refused with the token it had, so one obtained before is not good enough.
+        One exchange at a time per Share, over all processes (wire.md, Code Flow): some senders end the token before
+        when they issue another, so whoever has waited takes what has been obtained meanwhile.
         """
-        asked = self._clock()
-        turn = self._exchanges.setdefault(share.id, asyncio.Lock())
-        async with turn:
-            stored = await self._store.read(lambda tx: exchanged_tokens.get(tx, share.id))
-            if stored and _is_live(stored, asked) and (not fresh or self._obtained.get(share.id, 0) >= asked):
-                return Secret(self._sealer.open(stored.token_sealed, share.id))
-            return await self._exchange(share)
+        if token := await self._stored_token(share, refused):
+            return token
+        async with self._turns.of(share.id):
+            return await self._stored_token(share, refused) or await self._exchange(share)
+
+    async def _stored_token(self, share: ReceivedShare, refused: str) -> Secret | None:
+        stored = await self._store.read(lambda tx: exchanged_tokens.get(tx, share.id))
+        if stored is None or not _is_live(stored, self._clock()):
+            return None
+        token = self._sealer.open(stored.token_sealed, share.id)
+        return None if token == refused else Secret(token)
 
     async def _exchange(self, share: ReceivedShare) -> Secret:
         """Exchange the secret for an access token (wire.md, Code Flow); raises PeerFailed."""
@@ -316,7 +328,6 @@ class Remote:
             exchanged_tokens.put(tx, share.id, sealed, int(now), expires)
 
         await self._store.run(work)
-        self._obtained[share.id] = now
         return response.access_token
 
     async def _ask_for_token(self, share: ReceivedShare, discovery: Discovery, secret: Secret) -> Answer | None:

@@ -6,6 +6,7 @@ until the right one is back or the operator confirms a real change.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from gateway.errors import Conflict, NoSuch
 from gateway.store import backend_roots, events
 from gateway.store.engine import Store
 from gateway.tree import Storage
+
+FOLLOW = 1.0  # seconds between two looks at what other processes have recorded
 
 log = structlog.get_logger()
 
@@ -107,6 +110,22 @@ class Roots:
 
         await self._store.run(work)
         return await self._status(storage)
+
+    async def follow(self) -> None:
+        """Take over what another process of the gateway records, or the operator confirms there, until cancelled."""
+        known: dict[str, str] = {}
+        while True:
+            try:
+                recorded = await self._store.read(backend_roots.everything)
+            except StorageError:
+                recorded = {}
+            for name, identity in recorded.items():
+                storage = self._storages.get(name)
+                if storage is None or known.get(name) == identity or not isinstance(storage.backend, LocalBackend):
+                    continue
+                if storage.backend.expect_root(RootIdentity.parse(identity)):
+                    known[name] = identity
+            await asyncio.sleep(FOLLOW)
 
     async def _status(self, storage: Storage) -> BackendStatus:
         problem = None

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -23,6 +24,9 @@ ALGORITHMS: dict[str, Callable[[], object]] = {
     "ES256": lambda: generate_private_key(SECP256R1()),  # for peers whose runtime lacks Ed25519
 }
 PUBLISHED_BEFORE_USE = 3600  # seconds; longer than peers cache a JWK Set
+
+log = structlog.get_logger()
+
 _FILE = re.compile(r"(ed25519|es256)-([1-9][0-9]*)\.pem")
 
 
@@ -45,7 +49,23 @@ class SigningKeys:
         for algorithm in ALGORITHMS:
             if not self._numbers(algorithm):
                 self._make(algorithm, 1)
-        self._keys = self._load()
+        self._names = self._numbered()
+        self._read = self._load()
+
+    @property
+    def _keys(self) -> list[tuple[int, SigningKey]]:
+        """The keys, read anew when another process has made some; under its name a key never changes."""
+        names = self._numbered()
+        if names != self._names:
+            self._names = names
+            try:
+                self._read = self._load()
+            except OSError as error:
+                log.warning("the keys on disk cannot be read; those known go on", reason=str(error))
+        return self._read
+
+    def _numbered(self) -> list[str]:
+        return [path.name for _, _, path in self._files()]
 
     def signing_key(self, algorithm: str = "Ed25519") -> SigningKey:
         """Return the key to sign with: the newest that peers have had time to fetch, else the oldest."""
@@ -69,7 +89,6 @@ class SigningKeys:
         """Make a new key of each algorithm and return all keys."""
         for algorithm in ALGORITHMS:
             self._make(algorithm, max(self._numbers(algorithm)) + 1)
-        self._keys = self._load()
         return self.records()
 
     def _make(self, algorithm: str, number: int) -> None:

@@ -55,6 +55,11 @@ class Watch:
         finally:
             self._transfers.discard(transfer)
 
+    def cut_all(self) -> None:
+        """Abort every transfer that is left, when the gateway stops."""
+        for transfer in list(self._transfers):
+            _cut(transfer)
+
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:

@@ -49,6 +49,7 @@ class Site:
         *,
         base_path: str = "",
         certificate: tuple[Path, Path] | None = None,
+        workers: int = 1,
         **config: Any,
     ) -> None:
         """Prepare a site in `directory`; `certificate` and key make it speak TLS, `config` replaces whole sections."""
@@ -56,6 +57,7 @@ class Site:
         self.data = directory / "data"
         self.data.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
+        self.metrics_port = free_port()
         self.server = f"localhost:{self.port}"
         self.certificate = certificate
         self.base_path = base_path
@@ -66,7 +68,11 @@ class Site:
         document = {
             "public_url": self.url,
             "state_dir": str(directory / "state"),
-            "listen": {"http": f"127.0.0.1:{self.port}", "metrics": f"127.0.0.1:{free_port()}"},
+            "listen": {
+                "http": f"127.0.0.1:{self.port}",
+                "metrics": f"127.0.0.1:{self.metrics_port}",
+                "workers": workers,
+            },
             "backends": {"storage": {"type": "local", "root": str(self.data)}},
             "mounts": [{"name": "home", "backend": "storage", "path": "", "rights": "write"}],
             "federation": {"allow_http": ["localhost"], "allow_networks": ["127.0.0.0/8", "::1/128"]},
@@ -160,6 +166,11 @@ class Site:
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that `pid` has started and that live."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def eventually(look: Callable[[], object], wanted: object, seconds: float = 20.0) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -93,3 +95,73 @@ async def test_an_answer_before_the_end_of_the_body_closes_the_connection(lines:
     assert b" 413 " in answer
     assert b"\r\nConnection: close\r\n" in answer
     assert [line["code"] for line in lines] == ["BODY_TOO_LARGE"]
+
+
+async def test_a_client_that_reads_nothing_loses_its_connection_and_what_is_kept_for_it() -> None:
+    """Here after a second. The answer is more than the buffers on its way hold, and no transfer that is watched."""
+    ended = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(bytes(1 << 20))
+        finally:
+            ended.set()
+
+    async with AsyncExitStack() as stack:
+        app = web.Application()
+        app.router.add_get("/", answer)
+        (listener,) = listening.bind(Address("127.0.0.1", 0), unread_time=1.0)
+        await listening.listen_on(stack, app, listener)
+        with socket.create_connection(listener.getsockname()) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            begun = time.monotonic()
+            async with asyncio.timeout(30):
+                await ended.wait()
+            assert time.monotonic() - begun > 1.0
+
+
+async def test_a_client_that_reads_slowly_keeps_its_connection() -> None:
+    """It has the whole time again and again; its segments are those of Ethernet, as loopback's alone fill a window."""
+    content = bytes(range(256)) * 16384
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=content)
+
+    async with AsyncExitStack() as stack:
+        app = web.Application()
+        app.router.add_get("/", answer)
+        (listener,) = listening.bind(Address("127.0.0.1", 0), unread_time=2.0)
+        await listening.listen_on(stack, app, listener)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
+            client.connect(listener.getsockname())
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            received = b""
+            for _ in range(12):
+                await asyncio.sleep(0.5)
+                received += await asyncio.to_thread(client.recv, 131072)
+            assert len(received) < len(content)
+            client.settimeout(20)
+            while piece := await asyncio.to_thread(client.recv, 1 << 20):
+                received += piece
+        assert received.endswith(content)
+
+
+def test_every_socket_of_a_port_has_the_options_of_the_first() -> None:
+    for address in (Address("127.0.0.1", 0), Address("::1", 0)):
+        (first,) = listening.bind(address)
+        found = listening.siblings(first, 3)
+        assert len({listener.getsockname() for listener in found}) == 1
+        for listener in found:
+            assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 300_000
+            assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) == 1
+            assert not listener.getblocking()
+            listener.listen()
+        with pytest.raises(OSError, match="in use"):
+            listening.bind(Address(address.host, first.getsockname()[1]))
+        for listener in found:
+            listener.close()

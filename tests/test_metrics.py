@@ -19,6 +19,7 @@ from backends.errors import Unavailable
 from gateway.admin.metrics import Metrics
 from gateway.store import outbox
 from gateway.store.engine import Store
+from gateway.team import Team
 
 
 @pytest.fixture
@@ -54,8 +55,8 @@ async def place(tmp_path: Path, log: list[Any]) -> AsyncIterator[Place]:
     metrics = Metrics(store, [ip_network("127.0.0.0/8")])
     app = web.Application(middlewares=[metrics.middleware])
     for path, name in (
-        ("/base/dav/ocm{tail:.*}", "ocm"),
-        ("/dav/files/{user}{tail:.*}", "files"),
+        ("/base/dav/{below:/*ocm(?:/.*)?}", "ocm"),
+        ("/dav/{below:/*files(?:/.*)?}", "files"),
         ("/base/ocm/shares", "api:shares"),
         ("/.well-known/ocm", "well-known:n0"),
         ("/", None),
@@ -70,7 +71,9 @@ async def place(tmp_path: Path, log: list[Any]) -> AsyncIterator[Place]:
     ("path", "door"),
     [
         ("/base/dav/ocm/x/y", "ocm"),
+        ("/base/dav//ocm", "ocm"),
         ("/dav/files/alice/x", "files"),
+        ("/dav/files/alice/dav/ocm", "files"),
         ("/base/ocm/shares", "api"),
         ("/.well-known/ocm", "well-known"),
         ("/", "web"),
@@ -153,3 +156,14 @@ async def test_the_gateway_is_well_while_its_state_answers(place: Place) -> None
     for path in ("/health", "/metrics"):
         sick = await place.private.get(path)
         assert (sick.status, await sick.json()) == (503, {"status": "state unavailable"})
+
+
+async def test_health_and_metrics_tell_which_workers_are_missing(tmp_path: Path) -> None:
+    store, team = new_store(tmp_path), Team(3)
+    team.mark(1, serving=True)
+    async with TestClient(TestServer(Metrics(store, team=team).app())) as client:
+        health = await client.get("/health")
+        assert (health.status, await health.json()) == (200, {"status": "workers missing", "missing": [0, 2]})
+        assert "ocm_gateway_workers_missing 2.0" in await (await client.get("/metrics")).text()
+    team.close()
+    store.close()

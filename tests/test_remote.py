@@ -31,6 +31,7 @@ from gateway.store import exchanged_tokens, received_shares, users
 from gateway.store.engine import Store
 from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer, secret_hash
+from gateway.turns import Turns
 
 SECRET = "shared-secret-of-a-share"
 BEARER = f"Bearer {SECRET}"
@@ -122,11 +123,13 @@ async def place(tmp_path: Path, log: list[Any]) -> AsyncIterator[Place]:
     store.run_sync(lambda tx: users.add(tx, "alice", "hash", 0))
     guard = Guard(LOOPBACK, lambda host: host == "127.0.0.1")
     outbound = SyncOutbound(guard, user_agent="test")
+    turns = Turns(tmp_path / "turns")
     async with peer_server(tmp_path / "peer", clock) as peer, client(store, tmp_path / "gateway", clock) as peers:
-        remote = Remote(store, peers, outbound, sealer, server="gateway.example", clock=clock)
+        remote = Remote(store, peers, outbound, sealer, turns, server="gateway.example", clock=clock)
         yield Place(store, remote, peer, clock, sealer)
         remote.close()
         outbound.close()
+    turns.close()
     store.close()
 
 
@@ -491,7 +494,20 @@ async def test_hosts_of_ended_shares_leave_nothing_behind(place: Place) -> None:
     assert list(place.remote._pools) == [share.server]
     place.remote.forget(share.id)
     gc.collect()
-    assert list(place.remote._pools) == list(place.remote._exchanges) == []
+    assert list(place.remote._pools) == list(place.remote._turns._here) == []
+
+
+async def test_a_token_that_another_process_has_obtained_is_taken_for_one_that_is_refused(place: Place) -> None:
+    """And none that was refused is ever given again, however young it is."""
+    share = place.put(requires_exchange=True, access="token")
+    await place.stat()
+    refused = {"Authorization": "Bearer token-1"}
+    sealed = place.sealer.seal("of-another-process", share.id)
+    place.store.run_sync(lambda tx: exchanged_tokens.put(tx, share.id, sealed, NOW, NOW + 300))
+    other = await place.remote._authorization(share, "token", refused)
+    assert (other, place.tokens) == ({"Authorization": "Bearer of-another-process"}, 1)
+    renewed = await place.remote._authorization(share, "token", other)
+    assert (renewed, place.tokens) == ({"Authorization": "Bearer token-2"}, 2)
 
 
 async def test_a_share_that_ends_during_its_exchange_keeps_no_token(place: Place) -> None:

@@ -93,10 +93,11 @@ class Session:
         Raises Unavailable, and what the credential raises.
         """
         url = self.url(path, directory=directory)
-        answer = self._send(method, path, url, {**(headers or {}), **self._credential(False)}, body)
+        credential = self._credential(None)
+        answer = self._send(method, path, url, {**(headers or {}), **credential}, body)
         if answer.status == 401:
             answer.close()
-            answer = self._send(method, path, url, {**(headers or {}), **self._credential(True)}, body)
+            answer = self._send(method, path, url, {**(headers or {}), **self._credential(credential)}, body)
         return answer
 
     def demand(
@@ -120,7 +121,7 @@ class Session:
         Raises Unavailable.
         """
         try:
-            return self._transport.upload("PUT", self.url(path), {**headers, **self._credential(False)}, size)
+            return self._transport.upload("PUT", self.url(path), {**headers, **self._credential(None)}, size)
         except self._transport.failures as error:
             raise Unavailable(f"PUT /{path}: {error}") from error
 

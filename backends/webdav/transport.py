@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-# Returns the headers that prove who asks; True: those given before were refused, so get new ones. May block, and
-# raises StorageError.
-Credential = Callable[[bool], Mapping[str, str]]
+# Returns the headers that prove who asks. It is given those that the server has refused, if any: then it returns
+# others, which somebody else may have got meanwhile. May block, and raises StorageError.
+Credential = Callable[[Mapping[str, str] | None], Mapping[str, str]]
 
 
 class Response(Protocol):

@@ -7,35 +7,19 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from sqlalchemy.exc import SQLAlchemyError
 
 from backends.errors import StorageError
+from gateway.admin.tally import Tally
 from gateway.config import Network
 from gateway.proxies import client_address
 from gateway.store import outbox
 from gateway.store.engine import Store
+from gateway.team import Team
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-METHODS = frozenset(
-    (
-        "GET",
-        "HEAD",
-        "PUT",
-        "POST",
-        "OPTIONS",
-        "PROPFIND",
-        "PROPPATCH",
-        "MKCOL",
-        "DELETE",
-        "COPY",
-        "MOVE",
-        "LOCK",
-        "UNLOCK",
-    )
-)  # what is counted by name; anything else is OTHER, so that a client cannot invent labels
 
 log = structlog.get_logger()
 
@@ -43,20 +27,27 @@ log = structlog.get_logger()
 class Metrics:
     """What is counted."""
 
-    def __init__(self, store: Store, trusted_proxies: Iterable[Network] = ()) -> None:
+    def __init__(
+        self,
+        store: Store,
+        trusted_proxies: Iterable[Network] = (),
+        *,
+        tally: Tally | None = None,
+        team: Team | None = None,
+        worker: int = 0,
+    ) -> None:
+        """Count as `worker` of `team`; left out, this process is the only one."""
         self._store = store
         self._trusted = tuple(trusted_proxies)
+        self._tally = tally or Tally()
+        self._team = team
+        self._worker = worker
         self._registry = CollectorRegistry()
-        labels = ("door", "method", "status")
-        self._requests = Counter("ocm_gateway_requests", "Requests answered", labels, registry=self._registry)
-        self._seconds = Histogram(
-            "ocm_gateway_request_seconds",
-            "Time from request to the end of its answer",
-            ("door",),
-            registry=self._registry,
-        )
-        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._registry.register(self._tally)
         self._pending = Gauge("ocm_gateway_outbox_pending", "Messages not delivered yet", registry=self._registry)
+        self._missing = Gauge(
+            "ocm_gateway_workers_missing", "Worker processes that do not serve", registry=self._registry
+        )
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -79,7 +70,7 @@ class Metrics:
         finally:
             seconds = time.monotonic() - begun
             door = door_of(request)
-            self._count(door, _known_method(request.method), status, seconds)
+            self._tally.count(self._worker, door, request.method, status, seconds)
             log.info(
                 "request",
                 door=door,
@@ -91,26 +82,27 @@ class Metrics:
                 remote=client_address(request.remote, request.headers.get("X-Forwarded-For", ""), self._trusted),
             )
 
-    def _count(self, door: str, method: str, status: int, seconds: float) -> None:
-        found = self._children.get((door, method, status))
-        if found is None:  # the library looks a child up with a lock and several copies; there are few of them
-            found = self._requests.labels(door, method, str(status)), self._seconds.labels(door)
-            self._children[door, method, status] = found
-        found[0].inc()
-        found[1].observe(seconds)
-
     async def _show(self, _request: web.Request) -> web.Response:
         pending = await self._count_pending()
         if pending is None:
             return _unavailable()
         self._pending.set(pending)
+        self._missing.set(len(self._absent()))
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _health(self, _request: web.Request) -> web.Response:
-        """200 when the state answers; storage and peers have their own answers at their own doors."""
+        """200 when the state answers, also while workers are missing: the others answer for them.
+
+        Storage and peers have their own answers at their own doors.
+        """
         if await self._count_pending() is None:
             return _unavailable()
+        if absent := self._absent():
+            return web.json_response({"status": "workers missing", "missing": absent})
         return web.json_response({"status": "ok"})
+
+    def _absent(self) -> list[int]:
+        return self._team.missing() if self._team else []
 
     async def _count_pending(self) -> int | None:
         """Return how many messages wait; None when the state does not answer, or is no database any more."""
@@ -136,7 +128,3 @@ def _path_of(request: web.Request) -> str:
     """Return the path alone: a target in absolute form (RFC 9112 §3.2.2) could bring a user name along."""
     target = request.raw_path.partition("?")[0]
     return target if target.startswith("/") else request.rel_url.raw_path
-
-
-def _known_method(method: str) -> str:
-    return method if method in METHODS else "OTHER"

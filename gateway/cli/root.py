@@ -38,17 +38,15 @@ def main(context: click.Context, config: Path) -> None:
 def serve(path: Path) -> None:
     """Run the gateway until it is told to stop."""
     # Here, because the other commands start faster without the whole gateway.
-    import uvloop
-
-    from gateway import app, logs
+    from gateway import logs, serving
 
     config = _load(path, absent_roots=True)
     logs.configure(config.log.format, config.log.level)
     try:
-        uvloop.run(app.serve(config))
+        sys.exit(serving.serve(config))
     except ConfigError as error:
         fail(f"{path}:\n{error}")
-    except app.AlreadyRunning as error:
+    except serving.AlreadyRunning as error:
         fail(f"{error}. Stop it first, or give this one a `state_dir` of its own.")
     except OSError as error:
         fail(f"cannot start: {error}")

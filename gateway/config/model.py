@@ -37,7 +37,6 @@ from gateway.config.values import (
     MountName,
     MountPath,
     NotEmpty,
-    OneWorker,
     Origin,
     PublicURL,
     ReadableFile,
@@ -45,6 +44,7 @@ from gateway.config.values import (
     Text,
     UserName,
     Watches,
+    Workers,
     refuse,
 )
 
@@ -61,7 +61,7 @@ class ListenConfig(Section):
     http: ListenAddress = Address("127.0.0.1", 8080)
     metrics: LoopbackAddress = Address("127.0.0.1", 9180)
     admin: AnyPath
-    workers: OneWorker = 1
+    workers: Workers = 1
 
 
 class TLSConfig(Section):

@@ -89,6 +89,19 @@ def _state_is_not_shared(document: Document) -> Iterator[Mistake]:
             yield Mistake("state_dir", shown(state), f"a directory outside backends.{name}.root: it holds the keys")
 
 
+def _memory_is_of_one_process(document: Document) -> Iterator[Mistake]:
+    workers = document.section("listen").get("workers", 1)
+    for name, backend in document.section("backends").items():
+        if (
+            isinstance(backend, Mapping)
+            and backend.get("type") == "memory"
+            and isinstance(workers, int)
+            and workers > 1
+        ):
+            allowed = f"1 beside backends.{name}: memory is each process's own, so several would show different files"
+            yield Mistake("listen.workers", shown(workers), allowed)
+
+
 def _inside(directory: Path, inner: str, outer: str) -> bool:
     try:
         return (directory / inner).resolve().is_relative_to((directory / outer).resolve())
@@ -116,4 +129,5 @@ CHECKS: tuple[Callable[[Document], Iterator[Mistake]], ...] = (
     _plain_http_is_meant,
     _state_is_not_shared,
     _upstream_is_another_server,
+    _memory_is_of_one_process,
 )

@@ -20,6 +20,7 @@ SHARE_LOGIN = re.compile(r"s-[0-9A-Za-z_-]{22,}")  # the SSH door's name space f
 HOST_NAME = re.compile(r"(?![0-9.]+$)(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 URL_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*")
 ADDRESS_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):([0-9]{1,5})")
+WORKERS_MAX = 64
 DEFAULT_PORTS = {"http": 80, "https": 443}
 WATCHES_MAX = 1_000_000  # the kernel's own limit is about that, in 1 GB of its memory
 
@@ -239,9 +240,9 @@ def _some(value: object) -> object:
     return value
 
 
-def _one_worker(value: object) -> int:
-    if value != 1 or not isinstance(value, int) or isinstance(value, bool):
-        refuse("1: several processes are not supported yet")
+def _workers(value: object) -> int:
+    if type(value) is not int or not 1 <= value <= WORKERS_MAX:
+        refuse(f"a number of processes from 1 to {WORKERS_MAX}; one for each core is enough")
     return value
 
 
@@ -264,5 +265,5 @@ Text = Annotated[str, PlainValidator(_text)]
 MountName = Annotated[str, PlainValidator(_mount_name)]
 MountPath = Annotated[str, PlainValidator(_mount_path)]
 Watches = Annotated[int, PlainValidator(_watches)]
-OneWorker = Annotated[int, PlainValidator(_one_worker)]
+Workers = Annotated[int, PlainValidator(_workers)]
 NotEmpty = BeforeValidator(_some)

@@ -16,6 +16,12 @@ def names(tx: Connection) -> set[str]:
     return set(tx.execute(select(backend_roots.c.backend)).scalars())
 
 
+def everything(tx: Connection) -> dict[str, str]:
+    """Return the identities by backend."""
+    rows = tx.execute(select(backend_roots.c.backend, backend_roots.c.identity))
+    return {row.backend: row.identity for row in rows}
+
+
 def put(tx: Connection, backend: str, identity: str) -> None:
     tx.execute(delete(backend_roots).where(backend_roots.c.backend == backend))
     tx.execute(insert(backend_roots).values(backend=backend, identity=identity))

@@ -16,7 +16,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "core": ("gateway.ocm",),
     "words": (
         *("gateway", "gateway.errors", "gateway.limits", "gateway.own_paths", "gateway.proof", "gateway.proxies"),
-        "gateway.single_flight",
+        *("gateway.single_flight", "gateway.team", "gateway.turns"),
     ),
     "config": ("gateway.config",),
     "store": ("gateway.store",),
@@ -47,8 +47,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     "admin": ("gateway.admin",),
     "upstream": ("gateway.upstream",),
     "http": ("gateway.expecting", "gateway.resetting"),
-    "process": ("gateway.listening", "gateway.logs", "gateway.systemd"),
-    "app": ("gateway.app",),
+    "process": (*("gateway.leading", "gateway.listening", "gateway.logs", "gateway.supervisor", "gateway.systemd"),),
+    "app": ("gateway.app", "gateway.serving"),
     "cli": ("gateway.cli", "gateway.__main__"),
 }
 
@@ -69,7 +69,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "web": ("config", "http"),
     "admin": ("core", "words", "config", "use cases", "storage", "store", "contract"),
     "upstream": ("words", "config", "http"),
-    "process": ("config",),
+    "process": ("words", "config"),
     "app": tuple(part for part in PARTS if part not in ("app", "cli")),
     "cli": ("core", "words", "config", "process", "app"),
 }
@@ -97,6 +97,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         *("gateway.outbound", "gateway.cli.client", "gateway.systemd"),
         "gateway.admin.socket",  # listens
         "gateway.listening",  # serves on one
+        "gateway.supervisor",  # a pair to each worker
         "gateway.dav.stream",  # writes to one that a client has opened
         "gateway.resetting",  # ends one that a client has opened
     ),

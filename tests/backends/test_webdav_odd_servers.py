@@ -169,9 +169,9 @@ class Tokens:
         self.number = 1
         self.renewals: list[bool] = []
 
-    def __call__(self, fresh: bool) -> Mapping[str, str]:
-        self.renewals.append(fresh)
-        self.number += fresh
+    def __call__(self, refused: Mapping[str, str] | None) -> Mapping[str, str]:
+        self.renewals.append(refused is not None)
+        self.number += refused is not None
         return {"Authorization": f"Bearer token-{self.number}"}
 
 
@@ -208,7 +208,7 @@ def test_a_refused_credential_is_not_tried_for_ever(serve: Serve) -> None:
 def test_a_credential_that_cannot_be_had_is_the_error(serve: Serve) -> None:
     """Whoever supplies it says why."""
 
-    def credential(fresh: bool) -> Mapping[str, str]:
+    def credential(refused: Mapping[str, str] | None) -> Mapping[str, str]:
         raise Unavailable("no token today", 7)
 
     backend, server = serve(showing(), credential=credential)

@@ -60,11 +60,11 @@ def outbound(idle_timeout: float = 30.0) -> SyncOutbound:
     return SyncOutbound(guard, user_agent="test/1", idle_timeout=idle_timeout)
 
 
-def nobody(fresh: bool) -> Mapping[str, str]:
+def nobody(refused: Mapping[str, str] | None) -> Mapping[str, str]:
     return {}
 
 
-def alice(fresh: bool) -> Mapping[str, str]:
+def alice(refused: Mapping[str, str] | None) -> Mapping[str, str]:
     return BASIC
 
 

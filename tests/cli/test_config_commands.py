@@ -43,7 +43,7 @@ def test_every_mistake_is_told_at_once_with_its_place(tmp_path: Path) -> None:
 public_url: ftp://gateway.example
 state_dir: state
 colour: blue
-listen: {http: here, workers: 7}
+listen: {http: here, workers: 0}
 backends: {storage: {type: tape}}
 mounts: [{name: 'a/b', backend: nowhere, rights: all}]
 """)
