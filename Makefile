@@ -9,8 +9,9 @@ READY := $(VENV)/.ready
 export ROOT ?=
 
 # Foreign judges and clients of the tests: curl and cadaver read and write through the doors, Apache is a WebDAV
-# server to receive from, Apache and nginx are servers to stand in front of, systemd-analyze judges the unit.
-TOOLS := curl cadaver apache2 nginx systemd
+# server to receive from, Apache and nginx are servers to stand in front of, systemd-analyze judges the unit, acl sets
+# ACLs to be obeyed.
+TOOLS := curl cadaver apache2 nginx systemd acl
 
 .PHONY: help install run demo test torture lint bench tools clean
 

@@ -7,6 +7,7 @@
         IsADirectory            a file was expected
         DirectoryNotEmpty
         PermissionDenied        the storage itself says no
+        NoAccount               the storage works for accounts of this machine only, and the user has none
         InvalidPath             a name that this storage cannot hold
         PreconditionFailed      if_match or if_none_match does not hold
         IncompleteWrite         fewer or more bytes than announced
@@ -45,6 +46,10 @@ class DirectoryNotEmpty(StorageError):
 
 class PermissionDenied(StorageError):
     """The storage refuses this operation to the service."""
+
+
+class NoAccount(StorageError):
+    """The user has no account with whose rights this storage could work; the message says what the operator can do."""
 
 
 class InvalidPath(StorageError):

@@ -16,10 +16,9 @@ import stat
 from backends import temporaries
 from backends.journal import Journal
 from backends.linux import Abilities, Descriptor
+from backends.ownership import BY_THE_KERNEL, NewFiles
 from backends.paths import StoragePath
 from backends.renaming import rename_to_free_name
-
-_MODE = 0o666  # less the umask of the process, or as the directory's default ACL says
 
 _ACL = "system.posix_acl_access"  # xattr(7), acl(5)
 
@@ -30,9 +29,17 @@ _NO_UNNAMED_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOSYS})
 class FreshFile:
     """Raises OSError; names are changed only while the directory is held `exclusively`."""
 
-    def __init__(self, directory: Descriptor, path: StoragePath, journal: Journal, abilities: Abilities) -> None:
+    def __init__(
+        self,
+        directory: Descriptor,
+        path: StoragePath,
+        journal: Journal,
+        abilities: Abilities,
+        new_files: NewFiles = BY_THE_KERNEL,
+    ) -> None:
         """Create it in `directory`, which has the path `path` (for the journal)."""
         self._directory = directory
+        self._new_files = new_files
         self._path = path
         self._journal = journal
         self._abilities = abilities
@@ -42,6 +49,10 @@ class FreshFile:
 
     def fileno(self) -> int:
         return self.file.fileno()
+
+    def settle(self) -> None:
+        """Take the owner and the permissions of a new file; raises PermissionDenied."""
+        self._new_files.settle(self.file, self._directory)
 
     def resemble(self, old: Descriptor) -> None:
         """Take over group, user attributes, permissions, ACL and owner of the file `old`, each as far as permitted.
@@ -97,19 +108,31 @@ class FreshFile:
         self._hidden = None
 
     def close(self) -> None:
-        """Close it, and remove it unless it has been named; never raises."""
-        with contextlib.suppress(OSError):
-            if self._hidden is not None:
-                os.unlink(self._hidden, dir_fd=self._directory.fileno())
-        self._hidden = None
+        """Close it, and remove it unless it has been named; never raises.
+
+        What cannot be removed now, as the rights to do so may have ended, stays in the journal for the next start.
+        """
+        removed = self._remove_hidden()
         self.file.close()
-        self._forget()
+        if removed:
+            self._forget()
+
+    def _remove_hidden(self) -> bool:
+        hidden, self._hidden = self._hidden, None
+        try:
+            if hidden is not None:
+                os.unlink(hidden, dir_fd=self._directory.fileno())
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
 
     def _unnamed(self) -> Descriptor | None:
         directory = self._directory.fileno()
         try:
             if self._abilities.unnamed_files:
-                return Descriptor(os.open(b".", os.O_TMPFILE | os.O_RDWR, _MODE, dir_fd=directory))
+                return Descriptor(os.open(b".", os.O_TMPFILE | os.O_RDWR, self._mode(), dir_fd=directory))
         except OSError as error:
             # ext4 says EPERM where the directory was removed since it was opened, and means ENOENT as all others do
             if error.errno == errno.EPERM and not os.fstat(directory).st_nlink:
@@ -121,11 +144,15 @@ class FreshFile:
     def _named(self) -> Descriptor:
         self._note()
         try:
-            file, self._hidden = temporaries.create_locked(self._directory.fileno(), temporaries.new_name, _MODE)
+            directory = self._directory.fileno()
+            file, self._hidden = temporaries.create_locked(directory, temporaries.new_name, self._mode())
         except BaseException:
             self._forget()
             raise
         return file
+
+    def _mode(self) -> int:
+        return self._new_files.file_mode(self._directory)
 
     def _link(self, name: bytes) -> None:
         # AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH; open(2) names this way for everybody else

@@ -14,7 +14,8 @@ import re
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from backends import temporaries
@@ -28,8 +29,15 @@ _LIMIT = 10_000  # directories; then a new file begins, with those that hold a t
 class Journal:
     """The journals of one backend in `directory`, which is created when there is something to write."""
 
-    def __init__(self, directory: Path, backend: str, limit: int = _LIMIT) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        backend: str,
+        limit: int = _LIMIT,
+        as_service: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._directory = directory
+        self._as_service = as_service  # whoever the thread works for, the journal is the service's
         self._prefix = backend.replace("/", "%2F")
         self._limit = limit
         self._lock = threading.Lock()
@@ -75,7 +83,8 @@ class Journal:
         if path in self._noted:
             return
         if self._file is None or len(self._noted) >= self._limit:
-            self._begin({*self._held, path})
+            with self._as_service():
+                self._begin({*self._held, path})
         else:
             _append(self._file, {path})
             self._noted.add(path)

@@ -5,6 +5,7 @@
     root            is it still the recorded one?                 fresh         a file before it has its name
     local_tree      what is visible, as entries                   renaming      names changed under a lock
     local_content   reading, scanning, writing                    system_errors errno -> StorageError
+    ownership       whose new files are                           mapped        one account for each user
     local_watcher   who else changes something
 
 Links: a visible one is read through, and its permissions, times and etag are those of what it leads to; removing,
@@ -41,6 +42,7 @@ from backends.linux import Abilities, Descriptor
 from backends.local_content import LocalReader, LocalScan, LocalWriter, Target
 from backends.local_tree import ABSENT_BELOW_A_FILE, LocalTree, Taken
 from backends.local_watcher import LocalWatcher
+from backends.ownership import BY_THE_KERNEL, NewFiles
 from backends.paths import StoragePath
 from backends.renaming import rename_to_free_name
 from backends.root import Root, RootIdentity
@@ -70,16 +72,22 @@ class LocalBackend(StorageBackend):
         abilities: Abilities | None = None,
         clock: Callable[[], float] = time.monotonic,
         look: bool = True,
+        new_files: NewFiles = BY_THE_KERNEL,
+        as_service: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         """Serve `root` if it is the one with `root_identity`, or the one found first if that is None.
 
         `journal_dir` is on a disk of this machine and shared by the processes that serve the same root; `abilities`
         leaves out what the kernel could do; `clock` gives seconds. A root that is away is no error here, but every
         operation then raises Unavailable. Without `look` the root, which may hang, is not touched before it is used.
+        In threads that act for users `as_service` gives back, for a block, what the gateway's own work needs.
         """
         self._abilities = abilities or Abilities.detect()
-        self._tree = LocalTree(Root(os.fsencode(root), root_identity, name, clock), confinement(self._abilities))
-        self._journal = Journal(journal_dir, name)
+        self._new_files = new_files
+        self._as_service = as_service
+        opened = Root(os.fsencode(root), root_identity, name, clock, as_service)
+        self._tree = LocalTree(opened, confinement(self._abilities))
+        self._journal = Journal(journal_dir, name, as_service=as_service)
         self._sweep_is_due = True
         if look:
             with contextlib.suppress(Unavailable):
@@ -108,9 +116,10 @@ class LocalBackend(StorageBackend):
         """Remove the temporaries that dead processes left; returns how many. Raises Unavailable."""
         swept = 0
         self._tree.root.open()
-        for directories in self._journal.left_by_the_dead():
-            for path in directories:
-                swept += self._sweep(path)
+        with self._as_service():
+            for directories in self._journal.left_by_the_dead():
+                for path in directories:
+                    swept += self._sweep(path)
         return swept
 
     def _sweep_once(self) -> None:
@@ -171,13 +180,13 @@ class LocalBackend(StorageBackend):
             target = Target(self._tree, path, parent, if_match, if_none_match)
             target.present()
             _require_space(parent, size)
-            return LocalWriter(target, self._journal, self._abilities, size=size, hashes=hashes)
+            return LocalWriter(target, self._journal, self._abilities, self._new_files, size=size, hashes=hashes)
 
     def make_directory(self, path: StoragePath) -> Entry:
         if path.is_root:
             raise AlreadyExists("the root exists")
         with StorageErrors(path), self._tree.open_parent(path) as parent:
-            os.mkdir(path.name, dir_fd=parent.fileno())
+            self._new_files.make_directory(parent, path.name)
             os.fsync(parent.fileno())
             return self._tree.visible(parent, path)[0]
 

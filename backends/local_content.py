@@ -14,6 +14,7 @@ from backends.interface import Entry, Reader, Scan, Writer, check_preconditions
 from backends.journal import Journal
 from backends.linux import Abilities, Descriptor
 from backends.local_tree import TYPE_BITS, LocalTree, Opened, entry_at
+from backends.ownership import NewFiles
 from backends.paths import StoragePath, check_name
 from backends.system_errors import StorageErrors, translate
 
@@ -152,13 +153,14 @@ class LocalWriter(Writer):
         target: Target,
         journal: Journal,
         abilities: Abilities,
+        new_files: NewFiles,
         *,
         size: int | None,
         hashes: tuple[str, ...],
     ) -> None:
         super().__init__(size, hashes)
         self._target = target
-        self._fresh = FreshFile(target.parent, target.path.parent, journal, abilities)
+        self._fresh = FreshFile(target.parent, target.path.parent, journal, abilities, new_files)
         self._begun = 0  # bytes that the disk was asked to write
 
     def copy_from(self, source: int) -> None:
@@ -212,9 +214,12 @@ class LocalWriter(Writer):
 
     def _resemble(self, replaced: Entry | None) -> None:
         """Take over from the old file, if it is still there, what a change of its content would leave."""
-        if replaced is not None:
-            with contextlib.suppress(FileNotFoundError), self._target.open() as old:
-                self._fresh.resemble(old)
+        with contextlib.suppress(FileNotFoundError):
+            if replaced is not None:
+                with self._target.open() as old:
+                    self._fresh.resemble(old)
+                return
+        self._fresh.settle()
 
     def _require_whole(self) -> None:
         size = os.fstat(self._fresh.fileno()).st_size

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Self
 
@@ -88,8 +89,16 @@ class OpenRoot(Descriptor):
 class Root:
     """Opens the root anew at most every second and refuses while it is not the recorded one."""
 
-    def __init__(self, path: bytes, identity: RootIdentity | None, name: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        path: bytes,
+        identity: RootIdentity | None,
+        name: str,
+        clock: Callable[[], float],
+        as_service: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._path = path
+        self._as_service = as_service
         self._name = name
         self._clock = clock  # seconds, monotonic
         self._identity = identity
@@ -156,7 +165,8 @@ class Root:
         self._present = None
         shown = os.fsdecode(self._path)
         try:
-            present = OpenRoot(os.open(self._path, os.O_PATH | os.O_DIRECTORY))
+            with self._as_service():
+                present = OpenRoot(os.open(self._path, os.O_PATH | os.O_DIRECTORY))
         except OSError as error:
             self._reason = f"the root cannot be opened ({error.strerror}); is it mounted? ({shown})"
             return

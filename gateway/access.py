@@ -41,6 +41,7 @@ class SharedResource:
     path: StoragePath  # bounded twice: no link leads out of the owner's mount, nor out of the Resource
     kind: Kind
     identity: Identity | None
+    owner: str  # with whose rights the storage is used, where it distinguishes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ class Access:
             raise _refused(f"the owner of Share {share.id} may no longer read it")
         kind = Kind.FILE if share.resource_type == "file" else Kind.DIRECTORY
         path = mount.path.join(share.path.relative_to(mount.path)).bounded()
-        resource = SharedResource(share.id, share.backend, path, kind, share.identity)
+        resource = SharedResource(share.id, share.backend, path, kind, share.identity, share.owner)
         return Grant(f"share:{share.id}", share.share_with, permissions, resource)
 
 

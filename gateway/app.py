@@ -41,7 +41,15 @@ from gateway.own_paths import OwnPaths
 from gateway.peers import Peers
 from gateway.receiving import Receiving
 from gateway.remote import Remote
-from gateway.roots import Roots, open_backend, require_roots, settle
+from gateway.roots import (
+    Roots,
+    as_service,
+    open_backend,
+    require_ownership,
+    require_roots,
+    settle,
+    view_of,
+)
 from gateway.sending import Sending
 from gateway.signing_keys import SigningKeys
 from gateway.store.engine import Store
@@ -72,6 +80,11 @@ class Seat:
     doors: Doors
     number: int  # 0 and up
     is_first: bool  # no other process of the gateway runs yet
+
+
+def check(config: Config) -> None:
+    """Refuse what the configuration asks for and this process has not the rights for; raises ConfigError."""
+    require_ownership(config)
 
 
 # Does what one process alone does, until the stack that it is given closes.
@@ -240,7 +253,7 @@ async def _settle(stack: AsyncExitStack, moves: Moves, ground: _Ground, seat: Se
     def work(storage: Storage) -> None:
         settle(storage, ground.store)
         if seat.is_first:
-            moves.replay({storage.name: storage})
+            moves.replay({storage.name: as_service(storage)})
         ground.changes.watch_shares(storage.name)
 
     storages = ground.storages.values()
@@ -311,7 +324,7 @@ def _storage(stack: AsyncExitStack, store: Store, config: Config, name: str) -> 
     pool = Pool(f"backend-{name}")
     stack.callback(backend.close)
     stack.callback(pool.close)
-    return Storage(name, backend, pool)
+    return Storage(name, backend, pool, view_of(backend))
 
 
 def _changes(stack: AsyncExitStack, config: Config, store: Store, storages: Mapping[str, Storage]) -> Changes:
@@ -321,7 +334,7 @@ def _changes(stack: AsyncExitStack, config: Config, store: Store, storages: Mapp
     for name, storage in storages.items():
         backend = config.backends[name]
         watches = backend.watch if isinstance(backend, LocalConfig) else 0
-        changes.follow(name, storage.backend, storage.pool, watches)
+        changes.follow(name, as_service(storage).backend, storage.pool, watches)
     return changes
 
 

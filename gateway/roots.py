@@ -7,21 +7,39 @@ until the right one is back or the operator confirms a real change.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import structlog
 from sqlalchemy import Connection
 
+from backends import credentials
+from backends.accounts import Accounts
+from backends.credential_threads import CredentialThreads
 from backends.errors import StorageError
 from backends.interface import StorageBackend
 from backends.local import LocalBackend
+from backends.mapped import MappedBackend
 from backends.memory import MemoryBackend
+from backends.ownership import NewFiles, Owner
 from backends.paths import StoragePath
 from backends.root import RootIdentity
-from gateway.config import BackendConfig, Config, ConfigError, LocalConfig, MemoryConfig, Mistake
+from gateway.config import (
+    BackendConfig,
+    Config,
+    ConfigError,
+    FixedOwnership,
+    LocalConfig,
+    MapOwnership,
+    MemoryConfig,
+    Mistake,
+    ServiceOwnership,
+)
 from gateway.errors import Conflict, NoSuch
 from gateway.store import backend_roots, events
 from gateway.store.engine import Store
@@ -37,10 +55,34 @@ def open_backend(name: str, config: BackendConfig, store: Store, state_dir: Path
     match config:
         case LocalConfig():
             recorded = store.read_sync(lambda tx: backend_roots.get(tx, name))
-            known = RootIdentity.parse(recorded) if recorded else None
-            return LocalBackend(config.root, state_dir / "journals", root_identity=known, name=name, look=False)
+            return _local(name, config, RootIdentity.parse(recorded) if recorded else None, state_dir / "journals")
         case MemoryConfig():
             return MemoryBackend()
+
+
+def _local(name: str, config: LocalConfig, known: RootIdentity | None, journals: Path) -> StorageBackend:
+    new_files = NewFiles(umask=config.ownership.umask)
+    open_local = partial(LocalBackend, config.root, journals, root_identity=known, name=name, look=False)
+    match config.ownership:
+        case ServiceOwnership():
+            return open_local(new_files=new_files)
+        case FixedOwnership(user=user, group=group):
+            return open_local(new_files=replace(new_files, owner=Owner(user, group)))
+        case MapOwnership(minimum_uid=minimum_uid):
+            threads = CredentialThreads(name)
+            service = open_local(new_files=new_files, as_service=partial(credentials.acting_with, threads.own))
+            return MappedBackend(service, Accounts(minimum_uid), threads)
+
+
+def view_of(backend: StorageBackend) -> Callable[[str], StorageBackend] | None:
+    """Return what gives the backend as one user may use it, None where it does not distinguish them."""
+    return backend.acting_as if isinstance(backend, MappedBackend) else None
+
+
+def as_service(storage: Storage) -> Storage:
+    """Return the storage for the gateway's own work, which is done for no user."""
+    backend = storage.backend
+    return replace(storage, backend=backend.service) if isinstance(backend, MappedBackend) else storage
 
 
 def require_roots(config: Config, store: Store) -> None:
@@ -55,9 +97,39 @@ def require_roots(config: Config, store: Store) -> None:
         raise ConfigError(mistakes)
 
 
+# What a mode of ownership needs where the service is not root; README, "Whose files", says how to give it.
+_NEEDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"service": (), "fixed": ("CAP_CHOWN",), "map": ("CAP_SETUID", "CAP_SETGID")}
+)
+
+
+def require_ownership(config: Config) -> None:
+    """Refuse a mode of ownership that this process has not the rights for; raises ConfigError."""
+    mistakes = []
+    for name, backend in config.backends.items():
+        if isinstance(backend, LocalConfig):
+            mode = backend.ownership.mode
+            lacking = _lacking(_NEEDED[mode])
+            allowed = f"service; {mode} for root, or with {', '.join(_NEEDED[mode])} (README, Whose files)"
+            if lacking:
+                mistakes.append(Mistake(f"backends.{name}.ownership.mode", f"{mode} {lacking}", allowed))
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def _lacking(needed: tuple[str, ...]) -> str:
+    """Say what keeps this process from what needs these capabilities; the empty text is nothing."""
+    if not needed:
+        return ""
+    if not credentials.is_supported():
+        return "on an architecture whose system calls are not known"
+    without = credentials.missing(needed)
+    return f"in a process of uid {os.geteuid()} without {', '.join(without)}" if without else ""
+
+
 def settle(storage: Storage, store: Store) -> None:
     """Record the root's identity at its first start, and remove what a crash has left; waits for the storage."""
-    backend, name = storage.backend, storage.name
+    backend, name = as_service(storage).backend, storage.name
     if not isinstance(backend, LocalBackend):
         return
     try:
@@ -98,7 +170,7 @@ class Roots:
         storage = self._storages.get(name)
         if storage is None:
             raise NoSuch("NO_SUCH_BACKEND", f"there is no backend {name}; the configuration has {self._names()}")
-        backend = storage.backend
+        backend = as_service(storage).backend
         if not isinstance(backend, LocalBackend):
             raise Conflict("NO_ROOT", f"the backend {name} has no root that could be another one")
         identity = str(await storage.pool.run(backend.accept_root))
@@ -128,12 +200,12 @@ class Roots:
             await asyncio.sleep(FOLLOW)
 
     async def _status(self, storage: Storage) -> BackendStatus:
-        problem = None
+        problem, backend = None, as_service(storage).backend
         try:
-            await storage.pool.run(storage.backend.stat, StoragePath())
+            await storage.pool.run(backend.stat, StoragePath())
         except StorageError as error:
             problem = str(error)
-        return BackendStatus(storage.name, type(storage.backend).__name__.removesuffix("Backend").lower(), problem)
+        return BackendStatus(storage.name, type(backend).__name__.removesuffix("Backend").lower(), problem)
 
     def _names(self) -> str:
         return ", ".join(self._storages)

@@ -308,7 +308,7 @@ class Sending:
             return SentState.EXPIRED
         kind = Kind.FILE if share.resource_type == "file" else Kind.DIRECTORY
         try:
-            entry = await self._tree.look(share.backend, share.path)
+            entry = await self._tree.look(share.owner, share.backend, share.path)
         except NotFound:
             return SentState.MISSING
         if entry is not None and not is_same_resource(entry, kind, share.identity):

@@ -42,6 +42,7 @@ def serve(config: Config) -> int:
 
     Raises AlreadyRunning, ConfigError, and OSError when an address is taken.
     """
+    app.check(config)
     with ExitStack() as stack:
         _private_directory(config.state_dir)
         stack.enter_context(_lock(config.state_dir))

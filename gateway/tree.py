@@ -35,6 +35,11 @@ class Storage:
     name: str
     backend: StorageBackend
     pool: Pool
+    view: Callable[[str], StorageBackend] | None = None  # where files belong to users: the backend as one may use it
+
+    def acting_as(self, user: str) -> Storage:
+        """Return this storage as `user` may use it; every Place holds one for its user, or for the Share's owner."""
+        return self if self.view is None else Storage(self.name, self.view(user), self.pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,8 @@ class Tree:
             storage = self._storages.get(shared.backend)
             if storage is None:
                 raise Unavailable(f"Share {shared.share_id} is on {shared.backend}, a backend that is not configured")
-            return Place(storage, shared.path.followed_by(path), shared.path, grant.permissions, shared)
+            storage, path = storage.acting_as(shared.owner), shared.path.followed_by(path)
+            return Place(storage, path, shared.path, grant.permissions, shared)
         if path.is_root:
             return await self._top(grant.who)
         if path.parts[0] == RECEIVED:
@@ -133,11 +139,12 @@ class Tree:
         mount = self._mounts.of(grant.who).get(path.parts[0])
         if mount is None:
             raise NotFound(f"{grant.who} has no mount of this name")
-        return Place(self._storages[mount.backend], mount.path.followed_by(path, 1), mount.path, mount.rights)
+        storage = self._storages[mount.backend].acting_as(grant.who)
+        return Place(storage, mount.path.followed_by(path, 1), mount.path, mount.rights)
 
-    def place(self, mount: Mount) -> Place:
-        """Return the root of a mount."""
-        return Place(self._storages[mount.backend], mount.path, mount.path, mount.rights)
+    def place(self, user: str, mount: Mount) -> Place:
+        """Return the root of a mount of `user`."""
+        return Place(self._storages[mount.backend].acting_as(user), mount.path, mount.path, mount.rights)
 
     def rights_at(self, user: str, mount: str, backend: str, path: StoragePath) -> frozenset[Permission]:
         """Return what `user` may do now at a place that was shared from `mount`."""
@@ -149,15 +156,15 @@ class Tree:
         below = path.relative_to(found.path) if found and path.is_within(found.path) else path.parts
         return f"/{StoragePath((mount.encode(), *below))}"
 
-    async def look(self, backend: str, path: StoragePath) -> Entry | None:
-        """Return what is at a place of local storage; None when that is not known within PROBE_WAIT.
+    async def look(self, user: str, backend: str, path: StoragePath) -> Entry | None:
+        """Return what is at a place of local storage for `user`; None when that is not known within PROBE_WAIT.
 
         Raises NotFound when there is nothing.
         """
         storage = self._storages.get(backend)
         if storage is None:
             return None  # not configured any more
-        probe = asyncio.ensure_future(storage.pool.run(storage.backend.stat, path))
+        probe = asyncio.ensure_future(storage.pool.run(storage.acting_as(user).backend.stat, path))
         probe.add_done_callback(_retrieve)
         done, _ = await asyncio.wait([probe], timeout=PROBE_WAIT)
         try:
@@ -170,7 +177,7 @@ class Tree:
     async def _top(self, user: str) -> VirtualFolder:
         mounts = self._mounts.of(user)
         received = await self._received_entries(await self._accepted(user))
-        roots = await self._mount_roots(mounts.values())
+        roots = await self._mount_roots(user, mounts.values())
         children = [
             _named(root, name) if root else _unseen(name)
             for (name, mount), root in zip(mounts.items(), roots, strict=True)
@@ -202,16 +209,16 @@ class Tree:
             shown(share.root_entry(name.encode()), generations.get(share.storage, 0)) for name, share in shares.items()
         ]
 
-    async def _mount_roots(self, mounts: Iterable[Mount]) -> list[Entry | None]:
+    async def _mount_roots(self, user: str, mounts: Iterable[Mount]) -> list[Entry | None]:
         """Return the roots' entries as far as they are known within PROBE_WAIT; a hung disk delays nobody."""
         wanted = [(mount.backend, mount.path) for mount in mounts]
-        probes = [asyncio.ensure_future(self._probe(backend, path)) for backend, path in wanted]
+        probes = [asyncio.ensure_future(self._probe(user, backend, path)) for backend, path in wanted]
         if probes:
             await asyncio.wait(probes, timeout=PROBE_WAIT)
         return [self._roots.get(key, _unseen(key[1].name)) for key in wanted]
 
-    async def _probe(self, backend: str, path: StoragePath) -> None:
-        storage = self._storages[backend]
+    async def _probe(self, user: str, backend: str, path: StoragePath) -> None:
+        storage = self._storages[backend].acting_as(user)
         try:
             look = self._changes.look
             self._roots[backend, path] = await storage.pool.run(look, backend, storage.backend, path)

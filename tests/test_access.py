@@ -123,7 +123,7 @@ async def test_a_user_of_the_operating_system_has_to_be_a_user_here(place: Place
 async def test_a_secret_opens_its_share_alone(place: Place, state: str) -> None:
     """Also before the receiver has answered: Seafile looks while the notification is still on its way."""
     place.share(state=state, identity=Identity(1, 2), resource_type="file", permissions=WRITE)
-    resource = SharedResource("share-1", "storage", StoragePath.parse("data"), Kind.FILE, Identity(1, 2))
+    resource = SharedResource("share-1", "storage", StoragePath.parse("data"), Kind.FILE, Identity(1, 2), "alice")
     expected = Grant("share:share-1", "bob@peer.example", WRITE, resource)
     assert await place.access.by_secret(SECRET) == expected
     assert await place.access.by_bearer(SECRET) == expected

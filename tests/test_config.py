@@ -388,7 +388,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"backends": {"nas": {"root": "data"}}}, "backends.nas.type", "one of local, memory"),
     ({"backends": {"nas": {"type": ["local"]}}}, "backends.nas.type", "one of local, memory"),
     ({"backends": {"nas": {"type": "local"}}}, "backends.nas.root", "a directory"),
-    ({"backends": {"nas": {"type": "memory", "root": "data"}}}, "backends.nas.root", "one of type"),
+    ({"backends": {"nas": {"type": "memory", "root": "data"}}}, "backends.nas.root", "one of ownership, type"),
     ({"backends": {"nas": {"type": "local", "root": "data", "watch": -1}}}, "backends.nas.watch", "from 0 (none)"),
     ({"backends": {"nas": {"type": "local", "root": "data", "watch": True}}}, "backends.nas.watch", "from 0 (none)"),
     ({"mounts": {}}, "mounts", "a list of mounts"),

@@ -296,7 +296,7 @@ async def test_only_the_very_name_leads_to_a_received_share(place: Site, where: 
 
 
 def shared(where: str, kind: Kind, identity: Identity | None, *, backend: str = "storage") -> Grant:
-    resource = SharedResource("share-1", backend, path(where), kind, identity)
+    resource = SharedResource("share-1", backend, path(where), kind, identity, "alice")
     return Grant("share:share-1", "bob@peer.example", READ, resource)
 
 
@@ -353,15 +353,15 @@ async def test_a_users_own_place_has_nothing_to_check(place: Site) -> None:
 
 
 async def test_a_look_says_what_is_there_or_that_it_is_not_known(place: Site) -> None:
-    assert await place.tree.look("storage", path("data")) == place.backend.stat(path("data"))
+    assert await place.tree.look("alice", "storage", path("data")) == place.backend.stat(path("data"))
     with pytest.raises(NotFound):
-        await place.tree.look("storage", path("nothing"))
-    assert await place.tree.look("gone", path("data")) is None
+        await place.tree.look("alice", "storage", path("nothing"))
+    assert await place.tree.look("alice", "gone", path("data")) is None
     place.backend.error = Unavailable("away")
-    assert await place.tree.look("storage", path("data")) is None
+    assert await place.tree.look("alice", "storage", path("data")) is None
     place.backend.error, place.backend.delay = None, 0.5
     begun = time.monotonic()
-    assert await place.tree.look("storage", path("data")) is None
+    assert await place.tree.look("alice", "storage", path("data")) is None
     assert time.monotonic() - begun < 0.45
 
 
@@ -369,8 +369,8 @@ async def test_a_look_that_nobody_waits_for_any_more_is_not_reported_as_lost(pla
     lost: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: lost.append(context))
     place.backend.error, place.backend.delay = Unavailable("away"), 0.4
-    assert await place.tree.look("storage", path("data")) is None
-    looking = asyncio.create_task(place.tree.look("storage", path("data")))
+    assert await place.tree.look("alice", "storage", path("data")) is None
+    looking = asyncio.create_task(place.tree.look("alice", "storage", path("data")))
     await asyncio.sleep(0.05)
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)

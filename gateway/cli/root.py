@@ -56,7 +56,13 @@ def serve(path: Path) -> None:
 @click.pass_obj
 def check_config(path: Path) -> None:
     """Report every mistake in the configuration; exit status 1 if there is one."""
+    from gateway import app
+
     config = _load(path)
+    try:
+        app.check(config)
+    except ConfigError as error:
+        fail(f"{path}:\n{error}")
     print(f"{path}: no mistakes. This is {config.server}, with {len(config.mounts)} mount(s).")
 
 

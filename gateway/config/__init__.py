@@ -16,6 +16,7 @@ from gateway.config.model import (
     TLSConfig,
     UpstreamConfig,
 )
+from gateway.config.ownership import FixedOwnership, MapOwnership, ServiceOwnership
 from gateway.config.values import Address, Network
 
 __all__ = [
@@ -25,14 +26,17 @@ __all__ = [
     "Config",
     "ConfigError",
     "FederationConfig",
+    "FixedOwnership",
     "ListenConfig",
     "LocalConfig",
     "LogConfig",
+    "MapOwnership",
     "MemoryConfig",
     "Mistake",
     "MountConfig",
     "Network",
     "ProxyConfig",
+    "ServiceOwnership",
     "TLSConfig",
     "UpstreamConfig",
     "admin_socket",

@@ -9,7 +9,8 @@ from typing import get_args
 
 from pydantic_core import ErrorDetails
 
-from gateway.config.model import Config, Section
+from gateway.config.model import Config
+from gateway.config.section import Section
 
 Loc = tuple[int | str, ...]
 

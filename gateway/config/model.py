@@ -11,18 +11,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
+from gateway.config.ownership import Ownership, ServiceOwnership
+from gateway.config.section import Section, chosen_by
 from gateway.config.values import (
     CIDR,
     Address,
@@ -47,12 +39,6 @@ from gateway.config.values import (
     Workers,
     refuse,
 )
-
-
-class Section(BaseModel):
-    """A mapping in the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class ListenConfig(Section):
@@ -110,6 +96,7 @@ class LocalConfig(Section):
     type: Literal["local"]
     root: Directory = Field(description="a directory")
     watch: Watches = 8192
+    ownership: Ownership = ServiceOwnership()
 
 
 class MemoryConfig(Section):
@@ -120,19 +107,6 @@ class MemoryConfig(Section):
 
 BackendConfig = LocalConfig | MemoryConfig
 BACKENDS: Mapping[str, type[LocalConfig | MemoryConfig]] = {"local": LocalConfig, "memory": MemoryConfig}
-
-
-def _backend(value: object, info: ValidationInfo) -> BackendConfig:
-    """Choose the model by `type`."""
-    if not isinstance(value, Mapping):
-        refuse("a mapping with `type` and the keys of that type")
-    kind = value.get("type")
-    model = BACKENDS.get(kind) if isinstance(kind, str) else None
-    if model is None:
-        context = {"allowed": f"one of {', '.join(BACKENDS)}", "found": None}
-        error = PydanticCustomError("mistake", "{allowed}", context)
-        raise ValidationError.from_exception_data("backend", [InitErrorDetails(type=error, loc=("type",), input=kind)])
-    return model.model_validate(value, context=info.context)
 
 
 class MountConfig(Section):
@@ -178,7 +152,7 @@ class Config(Section):
     tls: TLSConfig | None = None
     proxy: ProxyConfig = ProxyConfig()
     upstream: UpstreamConfig | None = None
-    backends: Mapping[BackendName, Annotated[BackendConfig, PlainValidator(_backend)]] = Field(
+    backends: Mapping[BackendName, Annotated[BackendConfig, PlainValidator(chosen_by("type", BACKENDS))]] = Field(
         default={}, description="a mapping of names to backends"
     )
     mounts: tuple[MountConfig, ...] = Field(default=(), description="a list of mounts")

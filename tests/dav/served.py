@@ -34,6 +34,7 @@ from gateway.files import Moves
 from gateway.mounts import Mounts
 from gateway.ocm.shares import Permission
 from gateway.ocm.tokens import mint_access_token
+from gateway.roots import view_of
 from gateway.signing_keys import SigningKeys
 from gateway.store import sent_shares, users
 from gateway.store.engine import Store
@@ -106,7 +107,7 @@ class Served:
         self.backend: StorageBackend = wrap(self.local) if wrap else self.local
         self.memory = MemoryBackend()
         self.storages = {
-            "storage": Storage("storage", self.backend, Pool("storage", threads=4)),
+            "storage": Storage("storage", self.backend, Pool("storage", threads=4), view_of(self.backend)),
             "memory": Storage("memory", self.memory, Pool("memory", threads=2)),
         }
         mounts = [

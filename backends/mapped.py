@@ -1,0 +1,134 @@
+"""A local tree in which every user works with the rights of his own account, so that the kernel says what he may.
+
+It refuses everything until it is told for whom: `acting_as` gives the same tree as one user may use it. Each call that
+names a path runs in a thread with his credentials; reading goes on with what has been opened. The gateway's own work
+(the root's identity, its journals, the sweep of what a crash has left) is done with `service`, as the service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from backends.accounts import Accounts
+from backends.credential_threads import CredentialThreads
+from backends.credentials import Credentials
+from backends.errors import PermissionDenied, StorageError
+from backends.interface import SCAN_BATCH, Entry, Reader, Scan, Space, StorageBackend, Writer
+from backends.local import LocalBackend
+from backends.paths import StoragePath
+
+T = TypeVar("T")
+
+Run = Callable[..., Any]  # of a function and its arguments, with the credentials of one user
+
+
+class MappedBackend(StorageBackend):
+    """`service` as one user may use it, or as nobody may while it is not known who asks."""
+
+    def __init__(
+        self, service: LocalBackend, accounts: Accounts, threads: CredentialThreads, user: str | None = None
+    ) -> None:
+        self.service = service
+        self.features = service.features
+        self._accounts = accounts
+        self._threads = threads
+        self._user = user
+
+    def acting_as(self, user: str) -> MappedBackend:
+        """Return the same tree as `user` may use it; asks nobody: NoAccount comes from the first call."""
+        return MappedBackend(self.service, self._accounts, self._threads, user)
+
+    def stat(self, path: StoragePath) -> Entry:
+        return self._run(self.service.stat, path)
+
+    def scan(self, path: StoragePath, batch: int = SCAN_BATCH) -> Scan:
+        run = self._runner()
+        return _MappedScan(run(self.service.scan, path, batch), run)
+
+    def open_read(self, path: StoragePath) -> Reader:
+        return self._run(self.service.open_read, path)  # what is open may be read by anybody who holds it
+
+    def open_write(
+        self,
+        path: StoragePath,
+        *,
+        size: int | None = None,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+        hashes: tuple[str, ...] = (),
+    ) -> Writer:
+        run = self._runner()
+        inner = run(self.service.open_write, path, size=size, if_match=if_match, if_none_match=if_none_match)
+        return _MappedWriter(inner, run, size, hashes)
+
+    def make_directory(self, path: StoragePath) -> Entry:
+        return self._run(self.service.make_directory, path)
+
+    def remove(self, path: StoragePath) -> None:
+        self._run(self.service.remove, path)
+
+    def rename(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> None:
+        self._run(self.service.rename, source, target, overwrite=overwrite)
+
+    def copy(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> Entry:
+        return self._run(self.service.copy, source, target, overwrite=overwrite)
+
+    def set_modified(self, path: StoragePath, modified: int) -> Entry:
+        return self._run(self.service.set_modified, path, modified)
+
+    def space(self) -> Space:
+        return self._run(self.service.space)
+
+    def close(self) -> None:
+        self._threads.close()
+        self.service.close()
+
+    def _run(self, function: Callable[..., T], *args: Any, **named: Any) -> T:
+        return self._threads.run(self._credentials(), function, *args, **named)
+
+    def _runner(self) -> Run:
+        """Return what runs calls with the credentials that the user has now, for all that follows on an opening."""
+        credentials = self._credentials()
+        return lambda function, *args, **named: self._threads.run(credentials, function, *args, **named)
+
+    def _credentials(self) -> Credentials:
+        if self._user is None:
+            raise PermissionDenied("files belong to their users here, and it was not said for whom to act")
+        return self._accounts.credentials_of(self._user)
+
+
+class _MappedScan(Scan):
+    """Looks at each entry as the user who has opened the directory."""
+
+    def __init__(self, inner: Scan, run: Run) -> None:
+        self._inner = inner
+        self._run = run
+
+    def next(self) -> list[Entry]:
+        batch: list[Entry] = self._run(self._inner.next)
+        return batch
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class _MappedWriter(Writer):
+    """Counts and checks as every Writer; writes (quotas), names and drops as the user who has opened it."""
+
+    def __init__(self, inner: Writer, run: Run, size: int | None, hashes: tuple[str, ...]) -> None:
+        super().__init__(size, hashes)
+        self._inner = inner
+        self._run = run
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
+        self._run(self._inner.write, data)
+
+    def _commit(self) -> Entry:
+        entry: Entry = self._run(self._inner.commit)
+        return entry
+
+    def _abort(self) -> None:
+        with contextlib.suppress(StorageError):  # what is left then is in the journal, and swept at the next start
+            self._run(self._inner.abort)
