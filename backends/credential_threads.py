@@ -6,6 +6,7 @@ another backend) never runs with a user's credentials, and no thread of a pool i
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from backends.credentials import Credentials
 from backends.errors import Unavailable
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 _IDLE = 16  # threads that are kept; there are never more than callers, who are bounded by their pools
 
@@ -36,7 +39,7 @@ class _Job:
 class CredentialThreads:
     """Runs calls with given credentials; to be made, and called, by threads that have the service's own."""
 
-    def __init__(self, name: str, give_back: Callable[[Credentials], None] = Credentials.take) -> None:
+    def __init__(self, name: str, give_back: Callable[[Credentials], None] = Credentials.apply) -> None:
         """Return to the credentials of the calling thread after each call, by `give_back`."""
         self._name = name
         self._own = Credentials.of_thread()
@@ -52,7 +55,7 @@ class CredentialThreads:
     def run(self, credentials: Credentials, function: Callable[..., T], /, *args: Any, **named: Any) -> T:
         """Call `function` with `credentials` and return what it returns; raises Unavailable where they are not given.
 
-        A thread that does not have the service's credentials before, or cannot have them back after, ends.
+        A thread that cannot have the service's credentials back ends.
         """
         job = _Job(credentials, lambda: function(*args, **named))
         self._worker().put(job)
@@ -82,33 +85,31 @@ class CredentialThreads:
             return line
 
     def _work(self, line: queue.SimpleQueue[_Job | None]) -> None:
+        fit = Credentials.of_thread() == self._own
         while (job := line.get()) is not None:
-            fit = self._perform(job)
+            fit = self._perform(job, fit)
             done = job.done
             del job  # with its result, which would stay until the next call
-            if fit and not self._closed and len(self._idle) < _IDLE:
+            last = not fit or self._closed or len(self._idle) >= _IDLE
+            if not last:
                 self._idle.append(line)
-                done.release()
-            else:
-                done.release()
+            done.release()
+            if last:
                 return
 
-    def _perform(self, job: _Job) -> bool:
-        """Do the job, and tell whether the thread has the service's credentials again."""
+    def _perform(self, job: _Job, fit: bool) -> bool:
+        """Do the job in a thread that is `fit` for it, and tell whether it still is."""
         try:
-            self._take(job.credentials)
+            if not fit:
+                raise Unavailable(f"{self._name}: a thread was begun without the credentials of the service")
+            _take(self._name, job.credentials)
             job.result = job.call()
         except BaseException as error:  # noqa: BLE001 -- handed to the caller as it is
             job.error = error
-        return self._is_given_back()
-
-    def _take(self, credentials: Credentials) -> None:
-        if Credentials.of_thread() != self._own:
-            raise Unavailable(f"{self._name}: a thread does not have the credentials of the service")
-        try:
-            credentials.take()
-        except OSError as error:
-            raise Unavailable(f"{self._name}: no thread can act as uid {credentials.uid}: {error.strerror}") from error
+        fit = self._is_given_back()
+        if not fit:
+            log.error("%s: a thread is not the service's again after uid %d, and ends", self._name, job.credentials.uid)
+        return fit
 
     def _is_given_back(self) -> bool:
         try:
@@ -116,3 +117,10 @@ class CredentialThreads:
             return Credentials.of_thread() == self._own
         except (OSError, Unavailable):
             return False
+
+
+def _take(name: str, credentials: Credentials) -> None:
+    try:
+        credentials.take()
+    except OSError as error:
+        raise Unavailable(f"{name}: no thread can act as uid {credentials.uid}: {error.strerror}") from error

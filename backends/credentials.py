@@ -44,11 +44,18 @@ _ARCHITECTURES: Mapping[str, _Numbers] = MappingProxyType(
 _NUMBERS = _ARCHITECTURES.get(platform.machine()) if sys.maxsize > 1 << 32 else None
 
 CAPABILITIES: Mapping[str, int] = MappingProxyType(  # the bits of linux/capability.h
-    {"CAP_CHOWN": 1 << 0, "CAP_DAC_OVERRIDE": 1 << 1, "CAP_SETGID": 1 << 6, "CAP_SETUID": 1 << 7}
+    {
+        "CAP_CHOWN": 1 << 0,
+        "CAP_DAC_OVERRIDE": 1 << 1,
+        "CAP_FOWNER": 1 << 3,
+        "CAP_SETGID": 1 << 6,
+        "CAP_SETUID": 1 << 7,
+    }
 )
 NO_ID = 0xFFFF_FFFF  # (uid_t) -1: nobody's; as an argument it asks and changes nothing
 _VERSION_3 = 0x2008_0522  # _LINUX_CAPABILITY_VERSION_3
 _LOW = 0xFFFF_FFFF
+_FEW = 64  # groups that are read at the first attempt
 
 # The item, not the attribute: that one is shared by the process, and has the arguments that `linux.py` has declared.
 _syscall = ctypes.CDLL(None, use_errno=True)["syscall"]
@@ -89,21 +96,27 @@ class Credentials:
         return cls(uid, gid, _groups(numbers), _effective(_capabilities(numbers)))
 
     def take(self) -> None:
-        """Make them the calling thread's and read them back; raises OSError, and Unavailable where they differ.
+        """Make them the calling thread's and read them back; raises OSError, and Unavailable where they differ."""
+        self.apply()
+        if Credentials.of_thread() != self:
+            raise Unavailable(f"the kernel does not let a thread of the service act as uid {self.uid}")
+
+    def apply(self) -> None:
+        """Make them the calling thread's, of which two calls do not say whether they worked; raises OSError.
 
         At first every permitted capability is put into effect, as the calls need two of them, and at last none but
         those wanted. Leaving uid 0 would do part of that, but leaving another uid does not, and with CAP_DAC_OVERRIDE
         in effect every file is open, with CAP_SYS_RESOURCE every quota.
         """
         numbers = _numbers()
-        permitted = _permitted(_capabilities(numbers))
-        _put_into_effect(numbers, permitted)
+        sets = _capabilities(numbers)
+        permitted = _permitted(sets)
+        if _effective(sets) != permitted:
+            _put_into_effect(numbers, sets, permitted)
         _call(numbers.setgroups, len(self.groups), (ctypes.c_uint32 * len(self.groups))(*self.groups))
-        _call(numbers.setfsgid, self.gid)  # these two tell what was before, and not whether they have worked
+        _call(numbers.setfsgid, self.gid)
         _call(numbers.setfsuid, self.uid)
-        _put_into_effect(numbers, self.capabilities & permitted)
-        if Credentials.of_thread() != self:
-            raise Unavailable(f"the kernel does not let a thread of the service act as uid {self.uid}")
+        _put_into_effect(numbers, sets, self.capabilities & permitted)
 
 
 @contextmanager
@@ -148,10 +161,14 @@ def _call(number: int, first: Any, second: Any = None) -> int:
     return result
 
 
-def _groups(numbers: _Numbers) -> tuple[int, ...]:
-    count = _call(numbers.getgroups, 0)
-    groups = (ctypes.c_uint32 * count)()
-    return tuple(sorted(groups[: _call(numbers.getgroups, count, groups)]))
+def _groups(numbers: _Numbers, room: int = _FEW) -> tuple[int, ...]:
+    groups = (ctypes.c_uint32 * room)()
+    try:
+        return tuple(sorted(groups[: _call(numbers.getgroups, room, groups)]))
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # getgroups(2): there are more; without room it says how many
+            raise
+        return _groups(numbers, _call(numbers.getgroups, 0))
 
 
 def _capabilities(numbers: _Numbers) -> _Sets:
@@ -168,8 +185,6 @@ def _permitted(sets: _Sets) -> int:
     return int(sets.permitted_low | sets.permitted_high << 32)
 
 
-def _put_into_effect(numbers: _Numbers, capabilities: int) -> None:
-    sets = _capabilities(numbers)
-    if _effective(sets) != capabilities:
-        sets.effective_low, sets.effective_high = capabilities & _LOW, capabilities >> 32
-        _call(numbers.capset, ctypes.byref(_Header(_VERSION_3, 0)), ctypes.byref(sets))
+def _put_into_effect(numbers: _Numbers, sets: _Sets, capabilities: int) -> None:
+    sets.effective_low, sets.effective_high = capabilities & _LOW, capabilities >> 32
+    _call(numbers.capset, ctypes.byref(_Header(_VERSION_3, 0)), ctypes.byref(sets))

@@ -46,6 +46,8 @@ class NewFiles:
         In this order: with the owner goes the right to change the permissions. Raises PermissionDenied where the
         storage lets nobody give files away.
         """
+        if self.umask is None and self.owner is None:
+            return
         status = os.fstat(made.fileno())
         if self.umask is not None and not _has_default_acl(directory):
             wanted = mode & ~self.umask | status.st_mode & stat.S_ISGID

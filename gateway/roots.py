@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 import structlog
 from sqlalchemy import Connection
@@ -38,6 +37,7 @@ from gateway.config import (
     MapOwnership,
     MemoryConfig,
     Mistake,
+    OwnershipConfig,
     ServiceOwnership,
 )
 from gateway.errors import Conflict, NoSuch
@@ -97,24 +97,29 @@ def require_roots(config: Config, store: Store) -> None:
         raise ConfigError(mistakes)
 
 
-# What a mode of ownership needs where the service is not root; README, "Whose files", says how to give it.
-_NEEDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"service": (), "fixed": ("CAP_CHOWN",), "map": ("CAP_SETUID", "CAP_SETGID")}
-)
-
-
 def require_ownership(config: Config) -> None:
     """Refuse a mode of ownership that this process has not the rights for; raises ConfigError."""
     mistakes = []
     for name, backend in config.backends.items():
-        if isinstance(backend, LocalConfig):
+        needed = _needed(backend.ownership) if isinstance(backend, LocalConfig) else ()
+        if isinstance(backend, LocalConfig) and (lacking := _lacking(needed)):
             mode = backend.ownership.mode
-            lacking = _lacking(_NEEDED[mode])
-            allowed = f"service; {mode} for root, or with {', '.join(_NEEDED[mode])} (README, Whose files)"
-            if lacking:
-                mistakes.append(Mistake(f"backends.{name}.ownership.mode", f"{mode} {lacking}", allowed))
+            allowed = f"service; {mode} for root, or with {' and '.join(needed)} (README, Whose files)"
+            mistakes.append(Mistake(f"backends.{name}.ownership.mode", f"{mode} {lacking}", allowed))
     if mistakes:
         raise ConfigError(mistakes)
+
+
+def _needed(ownership: OwnershipConfig) -> tuple[str, ...]:
+    """Return the capabilities without which new files cannot be whose they are said to be."""
+    match ownership:
+        case FixedOwnership(user=user, group=group):
+            own = user == os.geteuid() and group in (os.getegid(), *os.getgroups())
+            return () if own else ("CAP_CHOWN",)
+        case MapOwnership():
+            return "CAP_SETUID", "CAP_SETGID"
+        case ServiceOwnership():
+            return ()
 
 
 def _lacking(needed: tuple[str, ...]) -> str:
@@ -124,7 +129,7 @@ def _lacking(needed: tuple[str, ...]) -> str:
     if not credentials.is_supported():
         return "on an architecture whose system calls are not known"
     without = credentials.missing(needed)
-    return f"in a process of uid {os.geteuid()} without {', '.join(without)}" if without else ""
+    return f"in a process of uid {os.geteuid()} without {' and '.join(without)}" if without else ""
 
 
 def settle(storage: Storage, store: Store) -> None:

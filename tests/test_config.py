@@ -16,7 +16,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ValidationError
 
-from gateway.config import Address, Config, ConfigError, LocalConfig, MemoryConfig, Mistake, admin_socket, load
+from gateway.config import (
+    Address,
+    Config,
+    ConfigError,
+    FixedOwnership,
+    LocalConfig,
+    MapOwnership,
+    MemoryConfig,
+    Mistake,
+    ServiceOwnership,
+    admin_socket,
+    load,
+)
 
 EXAMPLE = Path(__file__).parent.parent / "config.example.yaml"
 
@@ -111,6 +123,28 @@ def test_every_key_is_understood(directory: Path) -> None:
     assert dict(config.groups) == {"lab": ("alice", "bob.b-1_x"), "none": ()}
     assert config.federation.allow_networks == (ip_network("fd00::/8"),)
     assert (config.log.format, config.log.level) == ("json", "debug")
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (None, ServiceOwnership()),
+        ({"umask": "0022"}, ServiceOwnership(mode="service", umask="022")),
+        ({"mode": "service", "umask": "007"}, ServiceOwnership(mode="service", umask="007")),
+        ({"mode": "fixed", "user": 12, "group": 34}, FixedOwnership(mode="fixed", user=12, group=34)),
+        ({"mode": "fixed", "user": "root"}, FixedOwnership(mode="fixed", user=0, group=0)),
+        ({"mode": "fixed", "user": 0}, FixedOwnership(mode="fixed", user=0, group=0)),
+        ({"mode": "fixed", "user": "root", "group": 5}, FixedOwnership(mode="fixed", user=0, group=5)),
+        ({"mode": "map"}, MapOwnership(mode="map", minimum_uid=1000)),
+        ({"mode": "map", "minimum_uid": 500, "umask": "077"}, MapOwnership(mode="map", minimum_uid=500, umask="077")),
+    ],
+)
+def test_every_mode_of_ownership_is_understood(directory: Path, given: object, wanted: object) -> None:
+    """Names are numbers then, and a user's group is his own where none is given."""
+    owned = {} if given is None else {"ownership": given}
+    nas = loaded(directory, backends={"nas": {"type": "local", "root": "data", **owned}}).backends["nas"]
+    assert isinstance(nas, LocalConfig)
+    assert nas.ownership == wanted
 
 
 def test_the_model_is_frozen(directory: Path) -> None:
@@ -391,6 +425,30 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"backends": {"nas": {"type": "memory", "root": "data"}}}, "backends.nas.root", "one of ownership, type"),
     ({"backends": {"nas": {"type": "local", "root": "data", "watch": -1}}}, "backends.nas.watch", "from 0 (none)"),
     ({"backends": {"nas": {"type": "local", "root": "data", "watch": True}}}, "backends.nas.watch", "from 0 (none)"),
+    *(
+        ({"backends": {"nas": {"type": "local", "root": "data", "ownership": given}}}, path, allowed)
+        for given, path, allowed in (
+            ("map", "backends.nas.ownership", "a mapping with `mode`"),
+            ({"mode": "mapped"}, "backends.nas.ownership.mode", "one of service, fixed, map"),
+            ({"mode": ["map"]}, "backends.nas.ownership.mode", "one of service, fixed, map"),
+            ({"mode": "map", "user": 5}, "backends.nas.ownership.user", "mode, umask"),
+            ({"mode": "map", "minimum_uid": 0}, "backends.nas.ownership.minimum_uid", "from 1"),
+            ({"mode": "map", "minimum_uid": True}, "backends.nas.ownership.minimum_uid", "from 1"),
+            ({"mode": "fixed"}, "backends.nas.ownership.user", "an account of this machine"),
+            ({"mode": "fixed"}, "backends.nas.ownership.group", "a group of this machine"),
+            ({"mode": "fixed", "user": "nobody-of-that-name"}, "backends.nas.ownership.user", "an account of this"),
+            ({"mode": "fixed", "user": 3_999_999_999}, "backends.nas.ownership.group", "with an account has one"),
+            ({"mode": "fixed", "user": -1, "group": 5}, "backends.nas.ownership.user", "an account of this machine"),
+            ({"mode": "fixed", "user": 2**32 - 1, "group": 5}, "backends.nas.ownership.user", "an account of this"),
+            ({"mode": "fixed", "user": "a\0b", "group": 5}, "backends.nas.ownership.user", "an account of this"),
+            ({"mode": "fixed", "user": 5, "group": "nobodies"}, "backends.nas.ownership.group", "a group of this"),
+            ({"mode": "fixed", "user": 5, "group": 5, "minimum_uid": 5}, "backends.nas.ownership.minimum_uid", "mode"),
+            *(
+                ({"umask": umask}, "backends.nas.ownership.umask", "in quotes and beginning with 0")
+                for umask in (7, 22, "22", "700", "0o22", "0700", "02022", "089", "", True)
+            ),
+        )
+    ),
     ({"mounts": {}}, "mounts", "a list of mounts"),
     ({"mounts": ["home"]}, "mounts[0]", "a list of mounts"),
     ({"groups": {"lab": "alice"}}, "groups.lab", "lists of user names"),

@@ -34,10 +34,13 @@ def mapped(
     journals: Path,
     look_up: Callable[[str], Account | None] = PEOPLE.get,
     new_files: NewFiles = UMASK_027,
+    *,
+    as_root: bool = True,
     **settings: Any,
 ) -> MappedBackend:
     """Return the tree at `root`, in which `look_up` says who is who."""
-    require_root()
+    if as_root:
+        require_root()
     threads = CredentialThreads("mapped")
     service = LocalBackend(
         root, journals, new_files=new_files, as_service=partial(acting_with, threads.own), **settings

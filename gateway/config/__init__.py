@@ -16,7 +16,7 @@ from gateway.config.model import (
     TLSConfig,
     UpstreamConfig,
 )
-from gateway.config.ownership import FixedOwnership, MapOwnership, ServiceOwnership
+from gateway.config.ownership import FixedOwnership, MapOwnership, OwnershipConfig, ServiceOwnership
 from gateway.config.values import Address, Network
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "Mistake",
     "MountConfig",
     "Network",
+    "OwnershipConfig",
     "ProxyConfig",
     "ServiceOwnership",
     "TLSConfig",

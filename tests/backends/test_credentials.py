@@ -66,6 +66,17 @@ def test_a_thread_is_the_services_again_afterwards_also_after_an_error() -> None
     assert in_a_thread(work) == Credentials.of_thread()
 
 
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 2000])
+def test_any_number_of_groups_is_set_and_read_back(count: int) -> None:
+    many = Credentials(ALICE.uid, ALICE.gid, tuple(range(80_000, 80_000 + count)))
+
+    def work() -> Credentials:
+        with acting_with(many):
+            return Credentials.of_thread()
+
+    assert in_a_thread(work) == many
+
+
 def test_credentials_nest(tmp_path: Path) -> None:
     """What is the gateway's own is done as the service in the middle of a user's call."""
     secret = tmp_path / "secret"
@@ -87,8 +98,6 @@ def test_credentials_nest(tmp_path: Path) -> None:
                 second = readable()
             return [first, second, readable()]
 
-    directory = os.open(tmp_path, os.O_RDONLY)
-    os.close(directory)
     assert in_a_thread(work) == [False, True, False]
 
 
@@ -167,8 +176,8 @@ def test_one_caller_needs_one_thread() -> None:
     threads.close()
 
 
-def test_a_thread_that_does_not_get_the_services_credentials_back_ends() -> None:
-    """The call that was done is done; the next one gets a new thread."""
+def test_a_thread_that_does_not_get_the_services_credentials_back_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """The call that was done is done; the next one gets a new thread, and the operator a line."""
     kept: list[int] = []
 
     def forget(own: Credentials) -> None:
@@ -182,6 +191,9 @@ def test_a_thread_that_does_not_get_the_services_credentials_back_ends() -> None
         assert not work.is_alive()
         seen.append(work)
     assert len(set(map(id, seen))) == len(kept) == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        f"test: a thread is not the service's again after uid {who.uid}, and ends" for who in (ALICE, BOB, ALICE)
+    ]
     threads.close()
 
 
@@ -206,7 +218,7 @@ def test_a_thread_that_was_begun_with_a_users_credentials_does_nothing() -> None
             threads.run(credentials(BOB), done.append, "done")
         return str(caught.value)
 
-    assert "does not have the credentials of the service" in in_a_thread(work)
+    assert "begun without the credentials of the service" in in_a_thread(work)
     assert done == []
     assert threads.run(credentials(BOB), Credentials.of_thread) == credentials(BOB)
     threads.close()

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from backends import credentials
 from gateway.cli import main
 from gateway.config import load
 
@@ -186,3 +187,65 @@ def _mask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+# --- ownership ------------------------------------------------------------------------------------------------------
+
+FIXED, MAP = {"mode": "fixed", "user": 70_001, "group": 70_001}, {"mode": "map"}
+
+
+@pytest.mark.parametrize(
+    ("ownership", "without", "said"),
+    [
+        (FIXED, ["CAP_CHOWN"], "fixed in a process of uid {uid} without CAP_CHOWN; allowed: service; fixed for root"),
+        (MAP, ["CAP_SETGID"], "map in a process of uid {uid} without CAP_SETGID; allowed: service; map for root"),
+    ],
+)
+def test_a_mode_of_ownership_that_this_process_has_not_the_rights_for_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ownership: dict[str, object], without: list[str], said: str
+) -> None:
+    """By check-config, and by serve before it has made anything."""
+    config = with_ownership(tmp_path, ownership)
+    monkeypatch.setattr(credentials, "missing", lambda names: [name for name in names if name in without])
+    for command in ("check-config", "serve"):
+        done = run(config, command)
+        assert done.exit_code == 1
+        assert f"backends.storage.ownership.mode: found {said.format(uid=os.geteuid())}" in done.stderr
+        assert "Traceback" not in done.output
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("ownership", [FIXED, MAP, {"mode": "service", "umask": "027"}, {"umask": "002"}])
+def test_with_the_rights_for_it_every_mode_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ownership: dict[str, object]
+) -> None:
+    monkeypatch.setattr(credentials, "missing", lambda names: [])
+    assert run(with_ownership(tmp_path, ownership), "check-config").exit_code == 0
+
+
+def test_the_services_own_account_needs_no_rights_to_be_given_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "missing", list)
+    own = {"mode": "fixed", "user": os.geteuid(), "group": os.getegid()}
+    assert run(with_ownership(tmp_path, own), "check-config").exit_code == 0
+    assert run(with_ownership(tmp_path, FIXED), "check-config").exit_code == 1
+
+
+def test_an_architecture_without_known_system_calls_has_no_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials, "_NUMBERS", None)
+    done = run(with_ownership(tmp_path, MAP), "check-config")
+    assert (done.exit_code, "system calls are not known" in done.stderr) == (1, True)
+    assert run(with_ownership(tmp_path, {"umask": "027"}), "check-config").exit_code == 0
+
+
+def with_ownership(directory: Path, ownership: dict[str, object]) -> Path:
+    (directory / "data").mkdir(exist_ok=True)
+    document = {
+        "public_url": "https://gateway.example",
+        "state_dir": "state",
+        "backends": {"storage": {"type": "local", "root": "data", "ownership": ownership}},
+    }
+    config = directory / "config.yaml"
+    config.write_text(yaml.safe_dump(document))
+    return config

@@ -1,0 +1,149 @@
+"""What a service that is not root needs for each mode of ownership; README, "Whose files", names the same."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from two_users import ALICE, BOB, LAB, belongs_to, homes, mapped, owner, permissions, require_root
+
+from backends import credentials, temporaries
+from backends.credentials import CAPABILITIES, Credentials
+from backends.errors import PermissionDenied
+from backends.local import LocalBackend
+from backends.ownership import NewFiles, Owner
+
+from .conformance.actions import get, make, path, put
+
+SERVICE = 70_900  # its uid and gid
+_PR_SET_KEEPCAPS = 8  # linux/prctl.h
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that every account can reach, with a tree for two users and a directory for journals."""
+    require_root()
+    directory = Path(tempfile.mkdtemp(prefix="ocm-ownership-"))
+    directory.chmod(0o755)
+    for name in ("root", "journals"):
+        (directory / name).mkdir()
+    homes(directory / "root")
+    os.chown(directory / "journals", SERVICE, SERVICE)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def become(capabilities: tuple[str, ...]) -> None:
+    """Make this process the service's, with these capabilities alone: User= and AmbientCapabilities= in a unit."""
+    ctypes.CDLL(None).prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    os.setgroups([])
+    os.setresgid(SERVICE, SERVICE, SERVICE)
+    os.setresuid(SERVICE, SERVICE, SERVICE)
+    numbers, sets = credentials._numbers(), credentials._Sets()
+    sets.effective_low = sets.permitted_low = sum(CAPABILITIES[name] for name in capabilities)
+    header = credentials._Header(credentials._VERSION_3, 0)
+    credentials._call(numbers.capset, ctypes.byref(header), ctypes.byref(sets))
+    assert Credentials.of_thread() == Credentials(SERVICE, SERVICE, (), sets.effective_low)
+
+
+def as_the_service(capabilities: tuple[str, ...], work: Callable[[], None]) -> None:
+    """Run `work` in a process of its own; fails as it does."""
+    told, telling = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            become(capabilities)
+            work()
+            os._exit(0)
+        except BaseException:
+            os.write(telling, traceback.format_exc().encode()[-4000:])
+            os._exit(1)
+    os.close(telling)
+    with open(told, "rb") as report:
+        text = report.read().decode()
+    assert os.waitpid(child, 0)[1] == 0, text
+
+
+def test_two_capabilities_let_users_work_and_give_them_nothing(place: Path) -> None:
+    def work() -> None:
+        backend = mapped(place / "root", place / "journals", as_root=False)
+        alice, bob = backend.acting_as("alice"), backend.acting_as("bob")
+        put(bob, "bob/secret", b"x")
+        put(alice, "lab/file", b"old")
+        put(alice, "lab/file", b"new")
+        make(bob, "lab/folder")
+        assert get(bob, "lab/file") == b"new"
+        for forbidden in ("bob/secret", "bob"):
+            with pytest.raises(PermissionDenied):
+                alice.scan(path(forbidden))
+        with pytest.raises(PermissionDenied):
+            backend.service.scan(path("bob"))  # so the service is not more than it has to be either
+        backend.close()
+
+    as_the_service(("CAP_SETUID", "CAP_SETGID"), work)
+    assert owner(place / "root/bob/secret") == belongs_to(BOB)
+    assert owner(place / "root/lab/file") == (ALICE.uid, LAB)
+
+
+def test_with_a_third_that_opens_every_file_users_still_have_only_their_own_rights(place: Path) -> None:
+    """CAP_DAC_OVERRIDE is for the sweep; no setfsuid(2) takes it out of effect, as the service's uid is not 0."""
+    orphan = place / "root/bob" / temporaries.new_name().decode()
+    orphan.write_bytes(b"half a file")
+    os.chown(orphan, *belongs_to(BOB))
+    orphan.chmod(0o600)
+
+    def work() -> None:
+        backend = mapped(place / "root", place / "journals", as_root=False)
+        with pytest.raises(PermissionDenied):
+            backend.acting_as("alice").scan(path("bob"))
+        dead = LocalBackend(place / "root", place / "journals")
+        dead._journal.enter(path("bob"))
+        assert dead._journal._file is not None
+        dead._journal._file.close()  # as the end of its process would
+        assert backend.service.sweep() == 1
+        backend.close()
+
+    as_the_service(("CAP_SETUID", "CAP_SETGID", "CAP_DAC_OVERRIDE"), work)
+    assert not orphan.exists()
+
+
+@pytest.mark.parametrize("missing", ["CAP_SETUID", "CAP_SETGID"])
+def test_without_one_of_the_two_nothing_is_done(place: Path, missing: str) -> None:
+    def work() -> None:
+        backend = mapped(place / "root", place / "journals", as_root=False)
+        try:
+            put(backend.acting_as("alice"), "alice/file", b"x")
+        except Exception as error:
+            assert type(error).__name__ == "Unavailable", error  # noqa: PT017 -- in a process without pytest
+            return
+        raise AssertionError("it was written")
+
+    as_the_service(tuple({"CAP_SETUID", "CAP_SETGID"} - {missing}), work)
+    assert not (place / "root/alice/file").exists()
+
+
+def test_a_fixed_account_needs_one_to_give_and_two_to_work_in_what_is_given(place: Path) -> None:
+    (place / "root").chmod(0o755)
+
+    def work() -> None:
+        new_files = NewFiles(owner=Owner(ALICE.uid, LAB), umask=0o027)
+        backend = LocalBackend(place / "root", place / "journals", new_files=new_files)
+        make(backend, "folder", "folder/inner")
+        put(backend, "folder/inner/file", b"old")
+        put(backend, "folder/inner/file", b"new")
+        assert get(backend, "folder/inner/file") == b"new"
+        assert backend.set_modified(path("folder/inner/file"), 1).modified == 1
+        backend.remove(path("folder/inner/file"))
+        put(backend, "folder/file", b"x")
+        backend.close()
+
+    as_the_service(("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER"), work)
+    for name in ("folder", "folder/inner", "folder/file"):
+        assert owner(place / "root" / name) == (ALICE.uid, LAB)
+    assert (permissions(place / "root/folder"), permissions(place / "root/folder/file")) == (0o750, 0o640)
