@@ -7,13 +7,14 @@ never ask on the event loop.
 from __future__ import annotations
 
 import ctypes
-import pwd
+import errno
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from backends.credentials import NO_ID, Credentials
-from backends.errors import NoAccount
+from backends.errors import NoAccount, Unavailable
 
 MINIMUM_UID = 1000  # login.defs(5), UID_MIN: below are the system's own accounts
 KNOWN_FOR = 60.0  # seconds; so long a change of an account or of its groups may go unnoticed
@@ -23,10 +24,32 @@ LIMIT = 10_000  # names that are remembered
 # nobody's, whatever the configuration says: root, the overflow uid that stands for unknown owners, and (uid_t) -1
 _NEVER = frozenset({0, 65_534, NO_ID})
 
+# getpwnam(3): what it may answer when there is no such name; anything else says that it could not be looked up.
+_NOT_FOUND = frozenset({0, errno.ENOENT, errno.ESRCH, errno.EBADF, errno.EPERM})
+
+_libc = ctypes.CDLL(None)
+# Not pwd.getpwnam: that one takes a directory server that does not answer for a name that does not exist.
+_getpwnam_r = _libc["getpwnam_r"]
+_getpwnam_r.restype = ctypes.c_int
+_getpwnam_r.argtypes = (ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 # Not os.getgrouplist: that one keeps the interpreter's lock, and the whole process would wait for a directory server.
-_getgrouplist = ctypes.CDLL(None, use_errno=True)["getgrouplist"]
+_getgrouplist = _libc["getgrouplist"]
 _getgrouplist.restype = ctypes.c_int
-_getgrouplist.argtypes = (ctypes.c_char_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))
+_getgrouplist.argtypes = (ctypes.c_char_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_void_p)
+
+
+class _Passwd(ctypes.Structure):
+    """struct passwd of glibc and musl (pwd.h)."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("password", ctypes.c_char_p),
+        ("uid", ctypes.c_uint32),
+        ("gid", ctypes.c_uint32),
+        ("gecos", ctypes.c_char_p),
+        ("directory", ctypes.c_char_p),
+        ("shell", ctypes.c_char_p),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +62,18 @@ class Account:
 
 
 def look_up(name: str) -> Account | None:
-    """Ask the machine for the account `name`; None if there is none."""
-    try:
-        found = pwd.getpwnam(name)
-    except KeyError:
-        return None
-    return Account(found.pw_uid, found.pw_gid, _groups(name, found.pw_gid))
+    """Ask the machine for the account `name`; None if there is none. Raises Unavailable."""
+    found, result, room = _Passwd(), ctypes.c_void_p(), 1024
+    while True:
+        buffer = ctypes.create_string_buffer(room)
+        code = _getpwnam_r(name.encode(), ctypes.byref(found), buffer, room, ctypes.byref(result))
+        if result.value:
+            return Account(found.uid, found.gid, _groups(name, found.gid))
+        if code in _NOT_FOUND:
+            return None
+        if code != errno.ERANGE:  # the entry is longer
+            raise Unavailable(f"the account {name} cannot be looked up: {os.strerror(code)}")
+        room *= 4
 
 
 def _groups(name: str, gid: int) -> tuple[int, ...]:
@@ -74,7 +103,7 @@ class Accounts:
     def credentials_of(self, user: str) -> Credentials:
         """Return the credentials with which `user` works on files; may wait for a directory server.
 
-        Raises NoAccount, which says what the operator has to do.
+        Raises NoAccount, which says what the operator has to do, and Unavailable where nobody answers.
         """
         account = self._account(user)
         if account is None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 
 import pytest
 from two_users import ALICE, without_account
 
+from backends import accounts as module
 from backends.accounts import KNOWN_FOR, UNKNOWN_FOR, Account, Accounts, look_up
 from backends.credentials import Credentials
-from backends.errors import NoAccount
+from backends.errors import NoAccount, Unavailable
 
 
 class Directory:
@@ -90,9 +92,36 @@ def test_the_machine_is_asked_as_initgroups_asks() -> None:
     assert look_up(without_account()) is None
 
 
+def test_a_directory_server_that_does_not_answer_is_not_taken_for_a_name_that_does_not_exist(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """503 and not 403; and the next request asks again."""
+    monkeypatch.setattr(module, "_getpwnam_r", lambda *arguments: errno.ECONNREFUSED)
+    accounts = Accounts()
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="root cannot be looked up: Connection refused"):
+            accounts.credentials_of("root")
+    monkeypatch.undo()
+    with pytest.raises(NoAccount, match="uid 0"):
+        accounts.credentials_of("root")
+
+
+def test_an_account_whose_entry_is_long_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """getpwnam_r(3) answers ERANGE until there is room."""
+    getpwnam_r, rooms = module._getpwnam_r, []
+
+    def want_more(name: bytes, entry: object, buffer: object, room: int, result: object) -> int:
+        rooms.append(room)
+        return errno.ERANGE if room < 10_000 else int(getpwnam_r(name, entry, buffer, room, result))
+
+    monkeypatch.setattr(module, "_getpwnam_r", want_more)
+    found = look_up("root")
+    assert found is not None
+    assert (found.uid, rooms) == (0, [1024, 4096, 16384])
+
+
 def test_more_groups_than_there_is_room_for_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """getgrouplist(3) answers -1 then, and says how many there are."""
-    from backends import accounts
 
     def many(name: bytes, gid: int, groups: list[int], count: object) -> int:
         room, count._obj.value = count._obj.value, 300  # type: ignore[attr-defined]  # what byref() points to
@@ -101,5 +130,5 @@ def test_more_groups_than_there_is_room_for_are_all_found(monkeypatch: pytest.Mo
         groups[:300] = list(range(300))
         return 300
 
-    monkeypatch.setattr(accounts, "_getgrouplist", many)
-    assert accounts._groups("alice", 5) == tuple(range(300))
+    monkeypatch.setattr(module, "_getgrouplist", many)
+    assert module._groups("alice", 5) == tuple(range(300))
