@@ -11,6 +11,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from backends import credentials
+from gateway import logs
 from gateway.cli import main
 from gateway.config import load
 
@@ -207,6 +208,7 @@ def test_a_mode_of_ownership_that_this_process_has_not_the_rights_for_is_named(
     """By check-config, and by serve before it has made anything."""
     config = with_ownership(tmp_path, ownership)
     monkeypatch.setattr(credentials, "missing", lambda names: [name for name in names if name in without])
+    monkeypatch.setattr(logs, "configure", lambda form, level: None)  # which would stay for other tests
     for command in ("check-config", "serve"):
         done = run(config, command)
         assert done.exit_code == 1
