@@ -15,7 +15,7 @@ from backends.accounts import Accounts
 from backends.credential_threads import CredentialThreads
 from backends.credentials import Credentials
 from backends.errors import PermissionDenied, StorageError
-from backends.interface import SCAN_BATCH, Entry, Reader, Scan, Space, StorageBackend, Writer
+from backends.interface import SCAN_BATCH, Entry, Reader, Scan, Space, StorageBackend, Watcher, Writer
 from backends.local import LocalBackend
 from backends.paths import StoragePath
 
@@ -80,6 +80,10 @@ class MappedBackend(StorageBackend):
 
     def space(self) -> Space:
         return self._run(self.service.space)
+
+    def watch(self, limit: int) -> Watcher | None:
+        """Return a Watcher of the gateway's own: what it tells goes to nobody but into folders' etags."""
+        return self.service.watch(limit)
 
     def close(self) -> None:
         self._threads.close()

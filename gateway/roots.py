@@ -198,9 +198,10 @@ class Roots:
                 recorded = {}
             for name, identity in recorded.items():
                 storage = self._storages.get(name)
-                if storage is None or known.get(name) == identity or not isinstance(storage.backend, LocalBackend):
+                backend = None if storage is None else as_service(storage).backend
+                if known.get(name) == identity or not isinstance(backend, LocalBackend):
                     continue
-                if storage.backend.expect_root(RootIdentity.parse(identity)):
+                if backend.expect_root(RootIdentity.parse(identity)):
                     known[name] = identity
             await asyncio.sleep(FOLLOW)
 

@@ -30,7 +30,13 @@ ABILITIES = {"modern": Abilities(), "old": Abilities(openat2=False, unnamed_file
 
 class TestMapped(BackendConformance):
     expected = Features(
-        atomic_replace=True, server_side_copy=True, set_modified=True, quota=True, identity=True, modified_precision=1
+        atomic_replace=True,
+        server_side_copy=True,
+        set_modified=True,
+        quota=True,
+        identity=True,
+        foreign_changes=True,
+        modified_precision=1,
     )
 
     @pytest.fixture
@@ -253,14 +259,14 @@ def operations(backend: StorageBackend) -> list[Any]:
         "space": lambda: backend.space(),
     }
     contract = {name for name, _ in inspect.getmembers(StorageBackend, inspect.isfunction) if not name.startswith("_")}
-    assert set(calls) == contract - {"close", "try_open_read"}
+    assert set(calls) == contract - {"close", "try_open_read", "watch"}  # none of which shows anything of a file
     return list(calls.values())
 
 
 def test_every_operation_of_the_local_backend_is_passed_on_or_the_gateways_own() -> None:
     """A new one is refused or Unsupported until it is decided here for whom it runs."""
     public = {name for name in dir(LocalBackend) if not name.startswith("_")}
-    own_work = {"identity", "accept_root", "sweep"}
+    own_work = {"identity", "accept_root", "expect_root", "sweep"}
     assert public - set(vars(MappedBackend)) - {"features"} == own_work | {"try_open_read"}
 
 
