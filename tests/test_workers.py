@@ -186,18 +186,18 @@ def test_whoever_is_killed_the_requests_of_the_others_go_on(site: Site) -> None:
     assert all((site.data / name).read_bytes() == content for name in names)
 
 
-def test_the_operator_is_answered_all_the_time_while_leaders_are_killed(site: Site) -> None:
-    known = set(workers(site))
+def test_the_operator_is_answered_all_the_time_while_leaders_are_killed(pair: Site) -> None:
+    known = set(workers(pair))
     for number in range(3):
-        pid = leader(site)
-        assert pid in workers(site)
+        pid = leader(pair)
+        assert pid in workers(pair)
         os.kill(pid, signal.SIGKILL)
-        site.add_user(f"user-{number}", "a-password")  # waits in the socket until another leads
-        assert leader(site) != pid
-        eventually(lambda: len(workers(site)), len(known))
-    assert {user["name"] for user in site.json("user", "list")} == {"alice", "user-0", "user-1", "user-2"}
-    assert json.loads(measured(site, "/health"))["status"] in ("ok", "workers missing")
-    eventually(lambda: json.loads(measured(site, "/health")), {"status": "ok"})
+        pair.add_user(f"user-{number}", "a-password")  # waits in the socket until another leads
+        assert leader(pair) != pid
+        eventually(lambda: len(workers(pair)), len(known))
+    assert {user["name"] for user in pair.json("user", "list")} == {"alice", "user-0", "user-1", "user-2"}
+    assert json.loads(measured(pair, "/health"))["status"] in ("ok", "workers missing")
+    eventually(lambda: json.loads(measured(pair, "/health")), {"status": "ok"})
 
 
 def test_no_connection_is_refused_while_a_worker_is_replaced(pair: Site) -> None:
@@ -319,15 +319,15 @@ def test_running_transfers_of_every_worker_are_cut_within_5_seconds(pair: Site) 
     assert {line["worker"] for line in logged(pair, "transfer.cut")} == {0, 1}
 
 
-def test_new_keys_are_published_by_every_worker_at_once(site: Site) -> None:
+def test_new_keys_are_published_by_every_worker_at_once(pair: Site) -> None:
     def kids(connection: http.client.HTTPConnection) -> set[str]:
         connection.request("GET", "/ocm/jwks")
         return {key["kid"] for key in json.loads(connection.getresponse().read())["keys"]}
 
-    with connections(site) as each:
-        old = {key["kid"] for key in site.json("keys", "list")}
+    with connections(pair) as each:
+        old = {key["kid"] for key in pair.json("keys", "list")}
         assert all(kids(one) == old for one in each.values())
-        new = {key["kid"] for key in site.json("keys", "rotate")}
+        new = {key["kid"] for key in pair.json("keys", "rotate")}
         assert len(new) == len(old) + 2
         assert all(kids(one) == new for one in each.values())
 
@@ -348,24 +348,24 @@ def test_a_root_that_the_operator_confirms_is_served_by_every_worker(pair: Site)
 
 
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
-def test_running_requests_end_before_the_workers_do(site: Site, told: signal.Signals) -> None:
+def test_running_requests_end_before_the_workers_do(pair: Site, told: signal.Signals) -> None:
     content = os.urandom(SIZE)
-    (site.data / "large").write_bytes(content)
-    with connections(site) as each:
+    (pair.data / "large").write_bytes(content)
+    with connections(pair) as each:
         for connection in each.values():
             connection.request("GET", HOME + "large", headers=basic())
         answers = [connection.getresponse() for connection in each.values()]
-        assert site.process is not None
-        site.process.send_signal(told)
+        assert pair.process is not None
+        pair.process.send_signal(told)
         time.sleep(0.5)
         with pytest.raises(ConnectionRefusedError):
-            site.http("GET", "/.well-known/ocm")
+            pair.http("GET", "/.well-known/ocm")
         for answer in answers:
             assert answer.read() == content
     begun = time.monotonic()
-    assert site.process.wait(20) == 0
+    assert pair.process.wait(20) == 0
     assert time.monotonic() - begun < 5
-    assert not (site.directory / "state" / "admin.sock").exists()
+    assert not (pair.directory / "state" / "admin.sock").exists()
 
 
 def test_a_client_that_does_not_end_is_not_waited_for(pair: Site) -> None:
