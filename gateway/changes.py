@@ -12,6 +12,7 @@ show a new ETag once. Nobody fetches a file again because of that, as files have
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -45,6 +46,14 @@ class Touched:
     tree: bool = False
 
 
+class _Batch:
+    """Changes that are written down together."""
+
+    def __init__(self) -> None:
+        self.places: list[Touched] = []
+        self.written: asyncio.Future[None]
+
+
 def shown(entry: Entry, generation: int) -> Entry:
     """Return `entry` as clients see it; a file is shown as it is."""
     if not entry.is_directory:
@@ -71,6 +80,8 @@ class Changes:
         self._noticing: dict[str, Noticing] = {}
         self._owed: dict[str, object] = {}  # storages in which a change could not be written down, and a token for it
         self._since_pruning = 0
+        self._next: _Batch | None = None  # what waits for its turn to be written down
+        self._turn = asyncio.Lock()
 
     # Life
 
@@ -102,6 +113,8 @@ class Changes:
         """Bring everything to the disk and say farewell."""
         for noticing in self._noticing.values():
             noticing.close()
+        if self._next is not None:  # its requests were cut off at the end
+            self._owed.update((place.storage, object()) for place in self._next.places)
         try:
             owed = dict(self._owed)
             self._store.run_sync(lambda tx: self._pay(tx, owed))
@@ -157,13 +170,24 @@ class Changes:
         for place in places:
             if place.storage in self._noticing:
                 await self._noticing[place.storage].own_change(place.path, tree=place.tree)
-        owed = dict(self._owed)
-        try:
-            await self._store.run(lambda tx: self._touch(tx, owed, places), durable=False)
-        except BaseException:
-            self._owed.update((place.storage, object()) for place in places)
-            raise
-        self._paid(owed)
+        if self._next is None:
+            self._next = batch = _Batch()
+            batch.written = asyncio.ensure_future(self._write(batch))
+        batch = self._next
+        batch.places += places
+        await asyncio.shield(batch.written)
+
+    async def _write(self, batch: _Batch) -> None:
+        """Write down all that has gathered while the batch before was written: their folders are mostly the same."""
+        async with self._turn:
+            self._next = None
+            owed = dict(self._owed)
+            try:
+                await self._store.run(lambda tx: self._touch(tx, owed, batch.places), durable=False)
+            except BaseException:
+                self._owed.update((place.storage, object()) for place in batch.places)
+                raise
+            self._paid(owed)
 
     def _touch(self, tx: Connection, owed: Iterable[str], places: list[Touched]) -> None:
         self._pay(tx, owed)

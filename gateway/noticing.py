@@ -119,9 +119,10 @@ class Noticing:
 
     async def own_change(self, path: StoragePath, *, tree: bool) -> None:
         """Take what has happened at `path` until now for ours; call it before it is written down."""
+        was_clean = not self._dirty
         self._gather()
-        if self._dirty and self._watcher is not None:
-            self._watcher.wake()  # others' events may have been among them
+        if self._dirty and was_clean and self._watcher is not None:
+            self._watcher.wake()  # others' events may be among them, and nobody waits for their time to come
         if tree:
             self._forget(path)
         for folder in (path, path.parent):

@@ -99,6 +99,39 @@ def test_a_file_is_shown_as_it_is(process: Process) -> None:
     assert process.changes.members("storage", path("a"), above, files) == files
 
 
+def test_changes_that_come_together_are_written_down_together(process: Process) -> None:
+    """Each is answered after its row is there, and the values grow from one writing to the next."""
+    seen: list[tuple[str, int]] = []
+
+    async def change(name: str) -> None:
+        await process.changes.made([Touched("storage", path(f"{name}/file"))])
+        seen.append((name, process.of(name)))
+
+    async def burst() -> None:
+        await asyncio.gather(*(change(f"f{number}") for number in range(50)))
+
+    asyncio.run(burst())
+    assert sorted(seen) == sorted((f"f{number}", process.of(f"f{number}")) for number in range(50))
+    assert all(value > 0 for _, value in seen)
+    assert process.of() == max(value for _, value in seen)
+    assert len({value for _, value in seen}) < 50
+
+
+def test_a_change_that_was_cut_off_at_the_end_is_made_up_for(tmp_path: Path, store: Store, process: Process) -> None:
+    process.change("a/file")
+    before = process.of("a")
+
+    async def cut() -> None:
+        async with process.changes._turn:  # another batch is being written
+            asking = asyncio.ensure_future(process.changes.made([Touched("storage", path("a/file"))]))
+            await asyncio.sleep(0.01)
+            asking.cancel()
+
+    asyncio.run(cut())
+    process.changes.close()
+    assert Process(tmp_path, store).of("a") > before
+
+
 def test_values_grow_though_the_clock_does_not(tmp_path: Path, store: Store) -> None:
     process = Process(tmp_path, store, clock=lambda: 5)
     seen = []
