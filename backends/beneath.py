@@ -54,10 +54,11 @@ class KernelConfinement(Confinement):
                 return None
             raise
 
-    def _open(self, root: int, raw: bytes, flags: int) -> int:
+    def _open(self, root: int, raw: bytes, flags: int, follow: bool) -> int:
+        resolve = self._RESOLVE if follow else self._RESOLVE | linux.RESOLVE_NO_SYMLINKS
         for _ in range(_TURNS):
             try:
-                return linux.openat2(root, raw, flags, self._RESOLVE)
+                return linux.openat2(root, raw, flags, resolve)
             except OSError as error:
                 if error.errno == errno.EXDEV:  # an escape; crossing a mount is no error without RESOLVE_NO_XDEV
                     raise _absent() from error
@@ -65,22 +66,22 @@ class KernelConfinement(Confinement):
                     raise
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    def _open_cached(self, root: int, raw: bytes, flags: int) -> int:
+    def _open_cached(self, root: int, raw: bytes, flags: int, follow: bool) -> int:
         resolve = self._RESOLVE | linux.RESOLVE_CACHED | linux.RESOLVE_NO_XDEV
-        return linux.openat2(root, raw, flags, resolve)
+        return linux.openat2(root, raw, flags, resolve if follow else resolve | linux.RESOLVE_NO_SYMLINKS)
 
 
-def _stepwise(root: int, path: StoragePath, flags: int, open_beneath: Callable[[int, bytes, int], int]) -> int:
+def _stepwise(root: int, path: StoragePath, flags: int, open_beneath: Callable[[int, bytes, int, bool], int]) -> int:
     """Open the pieces of `path` each beneath the one before it, so that no link leads out of any of its bounds."""
-    steps = list(path.steps()) or [b"."]
+    *steps, (name, follow) = path.steps() if path.parts else ((b".", True),)
     directory = root
     try:
-        for step in steps[:-1]:
-            inner = open_beneath(directory, step, os.O_PATH | os.O_DIRECTORY)
+        for step, through in steps:
+            inner = open_beneath(directory, step, os.O_PATH | os.O_DIRECTORY, through)
             if directory != root:
                 os.close(directory)
             directory = inner
-        return open_beneath(directory, steps[-1], flags)
+        return open_beneath(directory, name, flags, follow)
     finally:
         if directory != root:
             os.close(directory)

@@ -40,10 +40,15 @@ class StoragePath:
     `bounds` are lengths of prefixes that confine the rest: where storage has links, none of them may lead out of
     `parts[:bound]`, though it stays in the storage's own root. A mount is one, a Share in it is another. They are no
     part of what the path names: two paths that differ in them alone are equal.
+
+    `walked`, as (first, last), is another such thing: whoever walks a tree has come through the directories
+    `parts[first:last]`, and one of them that has become a link since does not exist. A name below them is changed in
+    the directory that was meant; what that name shows, if it is a link, may lie anywhere within the bounds.
     """
 
     parts: tuple[bytes, ...] = ()
     bounds: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    walked: tuple[int, int] = field(default=(0, 0), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in self.parts:
@@ -64,25 +69,26 @@ class StoragePath:
         return cls(tuple(part for part in data.split(b"/") if part))
 
     @classmethod
-    def _of_checked(cls, parts: tuple[bytes, ...], bounds: tuple[int, ...]) -> StoragePath:
+    def _of_checked(cls, parts: tuple[bytes, ...], bounds: tuple[int, ...], walked: tuple[int, int]) -> StoragePath:
         """Return a path of names that have been checked already, which need not be looked at again."""
         path = object.__new__(cls)
         object.__setattr__(path, "parts", parts)
         object.__setattr__(path, "bounds", bounds)
+        object.__setattr__(path, "walked", walked)
         _check_length(parts)
         return path
 
     def child(self, name: bytes) -> StoragePath:
         """Return the path of `name` in this directory; raises InvalidPath."""
-        return StoragePath((*self.parts, name), self.bounds)
+        return StoragePath((*self.parts, name), self.bounds, self.walked)
 
     def join(self, parts: Iterable[bytes]) -> StoragePath:
         """Return this path followed by `parts`; raises InvalidPath."""
-        return StoragePath((*self.parts, *parts), self.bounds)
+        return StoragePath((*self.parts, *parts), self.bounds, self.walked)
 
     def followed_by(self, other: StoragePath, begin: int = 0) -> StoragePath:
         """Return this path followed by `other` from its component `begin` on; raises InvalidPath where that is long."""
-        return self._of_checked((*self.parts, *other.parts[begin:]), self.bounds)
+        return self._of_checked((*self.parts, *other.parts[begin:]), self.bounds, self.walked)
 
     @property
     def is_root(self) -> bool:
@@ -97,19 +103,30 @@ class StoragePath:
     def parent(self) -> StoragePath:
         """Return the directory that holds this path; the root is its own parent."""
         bounds = tuple(bound for bound in self.bounds if bound < len(self.parts))
-        return self._of_checked(self.parts[:-1], bounds)
+        return self._of_checked(self.parts[:-1], bounds, self.walked)
 
     def bounded(self) -> StoragePath:
         """Return this path as one that nothing below it leads out of."""
-        return StoragePath(self.parts, (*(bound for bound in self.bounds if bound < len(self.parts)), len(self.parts)))
+        bounds = (*(bound for bound in self.bounds if bound < len(self.parts)), len(self.parts))
+        return StoragePath(self.parts, bounds, self.walked)
 
-    def steps(self) -> Iterator[bytes]:
-        """Return the path in pieces `a/b`, cut at its bounds; each must be resolved beneath the one before it."""
+    def walked_from(self, first: int) -> StoragePath:
+        """Return this path of a directory as one that is no link, and neither is any before it from `first` on."""
+        return StoragePath(self.parts, self.bounds, (first, len(self.parts)))
+
+    def steps(self) -> Iterator[tuple[bytes, bool]]:
+        """Return the path in pieces `a/b`, each with whether links may be followed in it.
+
+        Each must be resolved beneath the one before it: they are cut at its bounds.
+        """
+        first, last = self.walked
+        ends: Iterable[int] = (*self.bounds, len(self.parts))
+        walked = first < len(self.parts) <= last
         begin = 0
-        for bound in (*self.bounds, len(self.parts)):
-            if bound > begin:
-                yield b"/".join(self.parts[begin:bound])
-                begin = bound
+        for end in sorted((*ends, first)) if walked else ends:
+            if end > begin:
+                yield b"/".join(self.parts[begin:end]), not (walked and begin >= first)
+                begin = end
 
     def is_within(self, other: StoragePath) -> bool:
         """Tell whether this is `other` or lies below it, by whole components."""

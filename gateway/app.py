@@ -33,6 +33,7 @@ from gateway.expiring import Expiring
 from gateway.files import Moves
 from gateway.issuing import Issuing
 from gateway.listening import STOP_TIME, Doors, listen_on
+from gateway.living import Living
 from gateway.mounts import Mounts
 from gateway.ocm.discovery import describe
 from gateway.outbound import AsyncOutbound, Guard, SyncOutbound
@@ -51,6 +52,7 @@ from gateway.roots import (
     view_of,
 )
 from gateway.sending import Sending
+from gateway.settling import Settling
 from gateway.signing_keys import SigningKeys
 from gateway.store.engine import Store
 from gateway.store.lifesigns import LifeSign
@@ -99,8 +101,12 @@ async def start(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callab
     ground = _ground(stack, config, clock)
     outside = _outside(stack, config, ground)
     sharing = _sharing(stack, config, ground, outside, seat.team)
-    moves, roots = Moves(ground.store), Roots(ground.store, ground.storages, ground.clock)
-    await _settle(stack, moves, ground, seat)
+    living = Living(config.state_dir / "processes")
+    stack.callback(living.close)
+    moves, roots = Moves(ground.store, living), Roots(ground.store, ground.storages, ground.clock)
+    await _settle(stack, moves, ground)
+    settling = Settling(ground.store, moves, ground.storages, sharing.remote.named)
+    _background(stack, settling.run(), "settling")
     _background(stack, sharing.watch.run(), "watch")
     _background(stack, sharing.remote.forget_in_time(), "forget")
     _background(stack, roots.follow(), "roots")
@@ -244,7 +250,7 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
     )
 
 
-async def _settle(stack: AsyncExitStack, moves: Moves, ground: _Ground, seat: Seat) -> None:
+async def _settle(stack: AsyncExitStack, moves: Moves, ground: _Ground) -> None:
     """Let each storage settle what a crash has left, in its own threads; one that hangs delays nobody.
 
     Where other processes of the gateway run, that is only what is provably of the dead.
@@ -252,8 +258,7 @@ async def _settle(stack: AsyncExitStack, moves: Moves, ground: _Ground, seat: Se
 
     def work(storage: Storage) -> None:
         settle(storage, ground.store)
-        if seat.is_first:
-            moves.replay({storage.name: as_service(storage)})
+        moves.replay({storage.name: as_service(storage)})
         ground.changes.watch_shares(storage.name)
 
     storages = ground.storages.values()

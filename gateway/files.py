@@ -1,16 +1,13 @@
-"""What every door does to files beyond one call of the storage: removing and copying trees, and moving.
+"""What every door does to files beyond one call of the storage: copying trees, and moving.
 
-All of it is synchronous and belongs into the storage's pool. Trees are walked without recursion and with one open
-directory at a time, because a path may have two thousand components. A name that another program removes meanwhile
-is no error; a full disk or a storage that does not answer ends the walk; any other failure ends that branch only.
+All of it is synchronous and belongs into the storage's pool. How trees are walked is said in `removing.py`, and how
+something takes the place of a folder in `replacing.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import secrets
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
 
 import structlog
 from sqlalchemy import Connection
@@ -20,42 +17,24 @@ from backends.errors import (
     DirectoryNotEmpty,
     InvalidPath,
     NotFound,
-    OutOfSpace,
     PreconditionFailed,
     StorageError,
-    Unavailable,
     Unsupported,
 )
 from backends.interface import Entry, Identity, Reader, StorageBackend
 from backends.paths import StoragePath
 from gateway.errors import Conflict, NotAllowed
+from gateway.living import Living
+from gateway.removing import Failure, Incomplete, children, raise_for, record, remove_tree
+from gateway.replacing import Replacing, is_there, renamed, sibling
 from gateway.store import moves, sent_shares
 from gateway.store.engine import Store
 from gateway.store.moves import Move
 from gateway.tree import Place, Storage
 
 PIECE = 1 << 20  # bytes that are copied at a time
-_UNFINISHED = b".ocm-unfinished-"  # begins the name of a copy that is being made, and of what it is to replace
-
-_HOPELESS = (OutOfSpace, Unavailable)  # the next file will fare no better
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """One file or directory that could not be worked on."""
-
-    place: Place
-    error: StorageError
-
-
-class Incomplete(Exception):
-    """Part of a tree could not be worked on; everything else was."""
-
-    def __init__(self, failures: list[Failure]) -> None:
-        super().__init__(f"{len(failures)} failed, the first: {failures[0].error}")
-        self.failures = tuple(failures)
 
 
 class Cancelled(Exception):
@@ -64,67 +43,6 @@ class Cancelled(Exception):
 
 def _never() -> bool:
     return False
-
-
-def remove_tree(place: Place) -> None:
-    """Remove the file or directory with everything in it; a link is removed, not what it leads to.
-
-    Raises what the storage says of `place` itself, and Incomplete when only something below it could not be removed.
-    """
-    failures: list[Failure] = []
-    pending = [(place, False)]  # directories, and whether they have been emptied
-    while pending:
-        here, emptied = pending.pop()
-        try:
-            # Tried before looking inside: it may be empty, or a link to a directory.
-            here.backend.remove(here.path)
-        except DirectoryNotEmpty as error:
-            if not emptied:
-                pending.append((here, True))
-                pending.extend((child, False) for child in _remove_files(here, failures))
-            elif not any(failure.place.path.is_within(here.path) for failure in failures):
-                failures.append(Failure(here, error))  # another program has put something into it
-        except NotFound:
-            if here is place and not emptied:
-                raise
-        except StorageError as error:
-            _record(failures, here, error)
-    _raise_for(failures, place)
-
-
-def _remove_files(directory: Place, failures: list[Failure]) -> list[Place]:
-    """Remove the files in `directory` and return its directories."""
-    directories = []
-    try:
-        for entry, child in _children(directory):
-            if entry.is_directory:
-                directories.append(child)
-                continue
-            try:
-                child.backend.remove(child.path)
-            except NotFound:
-                continue
-            except StorageError as error:
-                _record(failures, child, error)
-    except StorageError as error:
-        _record(failures, directory, error)
-    return directories
-
-
-def copy_tree(
-    source: Place, target: Place, *, overwrite: bool, recurse: bool = True, cancelled: Callable[[], bool] = _never
-) -> bool:
-    """Copy a file, or a directory with everything in it (without `recurse` alone), and tell whether `target` is new.
-
-    What is at `target` is replaced as a whole (RFC 4918 §9.8.4) and only when the copy is complete. Raises NotFound
-    for the source, AlreadyExists without `overwrite`, Conflict (PARENT_MISSING), NotAllowed (SAME_RESOURCE), Incomplete
-    when only something below could not be copied, and Cancelled once `cancelled`, asked for every piece, says so.
-    """
-    entry = source.backend.stat(source.path)
-    present = _require_room(source, target, overwrite)
-    copying = _Copying(keep_times=False, cancelled=cancelled)
-    copying.put(source, entry, target, present, overwrite=overwrite, recurse=recurse)
-    return present is None
 
 
 def _require_room(source: Place, target: Place, overwrite: bool) -> Entry | None:
@@ -151,47 +69,6 @@ def _is_in_the_way(present: Entry | None, entry: Entry) -> bool:
     return present is not None and (present.is_directory or entry.is_directory)
 
 
-def _sibling(place: Place) -> Place:
-    """Return a free name beside `place`, for what is not finished."""
-    return replace(place, path=place.path.parent.child(_UNFINISHED + secrets.token_hex(16).encode()))
-
-
-@contextlib.contextmanager
-def _set_aside(target: Place) -> Iterator[None]:
-    """Clear the name `target` for the block: what had it is removed afterwards, or has it again if the block fails."""
-    aside = _sibling(target)
-    try:
-        target.backend.rename(target.path, aside.path, overwrite=False)
-        yield
-    except BaseException:
-        _put_back(aside, target)
-        raise
-    try:
-        remove_tree(aside)
-    except Incomplete as error:
-        log.warning("files.left_aside", path=str(target.path), aside=str(aside.path), reason=str(error))
-        raise _renamed(error, aside, target) from None
-
-
-def _put_back(aside: Place, target: Place) -> None:
-    try:
-        target.backend.rename(aside.path, target.path, overwrite=False)
-    except NotFound:
-        return  # it never was set aside
-    except StorageError as error:
-        log.warning("files.left_aside", path=str(target.path), aside=str(aside.path), reason=str(error))
-
-
-def _renamed(error: Incomplete, unfinished: Place, place: Place) -> Incomplete:
-    """Return `error` in the names that the caller knows."""
-    return Incomplete(
-        [
-            Failure(place.below(failure.place.path.relative_to(unfinished.path)), failure.error)
-            for failure in error.failures
-        ]
-    )
-
-
 def _lies_in(place: Place, directory: Entry) -> bool:
     """Tell whether `place` is the directory or below it by other names: links, or the root of another storage."""
     path = place.path
@@ -212,7 +89,8 @@ def _same_resource() -> NotAllowed:
 class _Copying:
     """One copy of a file or a tree. It knows what it has copied, so that a move removes that and nothing else."""
 
-    def __init__(self, *, keep_times: bool, cancelled: Callable[[], bool]) -> None:
+    def __init__(self, replacing: Replacing, *, keep_times: bool, cancelled: Callable[[], bool]) -> None:
+        self._replacing = replacing
         self.copied: list[tuple[Place, Entry]] = []  # as they were read; a directory comes before what is in it
         self._keep_times = keep_times
         self._cancelled = cancelled
@@ -232,16 +110,15 @@ class _Copying:
         if not _is_in_the_way(present, entry):
             self._copy(source, entry, target, overwrite=overwrite, recurse=recurse)
             return
-        unfinished = _sibling(target)
+        unfinished = sibling(target)
         try:
-            self._copy(source, entry, unfinished, overwrite=False, recurse=recurse)
-            with _set_aside(target):
+            with self._replacing.over(target, unfinished, is_copy=True, identity=None) as set_aside:
+                self._copy(source, entry, unfinished, overwrite=False, recurse=recurse)
+                set_aside()
                 target.backend.rename(unfinished.path, target.path, overwrite=False)
-        except BaseException as error:
-            with contextlib.suppress(StorageError, Incomplete):
-                remove_tree(unfinished)
-            if isinstance(error, Incomplete) and error.failures[0].place.path.is_within(unfinished.path):
-                raise _renamed(error, unfinished, target) from None
+        except Incomplete as error:
+            if error.failures[0].place.path.is_within(unfinished.path):
+                raise renamed(error, unfinished, target) from None
             raise
 
     def require_wanted(self) -> None:
@@ -264,7 +141,7 @@ class _Copying:
         while pending:
             here, there = pending.pop()
             try:
-                for entry, child in _children(here):
+                for entry, child in children(here, here.scan()):
                     copy = there.below((entry.name,))
                     try:
                         self._copy(child, entry, copy, overwrite=False, recurse=False)
@@ -272,12 +149,12 @@ class _Copying:
                             pending.append((child, copy))
                     except NotFound as error:
                         if _look(child) is not None:
-                            _record(failures, copy, error)  # listed, but not to be had
+                            record(failures, copy, error)  # listed, but not to be had
                     except StorageError as error:
-                        _record(failures, copy, error)
+                        record(failures, copy, error)
             except StorageError as error:
-                _record(failures, there, error)
-        _raise_for(failures, target)
+                record(failures, there, error)
+        raise_for(failures, target)
 
     def _make_directory(self, source: Place, entry: Entry, target: Place) -> None:
         if _identities(entry) & self._met:
@@ -327,7 +204,7 @@ def _remove_copied(copied: list[tuple[Place, Entry]]) -> None:
         except DirectoryNotEmpty:
             left.append(place)
         except StorageError as error:
-            _record(failures, place, error)
+            record(failures, place, error)
     for place in reversed(left):
         try:
             place.backend.remove(place.path)
@@ -337,7 +214,7 @@ def _remove_copied(copied: list[tuple[Place, Entry]]) -> None:
             if not any(failure.place.path.is_within(place.path) for failure in failures):
                 failures.append(Failure(place, error))
         except StorageError as error:
-            _record(failures, place, error)
+            record(failures, place, error)
     if failures:
         raise Incomplete(failures)
 
@@ -348,12 +225,6 @@ def _is_unchanged(present: Entry, copied: Entry, removed: set[Identity]) -> bool
     # Removing one name of a file with several changes the etag that the others show.
     facts = present.identity, present.size, present.modified
     return copied.identity in removed and facts == (copied.identity, copied.size, copied.modified)
-
-
-def _children(directory: Place) -> Iterator[tuple[Entry, Place]]:
-    with directory.backend.scan(directory.path) as scan:
-        for entry in scan:
-            yield entry, directory.below((entry.name,))
 
 
 def _look(place: Place, path: StoragePath | None = None) -> Entry | None:
@@ -367,47 +238,59 @@ def _identities(*entries: Entry) -> set[Identity]:
     return {entry.identity for entry in entries if entry.identity is not None}
 
 
-def _record(failures: list[Failure], place: Place, error: StorageError) -> None:
-    if isinstance(error, _HOPELESS):
-        raise error
-    failures.append(Failure(place, error))
-
-
-def _raise_for(failures: list[Failure], place: Place) -> None:
-    if [failure.place.path for failure in failures] == [place.path]:
-        raise failures[0].error
-    if failures:
-        raise Incomplete(failures)
-
-
 class Moves:
-    """Moves files and directories, and the Shares on them with them (design rule 9).
+    """Copies and moves files and directories, and the Shares on what moves with it (design rule 9).
 
     Where Shares are affected the intent is a row before the storage is touched, so that a crash between the rename
     and the Shares' new paths is repaired by `replay`.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, living: Living) -> None:
         self._store = store
+        self._living = living
+        self._replacing = Replacing(store, living)
+
+    def copy(
+        self,
+        source: Place,
+        target: Place,
+        *,
+        overwrite: bool,
+        recurse: bool = True,
+        cancelled: Callable[[], bool] = _never,
+    ) -> bool:
+        """Copy a file, or a directory with everything in it (without `recurse` alone); tell whether `target` is new.
+
+        What is at `target` is replaced as a whole (RFC 4918 §9.8.4) and only when the copy is complete. Raises
+        NotFound for the source, AlreadyExists without `overwrite`, Conflict (PARENT_MISSING), NotAllowed
+        (SAME_RESOURCE), Incomplete when only something below could not be copied, and Cancelled once `cancelled`,
+        asked for every piece, says so.
+        """
+        entry = source.backend.stat(source.path)
+        present = _require_room(source, target, overwrite)
+        copying = _Copying(self._replacing, keep_times=False, cancelled=cancelled)
+        copying.put(source, entry, target, present, overwrite=overwrite, recurse=recurse)
+        return present is None
 
     def move(self, source: Place, target: Place, *, overwrite: bool, cancelled: Callable[[], bool] = _never) -> bool:
         """Move a file or a directory and tell whether `target` is new (RFC 4918 §9.9).
 
         Into another storage this is a copy and then a removal of what was copied: Shares stay behind and find their
         Resource missing, and what another program has changed meanwhile stays too and is Incomplete. Raises as
-        `copy_tree`; when the copy fails the source is whole.
+        `copy`; when the copy fails the source is whole.
         """
         entry = source.backend.stat(source.path)
         present = _require_room(source, target, overwrite)
         if source.storage.name == target.storage.name:
-            in_the_way = _is_in_the_way(present, entry)
             with contextlib.suppress(Unsupported):  # another file system is mounted between the two
-                with _set_aside(target) if in_the_way else contextlib.nullcontext():
-                    self._rename(
-                        source, entry, target, overwrite=overwrite and not in_the_way and not entry.is_directory
-                    )
+                if _is_in_the_way(present, entry):
+                    with self._replacing.over(target, source, is_copy=False, identity=entry.identity) as set_aside:
+                        set_aside()
+                        self._rename(source, entry, target, overwrite=False)
+                else:
+                    self._rename(source, entry, target, overwrite=overwrite and not entry.is_directory)
                 return present is None
-        copying = _Copying(keep_times=True, cancelled=cancelled)
+        copying = _Copying(self._replacing, keep_times=True, cancelled=cancelled)
         try:
             copying.put(source, entry, target, present, overwrite=overwrite)
             copying.require_wanted()
@@ -421,13 +304,14 @@ class Moves:
 
     def replay(self, storages: Mapping[str, Storage]) -> None:
         """Finish or drop the moves that a crash has interrupted; those on a storage that does not answer stay."""
+        self._replacing.replay(storages)
         for move in self._store.read_sync(moves.unfinished):
-            if move.backend in storages:
+            if move.backend in storages and not self._living.is_alive(move.process):
                 self._settle(move, storages[move.backend].backend)
 
     def _rename(self, source: Place, entry: Entry, target: Place, *, overwrite: bool) -> None:
         intended = self._store.run_sync(
-            lambda tx: _intend(tx, source.storage.name, source.path, target.path, entry.identity)
+            lambda tx: _intend(tx, source.storage.name, source.path, target.path, entry.identity, self._living.name)
         )
         try:
             source.backend.rename(source.path, target.path, overwrite=overwrite)
@@ -441,11 +325,10 @@ class Moves:
     def _settle(self, move: Move, backend: StorageBackend) -> None:
         """Look which of both names the moved thing has, and bring the Shares in line with that."""
         try:
-            moved = _is_there(backend, move.target, move.identity) and not _is_there(
-                backend, move.source, move.identity
-            )
+            moved = is_there(backend, move.target, move.identity) and not is_there(backend, move.source, move.identity)
         except StorageError as error:
             log.warning("moves.unsettled", backend=move.backend, path=str(move.source), reason=str(error))
+            self._store.run_sync(lambda tx: moves.leave(tx, move.id))
             return
         log.info("moves.settled", backend=move.backend, path=str(move.source), moved=moved)
         if moved:
@@ -455,12 +338,13 @@ class Moves:
 
 
 def _intend(
-    tx: Connection, backend: str, source: StoragePath, target: StoragePath, identity: Identity | None
+    tx: Connection, backend: str, source: StoragePath, target: StoragePath, identity: Identity | None, process: str
 ) -> Move | None:
     """Write the intent if any Share is affected."""
     if not sent_shares.within(tx, backend, source):
         return None
-    return Move(moves.add(tx, backend, source, target, identity), backend, source, target, identity)
+    move_id = moves.add(tx, backend, source, target, identity, process)
+    return Move(move_id, backend, source, target, identity, process)
 
 
 def _finish(tx: Connection, move: Move) -> None:
@@ -469,11 +353,3 @@ def _finish(tx: Connection, move: Move) -> None:
         with contextlib.suppress(InvalidPath):  # too long now: it is missing until it is moved again
             sent_shares.set_path(tx, share.id, move.target.join(share.path.relative_to(move.source)))
     moves.remove(tx, move.id)
-
-
-def _is_there(backend: StorageBackend, path: StoragePath, identity: Identity | None) -> bool:
-    try:
-        present = backend.stat(path)
-    except NotFound:
-        return False
-    return identity is None or present.identity == identity

@@ -117,6 +117,12 @@ class Remote:
             self._storages[share.id] = way, storage
         return storage
 
+    async def named(self, name: str) -> Storage | None:
+        """Return the storage that has this name; None if it is none of ours, or its Share has ended."""
+        share_id = name.removeprefix(received_shares.STORAGE)
+        share = await self._store.read(lambda tx: received_shares.get(tx, share_id))
+        return await self.storage(share) if share is not None and share.state == "accepted" else None
+
     def forget(self, share_id: str) -> None:
         """Drop what is kept in memory of a Share that has changed or ended."""
         self._storages.pop(share_id, None)

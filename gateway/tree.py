@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from backends.errors import NotFound, StorageError, Unavailable
-from backends.interface import Entry, Identity, Kind, StorageBackend
+from backends.interface import Entry, Identity, Kind, Scan, StorageBackend
 from backends.paths import StoragePath
 from backends.pool import Pool
+from gateway import unfinished
 from gateway.access import Grant, SharedResource
 from gateway.changes import Changes, shown
 from gateway.mounts import READ_WRITE, Mount, Mounts
@@ -68,6 +69,27 @@ class Place:
     def below(self, parts: Iterable[bytes]) -> Place:
         """Return the place of `parts` under this one, with the same rights."""
         return Place(self.storage, self.path.join(parts), self.root, self.rights, self.shared, self.received)
+
+    @property
+    def hidden(self) -> bytes:
+        """Return how the names begin that are ours alone here."""
+        return unfinished.prefix(received=self.received is not None)
+
+    def address(self, path: StoragePath, begin: int = 0) -> Place:
+        """Return the place that a client means by `path`, from its component `begin` on, under this one.
+
+        Raises NotFound for a name of ours.
+        """
+        hidden = self.hidden
+        for name in path.parts:
+            if name.startswith(hidden):
+                raise NotFound(f"names that begin with {hidden.decode()} are for what is not finished")
+        here = self.path.followed_by(path, begin)
+        return Place(self.storage, here, self.root, self.rights, self.shared, self.received)
+
+    def scan(self) -> Scan:
+        """Open this directory as clients see it; raises as `StorageBackend.scan`."""
+        return unfinished.FinishedScan(self.backend.scan(self.path), self.hidden)
 
     def check(self) -> None:
         """Make sure that a Share still is what was shared; call it in the pool, before anything else.
@@ -130,17 +152,16 @@ class Tree:
             storage = self._storages.get(shared.backend)
             if storage is None:
                 raise Unavailable(f"Share {shared.share_id} is on {shared.backend}, a backend that is not configured")
-            storage, path = storage.acting_as(shared.owner), shared.path.followed_by(path)
-            return Place(storage, path, shared.path, grant.permissions, shared)
+            storage = storage.acting_as(shared.owner)
+            return Place(storage, shared.path, shared.path, grant.permissions, shared).address(path)
         if path.is_root:
             return await self._top(grant.who)
         if path.parts[0] == RECEIVED:
-            return await self._received(grant.who, path.parts[1:])
+            return await self._received(grant.who, path)
         mount = self._mounts.of(grant.who).get(path.parts[0])
         if mount is None:
             raise NotFound(f"{grant.who} has no mount of this name")
-        storage = self._storages[mount.backend].acting_as(grant.who)
-        return Place(storage, mount.path.followed_by(path, 1), mount.path, mount.rights)
+        return self.place(grant.who, mount).address(path, 1)
 
     def place(self, user: str, mount: Mount) -> Place:
         """Return the root of a mount of `user`."""
@@ -186,17 +207,17 @@ class Tree:
         children.append(_folder(RECEIVED, received))
         return VirtualFolder(_folder(b"", children), tuple(children))
 
-    async def _received(self, user: str, parts: tuple[bytes, ...]) -> Place | VirtualFolder:
+    async def _received(self, user: str, path: StoragePath) -> Place | VirtualFolder:
         shares = await self._accepted(user)
-        if not parts:
+        if len(path.parts) == 1:
             children = await self._received_entries(shares)
             return VirtualFolder(_folder(RECEIVED, children), tuple(children))
-        share = shares.get(parts[0].decode("utf-8", "surrogateescape"))  # a name that is not UTF-8 is nobody's
+        share = shares.get(path.parts[1].decode("utf-8", "surrogateescape"))  # a name that is not UTF-8 is nobody's
         if share is None:
             raise NotFound(f"{user} has no accepted Share of this name")
         rights = share.permissions & READ_WRITE
         place = Place(await self._remote(share), StoragePath(), StoragePath(), rights, received=share.id)
-        return place.below(parts[1:])
+        return place.address(path, 2)
 
     async def _accepted(self, user: str) -> dict[str, ReceivedShare]:
         now = int(self._clock())

@@ -29,7 +29,7 @@ from gateway.dav.conditions import parse_http_date
 from gateway.dav.errors import DavError, root_stays, translate
 from gateway.dav.multistatus import href_of
 from gateway.dav.xml import DAV, OWNCLOUD, BadXml, parse_body, property_names, serialise
-from gateway.files import Incomplete, remove_tree
+from gateway.removing import Incomplete, remove_tree
 from gateway.tree import Place
 
 _CALL = "gateway.call"
@@ -220,7 +220,7 @@ class _Folder(_Resource, DAVCollection):  # type: ignore[misc]  # WsgiDAV has no
         self.entry = entry
 
     def get_member_names(self) -> list[str]:
-        with self.place.backend.scan(self.place.path) as scan:
+        with self.place.scan() as scan:
             return [quote_from_bytes(entry.name, safe="") for entry in scan]
 
     def create_collection(self, name: str) -> None:

@@ -15,8 +15,9 @@ from gateway.dav.call import Call, require_conditions
 from gateway.dav.errors import NO_LONGER_ALLOWED, DavError, nothing_is_created_here, root_stays
 from gateway.dav.multistatus import multistatus
 from gateway.dav.paths import Addresses, Location
-from gateway.files import Cancelled, Incomplete, Moves, copy_tree
+from gateway.files import Cancelled, Moves
 from gateway.ocm.shares import Permission
+from gateway.removing import Incomplete
 from gateway.tree import Place, Tree, VirtualFolder
 from gateway.watch import Watch
 
@@ -59,7 +60,7 @@ class Moving:
         overwrite, recurse = _overwrite(call.request), depth == "infinity"
 
         def work(target: Place, cancelled: Callable[[], bool]) -> bool:
-            return copy_tree(call.place, target, overwrite=overwrite, recurse=recurse, cancelled=cancelled)
+            return self._moves.copy(call.place, target, overwrite=overwrite, recurse=recurse, cancelled=cancelled)
 
         return await self._answer(call, work)
 

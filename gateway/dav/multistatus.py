@@ -11,7 +11,7 @@ from gateway.dav.errors import translate
 from gateway.dav.paths import Location
 from gateway.dav.properties import CLOSING, OPENING
 from gateway.dav.xml import CONTENT_TYPE, escape
-from gateway.files import Failure
+from gateway.removing import Failure
 from gateway.tree import Place
 
 

@@ -110,7 +110,7 @@ def _open(call: Call, question: Question, deep: bool) -> _Listing:
     scan: Scan | None = None
     if deep and entry.is_directory:
         try:
-            scan = backend.scan(place.path)
+            scan = place.scan()
         except NotADirectory:  # a file has just taken its name
             return _open(call, question, deep=False)
     listing = _Listing(call, question, space, scan, generation)

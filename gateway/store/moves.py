@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from backends.interface import Identity
 from backends.paths import StoragePath
@@ -19,16 +19,26 @@ class Move:
     source: StoragePath
     target: StoragePath
     identity: Identity | None  # of what moves
+    process: str | None = None  # that works on it (`gateway/living.py`); None: nobody any more
 
 
-def add(tx: Connection, backend: str, source: StoragePath, target: StoragePath, identity: Identity | None) -> int:
-    result = tx.execute(
-        insert(moves).values(
-            backend=backend, source=bytes(source), target=bytes(target), **identity_to_columns(identity)
-        )
-    )
+def add(
+    tx: Connection,
+    backend: str,
+    source: StoragePath,
+    target: StoragePath,
+    identity: Identity | None,
+    process: str | None = None,
+) -> int:
+    values = {"backend": backend, "source": bytes(source), "target": bytes(target), "process": process}
+    result = tx.execute(insert(moves).values(**values, **identity_to_columns(identity)))
     (move_id,) = result.inserted_primary_key or (0,)
     return int(move_id)
+
+
+def leave(tx: Connection, move_id: int) -> None:
+    """Say that nobody works on it any more, though it is not settled."""
+    tx.execute(update(moves).where(moves.c.id == move_id).values(process=None))
 
 
 def remove(tx: Connection, move_id: int) -> None:
@@ -44,6 +54,7 @@ def unfinished(tx: Connection) -> list[Move]:
             path_from_column(row["source"]),
             path_from_column(row["target"]),
             identity_from_columns(row),
+            row["process"],
         )
         for row in rows
     ]

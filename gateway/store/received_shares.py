@@ -15,6 +15,8 @@ from gateway.ocm.states import RECEIVED_LIVE, ReceivedState
 from gateway.store.rows import permissions_from_column, permissions_to_column
 from gateway.store.tables import received_shares
 
+STORAGE = "received:"  # begins the name that a Remote Resource has as storage; the Share's id follows
+
 
 @dataclass(frozen=True, slots=True)
 class ReceivedShare:
@@ -55,7 +57,7 @@ class ReceivedShare:
     @property
     def storage(self) -> str:
         """Return the name that it has as storage."""
-        return f"received:{self.id}"
+        return f"{STORAGE}{self.id}"
 
     def root_entry(self, name: bytes) -> Entry:
         """Return the last known root under `name`; one never seen shows as an empty folder (design rule 8)."""

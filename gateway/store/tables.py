@@ -176,6 +176,21 @@ moves = Table(  # a MOVE on its way: written before the rename, applied after it
     Column("target", LargeBinary, nullable=False),
     Column("device", BigInteger),
     Column("inode", BigInteger),
+    Column("process", String),  # that works on it; null: nobody
+)
+
+replacements = Table(  # what changes places at a name in the way of a COPY or MOVE; settled at start
+    "replacements",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("backend", String, nullable=False),
+    Column("target", LargeBinary, nullable=False),
+    Column("aside", LargeBinary, nullable=False),
+    Column("arriving", LargeBinary, nullable=False),
+    Column("is_copy", Boolean, nullable=False),
+    Column("device", BigInteger),
+    Column("inode", BigInteger),
+    Column("process", String),
 )
 
 seen_signatures = Table(

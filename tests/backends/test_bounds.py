@@ -110,7 +110,39 @@ def test_bounds_are_no_part_of_what_a_path_names() -> None:
     plain = StoragePath.parse("homes/alice/run42")
     assert plain == SHARE
     assert hash(SHARE) == hash(plain)
-    assert list(SHARE.child(b"x").steps()) == [b"homes/alice", b"run42", b"x"]
-    assert list(SHARE.parent.steps()) == [b"homes/alice"]
-    assert list(StoragePath().bounded().child(b"x").steps()) == [b"x"]
-    assert list(StoragePath().steps()) == []
+    assert pieces(SHARE.child(b"x")) == [b"homes/alice", b"run42", b"x"]
+    assert pieces(SHARE.parent) == [b"homes/alice"]
+    assert pieces(StoragePath().bounded().child(b"x")) == [b"x"]
+    assert pieces(StoragePath()) == []
+
+
+def test_a_walk_goes_through_no_link() -> None:
+    directory = SHARE.join([b"a", b"b"]).walked_from(3)
+    walked = [(b"homes/alice", True), (b"run42", True), (b"a/b", False)]
+    assert list(directory.steps()) == walked
+    assert list(directory.child(b"x").parent.steps()) == walked
+    assert list(directory.child(b"x").steps()) == [(b"homes/alice", True), (b"run42", True), (b"a/b/x", True)]
+    assert list(directory.parent.steps()) == [(b"homes/alice", True), (b"run42", True), (b"a", False)]
+    assert list(directory.parent.parent.steps()) == [(b"homes/alice", True), (b"run42", True)]
+
+
+def test_nothing_is_listed_or_changed_through_a_link_where_a_walk_has_met_a_directory(
+    backend: LocalBackend, tmp_path: Path
+) -> None:
+    run42 = tmp_path / "root/homes/alice/run42"
+    (run42 / "link").symlink_to("sub")
+    (run42 / "sub" / "kept").write_bytes(b"kept")
+    walked = SHARE.child(b"link").walked_from(2)
+    for act in (
+        lambda: backend.scan(walked),
+        lambda: backend.remove(walked.child(b"kept")),
+        lambda: backend.rename(walked.child(b"kept"), SHARE.child(b"b"), overwrite=False),
+        lambda: backend.make_directory(walked.child(b"new")),
+    ):
+        with pytest.raises(NotFound):
+            act()
+    assert [entry.name for entry in backend.scan(SHARE.child(b"sub"))] == [b"kept"]
+
+
+def pieces(path: StoragePath) -> list[bytes]:
+    return [raw for raw, _ in path.steps()]

@@ -31,6 +31,7 @@ from gateway.changes import Changes
 from gateway.config import MountConfig
 from gateway.dav.door import DavDoor
 from gateway.files import Moves
+from gateway.living import Living
 from gateway.mounts import Mounts
 from gateway.ocm.shares import Permission
 from gateway.ocm.tokens import mint_access_token
@@ -132,7 +133,8 @@ class Served:
         for name, storage in self.storages.items():
             self.changes.follow(name, storage.backend, storage.pool, watches)
         self.tree = Tree(self.store, mounted, self.storages, _no_remote, self.changes)
-        self.moves = Moves(self.store)
+        self.living = Living(directory / "processes")
+        self.moves = Moves(self.store, self.living)
         self.watch = Watch(self.access)
         self.door = DavDoor(
             self.access, self.tree, self.moves, self.watch, self.changes, base_path=base, origin=self.origin, **options
@@ -170,6 +172,7 @@ class Served:
         for storage in self.storages.values():
             storage.pool.close()
             storage.backend.close()
+        self.living.close()
         self.store.close()
 
     async def _stop(self) -> None:

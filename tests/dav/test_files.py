@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from parts import new_store
 
 from backends.errors import (
     AlreadyExists,
@@ -25,10 +26,12 @@ from backends.memory import MemoryBackend
 from backends.paths import StoragePath
 from backends.pool import Pool
 from gateway.errors import Conflict, NotAllowed
-from gateway.files import Incomplete, Moves, copy_tree, remove_tree
+from gateway.files import Moves
+from gateway.living import Living
 from gateway.ocm.shares import Permission
+from gateway.removing import Incomplete, remove_tree
 from gateway.store import moves as moves_table
-from gateway.store import sent_shares
+from gateway.store import replacements, sent_shares
 from gateway.tree import READ_WRITE, Place, Storage
 
 from .served import Served
@@ -44,6 +47,16 @@ def place(storage: Storage, path: str) -> Place:
 def local(tmp_path) -> Storage:
     (tmp_path / "root").mkdir()
     return Storage("local", LocalBackend(tmp_path / "root", tmp_path / "journals"), Pool("local"))
+
+
+@pytest.fixture
+def moves(tmp_path) -> Iterator[Moves]:
+    """Copying and moving with a state of its own."""
+    store, living = new_store(tmp_path), Living(tmp_path / "processes")
+    yield Moves(store, living)
+    assert store.read_sync(replacements.unfinished) == []
+    living.close()
+    store.close()
 
 
 @pytest.fixture
@@ -130,13 +143,13 @@ def little_recursion() -> Iterator[int]:
     sys.setrecursionlimit(limit)
 
 
-def test_a_tree_deeper_than_python_recurses_is_copied_and_removed(memory, little_recursion):
+def test_a_tree_deeper_than_python_recurses_is_copied_and_removed(memory, little_recursion, moves):
     depth = little_recursion
     path = ROOT
     for _ in range(depth):
         path = path.child(b"d")
         memory.backend.make_directory(path)
-    assert copy_tree(place(memory, "d"), place(memory, "e"), overwrite=False)
+    assert moves.copy(place(memory, "d"), place(memory, "e"), overwrite=False)
     assert memory.backend.stat(StoragePath((b"e", *path.parts[1:]))).is_directory
     for name in ("d", "e"):
         remove_tree(place(memory, name))
@@ -162,10 +175,10 @@ def test_a_root_that_cannot_be_removed_is_the_error_itself(local, data):
 
 
 @pytest.mark.parametrize("other", [False, True])
-def test_a_tree_is_copied_whole(local, memory, data, other):
+def test_a_tree_is_copied_whole(local, memory, data, other, moves):
     plant(data)
     target = memory if other else local
-    assert copy_tree(place(local, "tree"), place(target, "copy"), overwrite=False) is True
+    assert moves.copy(place(local, "tree"), place(target, "copy"), overwrite=False) is True
     expected = {name.replace("tree", "copy", 1): size for name, size in shown(local.backend).items() if "tree" in name}
     found = {name: size for name, size in shown(target.backend).items() if name.startswith("copy")}
     assert found == expected
@@ -173,41 +186,41 @@ def test_a_tree_is_copied_whole(local, memory, data, other):
         assert reader.read_at(0, 4_000_000) == b"1" * 3_000_000
 
 
-def test_a_shallow_copy_of_a_folder_is_an_empty_one(local, data):
+def test_a_shallow_copy_of_a_folder_is_an_empty_one(local, data, moves):
     plant(data)
-    copy_tree(place(local, "tree"), place(local, "copy"), overwrite=False, recurse=False)
+    moves.copy(place(local, "tree"), place(local, "copy"), overwrite=False, recurse=False)
     assert shown(local.backend, StoragePath.parse("copy")) == {}
 
 
-def test_what_is_there_is_replaced_only_when_that_is_wanted(local, data):
+def test_what_is_there_is_replaced_only_when_that_is_wanted(local, data, moves):
     plant(data)
     (data / "file").write_bytes(b"f")
     (data / "folder").mkdir()
     (data / "folder" / "old").write_bytes(b"o")
     for source, target in (("file", "folder"), ("tree", "folder"), ("tree", "file"), ("file", "tree/one")):
         with pytest.raises(AlreadyExists):
-            copy_tree(place(local, source), place(local, target), overwrite=False)
-    assert copy_tree(place(local, "tree"), place(local, "folder"), overwrite=True) is False
+            moves.copy(place(local, source), place(local, target), overwrite=False)
+    assert moves.copy(place(local, "tree"), place(local, "folder"), overwrite=True) is False
     assert "folder/old" not in shown(local.backend)
-    assert copy_tree(place(local, "file"), place(local, "folder"), overwrite=True) is False
+    assert moves.copy(place(local, "file"), place(local, "folder"), overwrite=True) is False
     assert shown(local.backend)["folder"] == 1
-    assert copy_tree(place(local, "tree/deep"), place(local, "file"), overwrite=True) is False
+    assert moves.copy(place(local, "tree/deep"), place(local, "file"), overwrite=True) is False
     assert shown(local.backend)["file/two"] == 1
 
 
-def test_nothing_is_copied_or_moved_into_itself_or_over_what_holds_it(local, data):
+def test_nothing_is_copied_or_moved_into_itself_or_over_what_holds_it(local, data, moves):
     plant(data)
     before = shown(local.backend)
     for source, target in (("tree", "tree"), ("tree", "tree/deep/x"), ("tree/deep", "tree")):
         with pytest.raises(NotAllowed):
-            copy_tree(place(local, source), place(local, target), overwrite=True)
+            moves.copy(place(local, source), place(local, target), overwrite=True)
     for target in ("gone/x", "tree/one/x"):
         with pytest.raises(Conflict):
-            copy_tree(place(local, "tree/deep"), place(local, target), overwrite=True)
+            moves.copy(place(local, "tree/deep"), place(local, target), overwrite=True)
     assert shown(local.backend) == before
 
 
-def test_what_holds_the_source_is_not_replaced_by_it_under_another_name_either(local, tmp_path, data):
+def test_what_holds_the_source_is_not_replaced_by_it_under_another_name_either(local, tmp_path, data, moves):
     plant(data)
     (data / "here").symlink_to(".")
     within = Storage("within", LocalBackend(data / "tree", tmp_path / "more-journals"), Pool("within"))
@@ -219,29 +232,29 @@ def test_what_holds_the_source_is_not_replaced_by_it_under_another_name_either(l
         (place(local, "tree/deep/two"), place(within, "deep")),
     ):
         with pytest.raises(NotAllowed):
-            copy_tree(source, target, overwrite=True)
+            moves.copy(source, target, overwrite=True)
     assert shown(local.backend, StoragePath.parse("tree")) == before
 
 
-def test_links_in_a_circle_end_a_copy_but_not_the_rest_of_it(local, data):
+def test_links_in_a_circle_end_a_copy_but_not_the_rest_of_it(local, data, moves):
     plant(data)
     (data / "tree" / "circle").symlink_to(".")
     (data / "tree" / "into-the-copy").symlink_to("../copy")
     with pytest.raises(Incomplete) as raised:
-        copy_tree(place(local, "tree"), place(local, "copy"), overwrite=False)
+        moves.copy(place(local, "tree"), place(local, "copy"), overwrite=False)
     failed = {str(failure.place.path) for failure in raised.value.failures}
     assert failed == {"copy/circle", "copy/into-the-copy"}
     assert shown(local.backend)["copy/deep/two"] == 1
 
 
-def test_a_full_disk_ends_a_copy_and_a_refused_file_does_not(local, memory, data):
+def test_a_full_disk_ends_a_copy_and_a_refused_file_does_not(local, memory, data, moves):
     plant(data)
     full = refusing(memory, "open_write", {"copy/one"}, OutOfSpace("full"))
     with pytest.raises(OutOfSpace):
-        copy_tree(place(local, "tree"), place(full, "copy"), overwrite=True)
+        moves.copy(place(local, "tree"), place(full, "copy"), overwrite=True)
     picky = refusing(memory, "open_write", {"other/one"}, PermissionDenied("no"))
     with pytest.raises(Incomplete):
-        copy_tree(place(local, "tree"), place(picky, "other"), overwrite=True)
+        moves.copy(place(local, "tree"), place(picky, "other"), overwrite=True)
     assert "other/one" not in shown(memory.backend)
     assert shown(memory.backend)["other/deep/two"] == 1
 
@@ -319,7 +332,7 @@ def intend(served: Served, source: str, target: str) -> None:
 
 
 def replayed(served: Served) -> None:
-    Moves(served.store).replay(served.storages)
+    Moves(served.store, served.living).replay(served.storages)
 
 
 def test_a_crash_after_the_rename_is_finished_at_the_next_start(served):
@@ -354,9 +367,9 @@ def test_a_move_on_a_storage_that_does_not_answer_is_kept_for_later(served):
     intend(served, "tree", "new")
     served.local.rename(StoragePath.parse("tree"), StoragePath.parse("new"), overwrite=False)
     hung = refusing(served.storages["storage"], "stat", {"tree", "new"}, Unavailable("hung"))
-    Moves(served.store).replay({"storage": hung})
+    Moves(served.store, served.living).replay({"storage": hung})
     assert len(served.store.read_sync(moves_table.unfinished)) == 1
-    Moves(served.store).replay({})
+    Moves(served.store, served.living).replay({})
     assert len(served.store.read_sync(moves_table.unfinished)) == 1
     replayed(served)
     assert str(served.stored(share).path) == "new/deep"

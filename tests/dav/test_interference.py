@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backends.errors import NotFound, OutOfSpace, PermissionDenied, Unsupported
 from backends.paths import StoragePath
-from gateway.files import Cancelled, Incomplete, copy_tree
+from gateway.files import Cancelled
+from gateway.removing import Incomplete, remove_tree
 from gateway.tree import Storage
 
 from .served import Served
@@ -106,7 +109,7 @@ def test_a_destination_survives_a_copy_or_move_that_fails(served, source, error,
         writer.write(b"kept")
         writer.commit()
     before, unread = shown(memory.backend), refusing(served.storages["storage"], "open_read", {"tree/one"}, error)
-    work = copy_tree if method == "copy" else served.moves.move
+    work = served.moves.copy if method == "copy" else served.moves.move
     with pytest.raises((type(error), Incomplete)) as raised:
         work(place(unread, source), place(memory, "old"), overwrite=True)
     if isinstance(raised.value, Incomplete):
@@ -143,3 +146,24 @@ def test_a_cancelled_copy_ends_at_the_next_piece(served):
         served.moves.move(place(served.storages["storage"], "tree"), target, overwrite=False, cancelled=cancelled)
     assert shown(served.memory) == {}
     assert Path(served.data / "tree" / "one").exists()
+
+
+@pytest.mark.parametrize("swapped", ["tree", "tree/deep"])
+def test_a_folder_that_becomes_a_link_while_it_is_removed_costs_nobody_anything(served, swapped):
+    """Within the same bounds a link may be followed; but what is removed is what was named, and nothing beyond it."""
+    (served.data / "other").mkdir()
+    (served.data / "other" / "kept").write_bytes(b"kept")
+    aside = served.data / "aside"
+
+    class Swapping(Refusing):
+        def scan(self, path, batch=1000):
+            if str(path) == swapped and not aside.exists():
+                (served.data / swapped).rename(aside)
+                (served.data / swapped).symlink_to("../" * swapped.count("/") + "other")
+            return self._inner.scan(path, batch)
+
+    storage = replace(served.storages["storage"], backend=Swapping(served.local, "", set(), NotFound("")))
+    with contextlib.suppress(Incomplete, NotFound):
+        remove_tree(place(storage, "tree"))
+    assert (served.data / "other" / "kept").read_bytes() == b"kept"
+    assert list(aside.iterdir())
