@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -41,13 +42,14 @@ class Nursery:
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._orders, self._said = self._process.stdin, self._process.stdout
+        self._orders, self._pipe = self._process.stdin, self._process.stdout
+        self._heard = b""
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._orders.close()
         self._process.wait(30)
-        self._said.close()
+        self._pipe.close()
 
     def fork(self, **arguments: Any) -> int:
         """Start a child and return its number; it begins at once."""
@@ -57,9 +59,21 @@ class Nursery:
 
     def line(self) -> str:
         """Wait for the next line; fails when the nursery itself has ended."""
-        line = self._said.readline().decode().rstrip("\n")
-        assert line, "the nursery has ended"
-        return line
+        while b"\n" not in self._heard:
+            self._listen()
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line.decode()
+
+    def said(self) -> list[str]:
+        """Return the lines that are there already, without waiting for more."""
+        while select.select([self._pipe], [], [], 0)[0]:
+            self._listen()
+        return [self.line() for _ in range(self._heard.count(b"\n"))]
+
+    def _listen(self) -> None:
+        more = os.read(self._pipe.fileno(), 65_536)
+        assert more, "the nursery has ended"
+        self._heard += more
 
     def last_words(self) -> Iterator[str]:
         """Yield the rest of what the child says, until it is dead; fails if it ended by an error of its own.
