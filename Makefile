@@ -10,8 +10,8 @@ export ROOT ?=
 
 # Foreign judges and clients of the tests: curl and cadaver read and write through the doors, Apache is a WebDAV
 # server to receive from, Apache and nginx are servers to stand in front of, systemd-analyze judges the unit, acl sets
-# ACLs to be obeyed.
-TOOLS := curl cadaver apache2 nginx systemd acl
+# ACLs to be obeyed; disks are made, filled and broken with the last three.
+TOOLS := curl cadaver apache2 nginx systemd acl e2fsprogs mount strace
 
 .PHONY: help install run demo test torture lint bench tools clean
 
@@ -62,7 +62,8 @@ tools:  # Debian packages that are needed; installed when run as root, named oth
 test: install tools  ## Run every test
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-torture: install tools  ## Run what takes minutes: a folder of a million entries
+torture: install tools  ## Run what takes long: faults by the thousand (as root, half an hour), a folder of a million entries
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/torture
 	ENTRIES=1000000 $(BIN)/python -m pytest tests/dav/test_big_folders.py -s
 
 lint: install  ## Check style and types
