@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -195,6 +196,41 @@ def test_everything_changes_once_when_a_process_has_died(tmp_path: Path, store: 
     assert all(new > old for new, old in zip(after, before, strict=True))
     fourth = Process(tmp_path, store)
     assert [fourth.of(*place) for place in places] == after, "the dead are forgotten, the living are none"
+
+
+def test_one_who_is_just_beginning_is_not_taken_for_dead_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process looks between the creation of the sign and its lock: the sign it buries is given anew."""
+    mine, other = LifeSign(tmp_path / "alive"), LifeSign(tmp_path / "alive")
+    lock = fcntl.flock
+    buried: list[int] = []
+
+    def late(descriptor: int, kind: int) -> None:
+        if kind == fcntl.LOCK_EX and not buried:
+            buried.append(other.bury(lambda: None))
+        lock(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    mine.begin()
+    assert buried == [1]
+    assert other.bury(lambda: None) == 0, "it lives"
+    mine.drop()
+    assert other.bury(lambda: None) == 1, "and its death is noticed"
+
+
+def test_the_dead_are_remembered_until_they_are_mourned(tmp_path: Path) -> None:
+    mine, other = LifeSign(tmp_path / "alive"), LifeSign(tmp_path / "alive")
+    mine.begin()
+    mine.drop()
+
+    def fail() -> None:
+        raise Unavailable("the state is away")
+
+    with pytest.raises(Unavailable):
+        other.bury(fail)
+    assert other.bury(lambda: None) == 1
+    assert other.bury(lambda: None) == 0
 
 
 def test_a_change_that_could_not_be_written_is_made_up_for(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,9 +25,13 @@ class LifeSign:
     def begin(self) -> None:
         """Give the sign, durably; raises OSError."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path = self._directory / f"{secrets.token_hex(16)}.alive"
-        self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        while True:
+            self._path = self._directory / f"{secrets.token_hex(16)}.alive"
+            self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            if os.fstat(self._lock).st_nlink:
+                break
+            self.drop()  # between both calls another process has taken it for one of the dead
         os.fsync(self._lock)
         _sync(self._directory)
 
@@ -47,28 +51,27 @@ class LifeSign:
 
     def bury(self, mourn: Callable[[], None]) -> int:
         """Call `mourn` once if any process has died, and only then forget the dead; returns how many there were."""
-        dead: list[Path] = []
-        with contextlib.suppress(FileNotFoundError):
-            dead = [path for path in sorted(self._directory.glob("*.alive")) if path != self._path and _is_dead(path)]
-        if dead:
-            mourn()
-        for path in dead:
-            path.unlink(missing_ok=True)
+        with contextlib.ExitStack() as held:
+            dead = [path for path in sorted(self._directory.glob("*.alive")) if _is_dead(path, held)]
+            if dead:
+                mourn()
+            for path in dead:
+                path.unlink(missing_ok=True)
         return len(dead)
 
 
-def _is_dead(path: Path) -> bool:
+def _is_dead(path: Path, held: contextlib.ExitStack) -> bool:
+    """Tell whether nobody holds the lock; then it is ours as long as `held`, so that nobody else takes it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False  # it has just ended well
+    held.callback(os.close, descriptor)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return True
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    finally:
-        os.close(descriptor)
+    return os.fstat(descriptor).st_nlink > 0  # else another process has just buried it
 
 
 def _sync(directory: Path) -> None:
