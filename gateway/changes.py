@@ -31,6 +31,7 @@ from gateway.store.changes import Generation as Generation
 from gateway.store.engine import Store
 from gateway.store.lifesigns import LifeSign
 
+TRY_AGAIN = 10.0  # seconds until a change that is owed is written down, should no other be before
 ROWS = 200_000  # for each backend; one has about 100 bytes
 PRUNE_EVERY = 4096  # changes
 
@@ -82,6 +83,8 @@ class Changes:
         self._since_pruning = 0
         self._next: _Batch | None = None  # what waits for its turn to be written down
         self._turn = asyncio.Lock()
+        self._later: asyncio.TimerHandle | None = None
+        self._trying: asyncio.Future[None] | None = None
 
     # Life
 
@@ -111,6 +114,8 @@ class Changes:
 
     def close(self) -> None:
         """Bring everything to the disk and say farewell."""
+        if self._later is not None:
+            self._later.cancel()
         for noticing in self._noticing.values():
             noticing.close()
         if self._next is not None:  # its requests were cut off at the end
@@ -165,7 +170,12 @@ class Changes:
     # What has changed
 
     async def made(self, touched: Iterable[Touched]) -> None:
-        """Write down what was changed through a door, before that is answered; raises Unavailable."""
+        """Write down what was changed through a door, before that is answered.
+
+        Where the state cannot be written the change is owed: what was done is done, and its answer does not wait for
+        the state to have room again. Until then folders show what they did before; should this process die meanwhile,
+        they show new ETags to everybody once.
+        """
         places = list(touched)
         for place in places:
             if place.storage in self._noticing:
@@ -184,10 +194,18 @@ class Changes:
             owed = dict(self._owed)
             try:
                 await self._store.run(lambda tx: self._touch(tx, owed, batch.places), durable=False)
-            except BaseException:
+            except BaseException as error:
                 self._owed.update((place.storage, object()) for place in batch.places)
-                raise
-            self._paid(owed)
+                if not isinstance(error, Unavailable):
+                    raise
+                log.warning("changes.owed", reason=str(error), tried_again_in_seconds=TRY_AGAIN)
+                self._later = asyncio.get_running_loop().call_later(TRY_AGAIN, self._try_again)
+            else:
+                self._paid(owed)
+
+    def _try_again(self) -> None:
+        if self._owed:
+            self._trying = asyncio.ensure_future(self.made(()))
 
     def _touch(self, tx: Connection, owed: Iterable[str], places: list[Touched]) -> None:
         self._pay(tx, owed)

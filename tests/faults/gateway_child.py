@@ -15,4 +15,8 @@ def serve(config: str, log: str) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    main(["--config", config, "serve"], standalone_mode=False)
+    try:
+        main(["--config", config, "serve"], standalone_mode=False)
+    except SystemExit as ended:
+        if ended.code:
+            raise
