@@ -283,7 +283,7 @@ async def _open_doors(
         trusted = config.proxy.trusted
         upstream = UpstreamDoor(config.upstream, own_paths, server=config.server, trusted_proxies=trusted)
         stack.callback(upstream.close)
-        upstream.add_routes(public.router)
+        upstream.add_routes(public)
     ApiDoor(
         sharing.sending,
         sharing.receiving,

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 from gateway.upstream.errors import Closed, Silent, Unreachable
 
 CONNECT_TIME = 10.0  # seconds for the look-up, the connection and the handshake together
-READ_AHEAD = 512 * 1024  # bytes received before anybody has asked for them
+READ_AHEAD = 128 * 1024  # bytes received before anybody has asked for them
 KEEP_TIME = 4.0  # seconds that an idle connection is kept; Apache's KeepAliveTimeout is 5
 KEEP_MAX = 64  # idle connections
-LOOK_TIME = 1.0  # seconds between two looks whether anybody still waits
+LOOK_TIME = 1.0  # seconds between two looks while nothing comes
 
 
 class Connection(asyncio.Protocol):
@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
         _wake(self._arrival)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended, self._error = True, exc
+        self._ended, self._error = True, self._error or exc
         self._transport = None
         _wake(self._arrival)
         self.resume_writing()
@@ -90,19 +90,17 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
     async def drain(self, idle: float) -> None:
-        """Wait until the server takes more; raises Silent after `idle` seconds."""
-        if self._room is not None:
-            try:
-                async with asyncio.timeout(idle):
-                    await self._room
-            except TimeoutError:
-                raise Silent(f"nothing has been taken for {idle:g} s") from None
+        """Wait until the server takes more; raises Silent when it has taken nothing for `idle` seconds."""
+        if self._room is None or self._transport is None:
+            return
+        if not await drained(self._transport, self._room, idle):
+            raise Silent(f"nothing has been taken for {idle:g} s")
 
-    async def read(self, idle: float | None, is_wanted: Callable[[], bool]) -> bytes:
-        """Return what has come, empty at the end.
+    async def read(self, look: Callable[[float], None]) -> bytes:
+        """Return what has come, empty at the end; raises Closed when the connection has broken.
 
-        Waits `idle` seconds since anything has moved in either direction, or for ever, and while `is_wanted`. Raises
-        Silent, Closed when the connection has broken, and ConnectionAbortedError when nobody wants it any more.
+        While nothing comes, `look` is called now and then with the seconds since anything has moved in either
+        direction; what it raises ends the waiting.
         """
         self._active = self._loop.time()
         while not self._pieces:
@@ -110,10 +108,7 @@ class Connection(asyncio.Protocol):
                 if self._error is not None:
                     raise Closed("the connection has broken")
                 return b""
-            if idle is not None and self._loop.time() - self._active >= idle:
-                raise Silent(f"nothing has come for {idle:g} s")
-            if not is_wanted():
-                raise ConnectionAbortedError("the client is gone")
+            look(self._loop.time() - self._active)
             await self._arrives()
         piece = self._pieces.popleft()
         self._size -= len(piece)
@@ -133,7 +128,8 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """End the connection now."""
+        """End the connection now; whoever still reads gets Closed and not an end."""
+        self._error = self._error or ConnectionAbortedError()
         if self._transport is not None:
             self._transport.abort()
 
@@ -145,6 +141,16 @@ class Connection(asyncio.Protocol):
         finally:
             timer.cancel()
             self._arrival = None
+
+
+async def drained(transport: asyncio.Transport, room: asyncio.Future[None], idle: float) -> bool:
+    """Wait for `room`, as long as `transport` gets rid of something every `idle` seconds; tell whether it came."""
+    left = transport.get_write_buffer_size()
+    while not (await asyncio.wait({room}, timeout=idle))[0]:
+        if transport.get_write_buffer_size() >= left:
+            return False
+        left = transport.get_write_buffer_size()
+    return True
 
 
 def _wake(future: asyncio.Future[None] | None) -> None:
@@ -176,8 +182,7 @@ class Connections:
         except TimeoutError:
             raise Unreachable(f"{self._host}:{self._port} has not answered within {CONNECT_TIME:g} s") from None
         except OSError as error:
-            reason = getattr(error, "verify_message", "") or error.strerror or type(error).__name__
-            raise Unreachable(f"{self._host}:{self._port}: {reason}") from None
+            raise Unreachable(f"{self._host}:{self._port}: {error}") from None
 
     def take(self, owner: Hashable = None) -> Connection | None:
         """Return an idle connection of `owner`, the youngest, or None; without an owner one that is nobody's own."""

@@ -11,7 +11,7 @@ from aiohttp import web
 from gateway.config import UpstreamConfig
 from gateway.own_paths import OwnPaths
 from gateway.proxies import is_within
-from gateway.upstream.connection import Connections
+from gateway.upstream.connection import Connection, Connections
 from gateway.upstream.errors import RequestError, UpstreamError, response
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.fields import Client, pseudonym
@@ -38,20 +38,28 @@ class UpstreamDoor:
         self._name = pseudonym(server)
         self._trusted = tuple(trusted_proxies)
         self._connections = Connections(config.url, config.ca)
+        self._tunnels: set[Connection] = set()
 
-    def add_routes(self, router: web.UrlDispatcher) -> None:
+    def add_routes(self, app: web.Application) -> None:
         """Take what is not ours; to be called before doors that have a word on all paths."""
-        router.register_resource(_NotOurs(self._own_paths, self))
+        app.router.register_resource(_NotOurs(self._own_paths, self))
+        app.on_shutdown.append(self._end_tunnels)
 
     def close(self) -> None:
         """Close idle connections."""
         self._connections.close()
 
+    async def _end_tunnels(self, _app: web.Application) -> None:
+        """End what would not end by itself while the gateway stops."""
+        for connection in tuple(self._tunnels):
+            connection.close()
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Relay one request."""
         try:
             outgoing = prepare(request, self._client(request), self._name)
-            return await Exchange(request, outgoing, self._connections, self._config.idle_timeout).run()
+            idle = self._config.idle_timeout
+            return await Exchange(request, outgoing, self._connections, self._tunnels, idle).run()
         except (UpstreamError, RequestError) as error:
             write = log.warning if isinstance(error, UpstreamError) else log.info
             write("upstream.failed", method=request.method, error=type(error).__name__, reason=str(error))

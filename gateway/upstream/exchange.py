@@ -9,20 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Hashable
-from typing import Any, cast
+from typing import cast
 
 import structlog
 from aiohttp import ClientPayloadError, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_writer import StreamWriter
 from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.resetting import reset
 from gateway.upstream import wire
-from gateway.upstream.connection import Connection, Connections
-from gateway.upstream.errors import BadBody, Closed, Malformed, RequestError, UpstreamError
+from gateway.upstream.connection import Connection, Connections, drained
+from gateway.upstream.errors import BadBody, Closed, Malformed, RequestError, Silent, UpstreamError
 from gateway.upstream.fields import Field, end_to_end
 from gateway.upstream.outgoing import Outgoing, authenticates_connection
-from gateway.upstream.tunnel import tunnel
+from gateway.upstream.tunnel import require_client, tunnel
 from gateway.upstream.wire import Framing, Head, Piece
 
 # For the log alone: the client gets nothing more.
@@ -49,13 +50,21 @@ class Relayed(web.StreamResponse):
 class Exchange:
     """One request of a client, and the server's answer to it."""
 
-    def __init__(self, request: web.Request, outgoing: Outgoing, connections: Connections, idle: float) -> None:
-        """Wait `idle` seconds while nothing moves."""
+    def __init__(
+        self,
+        request: web.Request,
+        outgoing: Outgoing,
+        connections: Connections,
+        tunnels: set[Connection],
+        idle: float,
+    ) -> None:
+        """Wait `idle` seconds while nothing moves; a tunnel stands in `tunnels` as long as it lasts."""
         self._request = request
         self._outgoing = outgoing
         self._connections = connections
+        self._tunnels = tunnels
         self._idle = idle
-        self._owner: Hashable = request.protocol if outgoing.owns_connection else None
+        self._owner: Hashable = request.protocol if outgoing.owns_connection else None  # of the connection, if any
         self._uploading: asyncio.Task[bool] | None = None
         self._bad_body: BadBody | None = None
         self._has_begun = False
@@ -70,7 +79,7 @@ class Exchange:
             if not self._has_begun:
                 raise self._bad_body or error from None
             log.info("upstream.cut", reason=str(error))
-            return self._cut(BAD_GATEWAY)
+            return self._cut(CLIENT_GONE if self._bad_body else BAD_GATEWAY)
         except OSError:
             return self._cut(CLIENT_GONE)
         except BaseException:
@@ -85,10 +94,14 @@ class Exchange:
         """Send the request and return the connection with the head of the answer.
 
         A kept connection may have been closed by the server in this moment. So only a request that may be sent twice
-        gets one, or one whose client has authenticated it.
+        gets one, or one whose client has authenticated it: with the next request it may leave out the credential.
         """
         may_repeat = self._outgoing.is_repeatable
-        kept = self._connections.take(self._owner) if self._owner is not None or may_repeat else None
+        kept = self._connections.take(self._request.protocol)
+        if kept is not None:
+            self._owner = self._request.protocol
+        elif may_repeat and self._owner is None:
+            kept = self._connections.take()
         if kept is not None:
             try:
                 return kept, await self._head(kept)
@@ -174,9 +187,8 @@ class Exchange:
             is_chunked = isinstance(framing, Framing) and self._request.version >= HttpVersion11
             keep_alive = bool(self._request.keep_alive) and (is_chunked or not isinstance(framing, Framing))
             keep_alive = keep_alive and self._is_uploaded
-            fields = (
-                end_to_end(head.fields, b"content-length") + _length(head, framing) + self._hop(is_chunked, keep_alive)
-            )
+            fields = end_to_end(head.fields, b"content-length") + wire.length_fields(head)
+            fields += self._hop(is_chunked, keep_alive)
             self._has_begun = True
             await self._write(_client_head(head, fields))
             await self._relay(connection, framing, is_chunked)
@@ -193,8 +205,10 @@ class Exchange:
             piece = await self._read(connection)
             if not piece and framing is not Framing.UNTIL_CLOSE:
                 raise Closed("the connection has ended in the middle of an answer")
-            for part in body.feed(piece) if piece else body.end():
-                await self._write(wire.chunk(part) if is_chunked else part)
+            parts = body.feed(piece) if piece else body.end()
+            content = parts[0] if len(parts) == 1 else b"".join(parts)  # many small chunks become one
+            if content:
+                await self._write(wire.chunk(content) if is_chunked else content)
             connection.unread(body.surplus)
         if is_chunked:
             await self._write(wire.last_chunk(end_to_end(body.trailers, b"content-length")))
@@ -206,7 +220,11 @@ class Exchange:
         fields = [*end_to_end(head.fields, b"content-length"), *protocols, (b"Connection", b"Upgrade")]
         self._has_begun = True
         await self._write(_client_head(head, fields))
-        await tunnel(self._request, connection)
+        self._tunnels.add(connection)
+        try:
+            await tunnel(self._request, connection)
+        finally:
+            self._tunnels.discard(connection)
         return Relayed(101, keep_alive=False)
 
     def _hop(self, is_chunked: bool, keep_alive: bool) -> list[Field]:
@@ -231,12 +249,26 @@ class Exchange:
     # --- both sides
 
     async def _read(self, connection: Connection) -> bytes:
-        return await connection.read(self._idle, lambda: self._request.transport is not None)
+        return await connection.read(self._look)
+
+    def _look(self, seconds: float) -> None:
+        """End a wait that makes no sense any more, after `seconds` in which nothing has moved."""
+        require_client(self._request)
+        is_uploading = self._uploading is not None and not self._uploading.done()
+        if seconds >= self._idle and not is_uploading:  # then it is found out there whose fault it is
+            raise Silent(f"nothing has come for {self._idle:g} s")
 
     async def _write(self, piece: Piece) -> None:
         """Write to the client; raises OSError when it is gone, or has taken nothing for the idle time."""
-        async with asyncio.timeout(self._idle):
-            await self._request.writer.write(cast("Any", piece))
+        writer = cast("StreamWriter", self._request.writer)
+        await writer.write(piece, drain=False)
+        if self._request.protocol.writing_paused and self._request.transport is not None:
+            room = asyncio.ensure_future(writer.drain())
+            try:
+                if not await drained(self._request.transport, room, self._idle):
+                    raise TimeoutError(f"the client has taken nothing for {self._idle:g} s")
+            finally:
+                room.cancel()
 
     def _cut(self, status: int) -> web.StreamResponse:
         reset(self._request.transport)
@@ -245,9 +277,3 @@ class Exchange:
 
 def _client_head(head: Head, fields: list[Field]) -> bytes:
     return wire.write_head(b"HTTP/1.1 %d %b" % (head.status, head.reason), fields)
-
-
-def _length(head: Head, framing: int | Framing) -> list[Field]:
-    """Return Content-Length as one field; without a body it says how long one would be (RFC 9110 §8.6)."""
-    given = [field for field in head.fields if field[0].lower() == b"content-length"]
-    return given[:1] if isinstance(framing, int) and head.status not in (204,) else []

@@ -44,7 +44,8 @@ def prepare(request: web.Request, client: Client, name: bytes) -> Outgoing:
     codings = tokens(fields, b"transfer-encoding")
     if codings and (codings != [b"chunked"] or not is_modern):
         raise Uncodable("a transfer coding other than chunked")
-    upgrade = wanted_upgrade(fields) if is_modern else None
+    has_body = bool(codings) or bool(request.content_length)
+    upgrade = wanted_upgrade(fields) if is_modern and not has_body else None
     own = _framing(request, bool(codings)) + _connection(fields, upgrade)
     gone = (b"content-length",) if is_modern else (b"content-length", b"expect")
     passed = introduced(end_to_end(fields, *gone), client)
@@ -56,7 +57,7 @@ def prepare(request: web.Request, client: Client, name: bytes) -> Outgoing:
     return Outgoing(
         method=request.method,
         head=write_head(line, [*passed, *own, (b"Via", version + b" " + name)]),
-        has_body=bool(codings) or bool(request.content_length),
+        has_body=has_body,
         is_chunked=bool(codings),
         upgrade=upgrade,
         owns_connection=authenticates_connection(fields, b"authorization"),

@@ -39,11 +39,17 @@ class _Inlet:
             transport.resume_reading()
 
 
+def require_client(request: web.Request) -> None:
+    """Raise ConnectionAbortedError when the client is gone: aiohttp tells nobody who does not read or write."""
+    if request.transport is None:
+        raise ConnectionAbortedError("the client is gone")
+
+
 async def tunnel(request: web.Request, connection: Connection) -> None:
     """Join both sides until one of them ends; what it has sent still reaches the other. Raises Closed."""
     request.protocol.set_parser(cast("Any", _Inlet(request, connection)))
     try:
-        while piece := await connection.read(None, lambda: request.transport is not None):
+        while piece := await connection.read(lambda _: require_client(request)):
             await request.writer.write(piece)
     except OSError:
         """The client has ended it."""

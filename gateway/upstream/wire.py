@@ -69,16 +69,27 @@ def parse_head(raw: bytes) -> Head:
 
 def framing(method: str, head: Head) -> int | Framing:
     """Return the length of the body in bytes, or how else its end is known (RFC 9112 §6.3); raises Malformed."""
+    length = _length(head)
+    codings = tokens(head.fields, b"transfer-encoding")
+    if codings and (codings != [b"chunked"] or length is not None or head.minor == 0):
+        raise Malformed("a transfer coding that was not asked for, or a length beside it")
     if method == "HEAD" or head.status < 200 or head.status in (204, 304):
         return 0
-    codings = tokens(head.fields, b"transfer-encoding")
-    lengths = set(tokens(head.fields, b"content-length"))
     if codings:
-        if codings != [b"chunked"] or lengths or head.minor == 0:
-            raise Malformed("a transfer coding that was not asked for, or a length beside it")
         return Framing.CHUNKED
+    return Framing.UNTIL_CLOSE if length is None else length
+
+
+def length_fields(head: Head) -> list[Field]:
+    """Return Content-Length as one field, if any; without a body it says how long one would be (RFC 9110 §8.6)."""
+    length = None if head.status == 204 else _length(head)
+    return [] if length is None else [(b"Content-Length", b"%d" % length)]
+
+
+def _length(head: Head) -> int | None:
+    lengths = set(tokens(head.fields, b"content-length"))
     if not lengths:
-        return Framing.UNTIL_CLOSE
+        return None
     if len(lengths) > 1 or not _DIGITS.fullmatch(length := lengths.pop()):
         raise Malformed("a Content-Length that is no single number")
     return int(length)

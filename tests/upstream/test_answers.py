@@ -9,6 +9,8 @@ from collections.abc import Callable
 import pytest
 from sites import Site, free_port
 
+from gateway.upstream import wire
+
 from .conftest import IDLE
 from .talking import Head, Scripted, Talk, call
 
@@ -107,6 +109,13 @@ def test_chunks_come_with_their_trailers(site: Site, behind: Scripted) -> None:
     assert body == b"3\r\nabc\r\n0\r\nX-Sum: \xff\r\nX-Sum: 2\r\n\r\n"
 
 
+def test_many_small_chunks_become_few(site: Site, behind: Scripted) -> None:
+    many = b"1\r\na\r\n" * 5000
+    _, body = answered(site, behind, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + many + b"0\r\n\r\n")
+    assert b"".join(wire.body(wire.Framing.CHUNKED).feed(body)) == b"a" * 5000
+    assert len(body) < 6000
+
+
 def test_an_answer_until_the_end_of_the_connection_gets_an_end_of_its_own(site: Site, behind: Scripted) -> None:
     head, body = answered(site, behind, b"HTTP/1.0 200 OK\r\n\r\nabc")
     assert (head[b"Transfer-Encoding"], body) == (b"chunked", b"3\r\nabc\r\n0\r\n\r\n")
@@ -161,6 +170,7 @@ MALFORMED = [
     b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"HTTP/1.1 304 Not Modified\r\nContent-Length: many\r\n\r\n",
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\n\r\n",
 ]
@@ -262,3 +272,26 @@ def test_a_server_that_is_not_there_is_502_with_a_sentence_and_own_paths_work(tm
     assert "door=upstream method=GET path=/anything " in log
     assert "hush" not in log
     assert "secret=1" not in log
+
+
+def test_a_client_that_takes_little_at_a_time_is_not_idle_and_one_that_takes_nothing_is_cut(
+    site: Site, behind: Scripted
+) -> None:
+    """What counts is whether anything moves, in a body that is larger than all buffers on the way, those of the
+    kernel included."""
+    size, share = 32 << 20, 4 << 20
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+    for pauses in (True, False):
+        behind.plays(says(answer, lambda talk: talk.send(b"x" * size)))
+        with call(site.port) as client:
+            client.send(LAST)
+            client.head()
+            if pauses:
+                for _ in range(4):
+                    time.sleep(IDLE / 2)
+                    client.exactly(share)
+                assert len(client.rest()) == size - 4 * share
+            else:
+                time.sleep(2 * IDLE + 2)
+                with pytest.raises(ConnectionResetError):
+                    client.rest()

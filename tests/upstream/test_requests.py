@@ -341,6 +341,35 @@ def test_requests_in_a_row_are_answered_in_their_order(site: Site, behind: Scrip
     assert [head.first.split()[1] for head, _ in got] == [b"/%d" % number for number in range(20) if number != 10]
 
 
+# --- what aiohttp's server keeps to itself --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [b"VERSION-CONTROL", b"BASELINE-CONTROL", b"FOO", b"get"])
+def test_a_method_that_the_parser_does_not_know_is_refused_and_not_passed_on(
+    site: Site, behind: Scripted, method: bytes
+) -> None:
+    behind.plays(lambda talk: None)
+    answer = asked(site, method + b" /x HTTP/1.1\r\nHost: nas\r\nConnection: close\r\n\r\n")
+    assert answer[9:12] == b"400"
+    assert behind.connections == 0
+
+
+def test_trailers_of_a_request_are_dropped_and_the_body_is_whole(site: Site, behind: Scripted) -> None:
+    got = gets(behind, lambda talk: talk.until(b"0\r\n\r\n"))
+    request = (
+        b"PUT /a HTTP/1.1\r\nHost: nas\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
+    )
+    assert asked(site, request + b"3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n").endswith(b"fine")
+    ((_, body),) = got
+    assert body == b"3\r\nabc\r\n0\r\n\r\n"
+
+
+def test_a_target_that_is_not_ascii_is_refused_and_not_passed_on(site: Site, behind: Scripted) -> None:
+    behind.plays(lambda talk: None)
+    assert asked(site, b"GET /\xc3\xa9 HTTP/1.1\r\nHost: nas\r\nConnection: close\r\n\r\n")[9:12] == b"400"
+    assert behind.connections == 0
+
+
 # --- ends -----------------------------------------------------------------------------------------------------------
 
 

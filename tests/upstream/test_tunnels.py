@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, WSMsgType, web
@@ -166,3 +167,15 @@ def test_nothing_is_tunnelled_that_would_be_http_again(site: Site, behind: Scrip
     with call(site.port) as client:
         client.send(ASKING.replace(b"echo/1", protocol))
         assert client.head().status == 200
+
+
+def test_a_gateway_that_stops_ends_tunnels_at_once(behind: Scripted, tmp_path: Path) -> None:
+    switches(behind, lambda talk: talk.rest())
+    site = Site(tmp_path, upstream={"url": f"http://127.0.0.1:{behind.port}"}).start()
+    with call(site.port) as client:
+        client.send(ASKING)
+        client.head()
+        begun = time.monotonic()
+        site.stop()
+        assert time.monotonic() - begun < 8
+        assert client.rest() == b""
