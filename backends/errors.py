@@ -12,6 +12,8 @@
         PreconditionFailed      if_match or if_none_match does not hold
         IncompleteWrite         fewer or more bytes than announced
         DigestMismatch          other content than announced
+        NothingParked           what an upload left to be resumed is gone, or shorter than it was
+        InUse                   another Writer works on what was left
         OutOfSpace              the disk, or the quota on it, is full
         Unsupported             a feature that this backend does not declare
         Unavailable             the storage does not answer; try again later
@@ -66,6 +68,14 @@ class IncompleteWrite(StorageError):
 
 class DigestMismatch(StorageError):
     """The content received differs from the digest announced."""
+
+
+class NothingParked(StorageError):
+    """What an upload left to be resumed is gone, or shorter than it was."""
+
+
+class InUse(StorageError):
+    """Another Writer works on what an upload left to be resumed."""
 
 
 class OutOfSpace(StorageError):

@@ -14,6 +14,7 @@ import os
 import stat
 
 from backends import temporaries
+from backends.errors import InUse, NothingParked
 from backends.journal import Journal
 from backends.linux import Abilities, Descriptor
 from backends.ownership import BY_THE_KERNEL, NewFiles
@@ -36,8 +37,12 @@ class FreshFile:
         journal: Journal,
         abilities: Abilities,
         new_files: NewFiles = BY_THE_KERNEL,
+        token: str | None = None,
     ) -> None:
-        """Create it in `directory`, which has the path `path` (for the journal)."""
+        """Create it in `directory`, which has the path `path` (for the journal), or go on with what was parked there.
+
+        Raises NothingParked, InUse.
+        """
         self._directory = directory
         self._new_files = new_files
         self._path = path
@@ -45,7 +50,8 @@ class FreshFile:
         self._abilities = abilities
         self._hidden: bytes | None = None  # the temporary name, if it has one
         self._noted = False
-        self.file = self._unnamed() or self._named()
+        self._stays = token is not None  # under its hidden name, when it is closed
+        self.file = self._parked(token) if token is not None else self._unnamed() or self._named()
 
     def fileno(self) -> int:
         return self.file.fileno()
@@ -97,18 +103,27 @@ class FreshFile:
 
     def replace(self, name: bytes) -> None:
         """Give it the name `name`, in the place of the file that has it."""
+        hidden = self.hide()
+        directory = self._directory.fileno()
+        os.rename(hidden, name, src_dir_fd=directory, dst_dir_fd=directory)
+        self._hidden = None
+
+    def hide(self) -> bytes:
+        """Give it a hidden name, if it has none yet, and return that."""
         if self._hidden is None:
             self._note()
             temporaries.lock(self.file)  # the sign of life comes before the name; nobody else can hold it yet
             hidden = temporaries.new_name()
             self._link(hidden)
             self._hidden = hidden
-        directory = self._directory.fileno()
-        os.rename(self._hidden, name, src_dir_fd=directory, dst_dir_fd=directory)
-        self._hidden = None
+        return self._hidden
+
+    def stay(self) -> None:
+        """Keep it under its hidden name when it is closed: from now on somebody else knows of it."""
+        self._stays = True
 
     def close(self) -> None:
-        """Close it, and remove it unless it has been named; never raises.
+        """Close it, and remove it unless it has been named or stays; never raises.
 
         What cannot be removed now, as the rights to do so may have ended, stays in the journal for the next start.
         """
@@ -120,7 +135,7 @@ class FreshFile:
     def _remove_hidden(self) -> bool:
         hidden, self._hidden = self._hidden, None
         try:
-            if hidden is not None:
+            if hidden is not None and not self._stays:
                 os.unlink(hidden, dir_fd=self._directory.fileno())
         except FileNotFoundError:
             return True
@@ -140,6 +155,18 @@ class FreshFile:
             if error.errno not in _NO_UNNAMED_FILES:
                 raise
         return None
+
+    def _parked(self, token: str) -> Descriptor:
+        self._hidden = temporaries.name_of(token)
+        try:
+            file = temporaries.open_parked(self._directory.fileno(), self._hidden)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO):  # or something else has its name
+                raise NothingParked(f"{self._path}: nothing is parked under this token") from error
+            raise
+        if file is None:
+            raise InUse(f"{self._path}: another writer goes on with this")
+        return file
 
     def _named(self) -> Descriptor:
         self._note()

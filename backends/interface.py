@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
@@ -74,6 +74,18 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
+class Parked:
+    """Content that a Writer has left unfinished, as `open_write` needs it to go on.
+
+    `token` is opaque, of at most 64 characters [0-9a-z]; only the first `size` bytes count.
+    """
+
+    token: str
+    size: int
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Features:
     """Frozen facts about a backend; what is not declared is not called."""
 
@@ -86,6 +98,7 @@ class Features:
     quota: bool = False  # space() exists
     identity: bool = False  # Entry.identity is set and survives a rename
     foreign_changes: bool = False  # other programs write here too; a directory's etag tells when its names change
+    resumable: bool = False  # Writer.park(), open_write(resume=...) and discard() exist
     modified_precision: int = 1_000_000_000  # nanoseconds
     checksums: frozenset[str] = field(default_factory=frozenset)
 
@@ -98,6 +111,12 @@ def check_preconditions(present: Entry | None, if_match: str | None, if_none_mat
         raise PreconditionFailed("the file exists already")
     if if_match is not None and (present is None or if_match not in ("*", present.etag)):
         raise PreconditionFailed("the file is not the one expected")
+
+
+def _compare(hashes: Mapping[str, hashlib._Hash], digests: Mapping[str, bytes]) -> None:
+    for name, value in digests.items():
+        if not hmac.compare_digest(hashes[name].digest(), value):
+            raise DigestMismatch(f"the content has another {name} digest than announced")
 
 
 def check_modified(modified: int) -> None:
@@ -167,12 +186,20 @@ class Writer(ABC):
     content stays; a Writer whose `write` has failed is aborted, so that a part can never be committed.
     """
 
-    def __init__(self, size: int | None, hashes: tuple[str, ...]) -> None:
-        """Expect `size` bytes (None: unknown) and compute `hashes` (names of hashlib) on the way."""
+    def __init__(self, size: int | None, hashes: tuple[str, ...], start: int = 0) -> None:
+        """Expect `size` bytes in all (None: unknown), go on after the first `start` of them, and compute `hashes`
+        (names of hashlib) of what is written from there on.
+        """
         self._expected = size
         self._hashes = {name: hashlib.new(name) for name in hashes}
         self._open = True
-        self.written = 0  # bytes
+        self.start = start  # bytes that were there before
+        self.written = start  # bytes in all
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether it was neither committed nor parked nor aborted."""
+        return self._open
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data`; raises IncompleteWrite as soon as there is more than was announced, OutOfSpace."""
@@ -191,7 +218,8 @@ class Writer(ABC):
     def commit(self, digests: Mapping[str, bytes] | None = None) -> Entry:
         """Make the content durable under its name and return its entry.
 
-        `digests` maps names given as `hashes` to the values that the whole content must have.
+        `digests` maps names given as `hashes` to the values that the whole content must have; a Writer that goes on
+        with parked content reads all of it again for that.
         Raises IncompleteWrite, DigestMismatch, PreconditionFailed, OutOfSpace and what the storage refuses;
         after any of them the old content is in place and the new is gone. After Unavailable alone either may be
         there, whole: the storage failed between the change of the name and making it durable.
@@ -200,9 +228,8 @@ class Writer(ABC):
         try:
             if self._expected is not None and self.written != self._expected:
                 raise IncompleteWrite(f"{self.written} bytes received, {self._expected} announced")
-            for name, value in (digests or {}).items():
-                if not hmac.compare_digest(self._hashes[name].digest(), value):
-                    raise DigestMismatch(f"the content has another {name} digest than announced")
+            if digests:
+                _compare(self._hashes_of_all(digests) if self.start else self._hashes, digests)
             entry = self._commit()
         except BaseException:
             self.abort()
@@ -210,11 +237,46 @@ class Writer(ABC):
         self._open = False
         return entry
 
+    def verify(self, digests: Mapping[str, bytes]) -> None:
+        """Compare what this Writer was given, without what it goes on with; raises DigestMismatch and is aborted."""
+        self._require_open()
+        try:
+            _compare(self._hashes, digests)
+        except BaseException:
+            self.abort()
+            raise
+
+    def park(self, note: Callable[[Parked], None]) -> Parked:
+        """Keep what was written, durable and invisible, for a Writer that goes on with it (feature resumable).
+
+        `note` has to remember the result; it is called when the content is durable and before anybody could take it
+        for debris. When `note` or anything else raises, the Writer is aborted. Raises NotFound where the directory
+        is another by now, OutOfSpace, Unavailable.
+        """
+        self._require_open()
+        try:
+            parked = self._park(note)
+        except BaseException:
+            self.abort()
+            raise
+        self._open = False
+        return parked
+
     def abort(self) -> None:
-        """Drop what was written; may be called more than once, and after commit it does nothing."""
+        """Drop what was written; may be called more than once, and after commit or park it does nothing.
+
+        Of parked content that the Writer goes on with, the first `start` bytes stay parked.
+        """
         if self._open:
             self._open = False
             self._abort()
+
+    def _hashes_of_all(self, digests: Mapping[str, bytes]) -> dict[str, hashlib._Hash]:
+        hashes = {name: hashlib.new(name) for name in digests}
+        for piece in self._read_back():
+            for digest in hashes.values():
+                digest.update(piece)
+        return hashes
 
     def _require_open(self) -> None:
         if not self._open:
@@ -231,6 +293,14 @@ class Writer(ABC):
     @abstractmethod
     def _abort(self) -> None:
         """Drop what was written; never raises."""
+
+    def _park(self, note: Callable[[Parked], None]) -> Parked:
+        """Make the content durable, let `note` remember it, and close (feature resumable)."""
+        raise Unsupported("this storage takes a content as a whole only")
+
+    def _read_back(self) -> Iterator[bytes]:
+        """Give all of the content from its first byte, what was parked before included (feature resumable)."""
+        raise Unsupported("this storage takes a content as a whole only")
 
     def __enter__(self) -> Self:
         return self
@@ -313,8 +383,13 @@ class StorageBackend(ABC):
         if_match: str | None = None,
         if_none_match: bool = False,
         hashes: tuple[str, ...] = (),
+        resume: Parked | None = None,
     ) -> Writer:
         """Begin new content for `path`, creating the file or replacing the one that is there.
+
+        `resume`: what a Writer for the same path has parked; the new one goes on after its first `resume.size` bytes
+        and drops the rest. Raises NothingParked, InUse while another Writer goes on with it, and Unsupported where it
+        is no feature (resumable).
 
         `if_match`: the etag that the present file must have, `"*"` for any; `if_none_match`: there must be none.
         Both are checked here and again, atomically with the change of name, in commit (PreconditionFailed).
@@ -345,6 +420,13 @@ class StorageBackend(ABC):
         does not exist), IsADirectory, NotADirectory, DirectoryNotEmpty, InvalidPath (`target` lies below `source`),
         PermissionDenied for the root, Unsupported where the caller has to copy instead.
         """
+
+    def discard(self, path: StoragePath, token: str) -> None:
+        """Remove what a Writer for `path` has parked; nothing there is no error (feature resumable).
+
+        Raises InUse while a Writer goes on with it.
+        """
+        raise Unsupported("this storage takes a content as a whole only")
 
     def copy(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> Entry:
         """Copy one file inside the storage, durably and all or nothing (feature server_side_copy).

@@ -16,7 +16,9 @@ led to alone. A link is renamed only within its directory, as elsewhere it would
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +28,7 @@ from backends.beneath import confinement
 from backends.errors import (
     AlreadyExists,
     IncompleteWrite,
+    InUse,
     InvalidPath,
     IsADirectory,
     NotADirectory,
@@ -36,7 +39,7 @@ from backends.errors import (
     Unavailable,
     Unsupported,
 )
-from backends.interface import SCAN_BATCH, Entry, Features, Space, StorageBackend, check_modified
+from backends.interface import SCAN_BATCH, Entry, Features, Parked, Space, StorageBackend, check_modified
 from backends.journal import Journal
 from backends.linux import Abilities, Descriptor
 from backends.local_content import LocalReader, LocalScan, LocalWriter, Target
@@ -59,6 +62,7 @@ class LocalBackend(StorageBackend):
         quota=True,
         identity=True,
         foreign_changes=True,
+        resumable=True,
         modified_precision=1,  # what the kernel carries; a coarse file system keeps less, and entries show that
     )
 
@@ -74,6 +78,7 @@ class LocalBackend(StorageBackend):
         look: bool = True,
         new_files: NewFiles = BY_THE_KERNEL,
         as_service: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        is_kept: temporaries.IsKept = temporaries.nobody,
     ) -> None:
         """Serve `root` if it is the one with `root_identity`, or the one found first if that is None.
 
@@ -81,7 +86,9 @@ class LocalBackend(StorageBackend):
         leaves out what the kernel could do; `clock` gives seconds. A root that is away is no error here, but every
         operation then raises Unavailable. Without `look` the root, which may hang, is not touched before it is used.
         In threads that act for users `as_service` gives back, for a block, what the gateway's own work needs.
+        `is_kept` tells by its token whether what a Writer has parked is to be resumed; what is not kept is debris.
         """
+        self._is_kept = is_kept
         self._abilities = abilities or Abilities.detect()
         self._new_files = new_files
         self._as_service = as_service
@@ -131,7 +138,7 @@ class LocalBackend(StorageBackend):
     def _sweep(self, path: StoragePath) -> int:
         try:
             with StorageErrors(path), self._tree.open_directory(path) as directory:
-                return temporaries.sweep(directory.fileno())
+                return temporaries.sweep(directory.fileno(), self._is_kept)
         except Unavailable:
             raise
         except StorageError:  # the directory is gone or closed to us: scan will meet what is in it
@@ -150,7 +157,7 @@ class LocalBackend(StorageBackend):
             except NotADirectoryError:
                 self.stat(path)  # NotFound where that is a file further up, or nothing visible
                 raise
-            return LocalScan(self._tree, path, opened, batch)
+            return LocalScan(self._tree, path, opened, batch, self._is_kept)
 
     def open_read(self, path: StoragePath) -> LocalReader:
         with StorageErrors(path, ABSENT_BELOW_A_FILE):
@@ -171,6 +178,7 @@ class LocalBackend(StorageBackend):
         if_match: str | None = None,
         if_none_match: bool = False,
         hashes: tuple[str, ...] = (),
+        resume: Parked | None = None,
     ) -> LocalWriter:
         if path.is_root:
             raise IsADirectory("the root cannot be written as a file")
@@ -179,8 +187,21 @@ class LocalBackend(StorageBackend):
             parent = self._tree.open_parent(path)
             target = Target(self._tree, path, parent, if_match, if_none_match)
             target.present()
-            _require_space(parent, size)
-            return LocalWriter(target, self._journal, self._abilities, self._new_files, size=size, hashes=hashes)
+            _require_space(parent, size if size is None or resume is None else size - resume.size)
+            return LocalWriter(
+                target, self._journal, self._abilities, self._new_files, size=size, hashes=hashes, resume=resume
+            )
+
+    def discard(self, path: StoragePath, token: str) -> None:
+        gone = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with StorageErrors(path), gone, self._tree.open_directory(path.parent) as parent:
+            name = temporaries.name_of(token)
+            status = os.stat(name, dir_fd=parent.fileno(), follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):
+                return  # something else has come to have its name
+            if not temporaries.reap(parent.fileno(), name):
+                raise InUse(f"{path}: a writer goes on with this")
+            os.fsync(parent.fileno())
 
     def make_directory(self, path: StoragePath) -> Entry:
         if path.is_root:
@@ -196,10 +217,22 @@ class LocalBackend(StorageBackend):
             with self._tree.exclusively((parent, path.parent)):
                 entry, taken = self._tree.visible(parent, path)
                 if entry.is_directory and not taken.is_link:
-                    os.rmdir(path.name, dir_fd=parent.fileno())
+                    self._remove_directory(parent, path)
                 else:
                     os.unlink(path.name, dir_fd=parent.fileno())
             os.fsync(parent.fileno())
+
+    def _remove_directory(self, parent: Descriptor, path: StoragePath) -> None:
+        """Remove a directory that is empty but for what was parked in it, which nobody can see."""
+        try:
+            os.rmdir(path.name, dir_fd=parent.fileno())
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # rmdir(2)
+                raise
+            with self._tree.open_directory(path) as directory:
+                if not temporaries.clear(directory.fileno(), self._is_kept):
+                    raise
+            os.rmdir(path.name, dir_fd=parent.fileno())
 
     def rename(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> None:
         _require_below_root(source)

@@ -6,11 +6,12 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Callable, Iterator
 
 from backends import linux, temporaries
-from backends.errors import InvalidPath, IsADirectory, PermissionDenied, Unavailable
+from backends.errors import InvalidPath, IsADirectory, NothingParked, PermissionDenied, StorageError, Unavailable
 from backends.fresh import FreshFile
-from backends.interface import Entry, Reader, Scan, Writer, check_preconditions
+from backends.interface import Entry, Identity, Parked, Reader, Scan, Writer, check_preconditions
 from backends.journal import Journal
 from backends.linux import Abilities, Descriptor
 from backends.local_tree import TYPE_BITS, LocalTree, Opened, entry_at
@@ -76,7 +77,10 @@ class LocalReader(Reader):
 class LocalScan(Scan):
     """Streams a directory; one fstatat for each entry, one more look for links and mount points."""
 
-    def __init__(self, tree: LocalTree, path: StoragePath, opened: Opened, batch: int) -> None:
+    def __init__(
+        self, tree: LocalTree, path: StoragePath, opened: Opened, batch: int, is_kept: temporaries.IsKept
+    ) -> None:
+        self._is_kept = is_kept
         self._tree = tree
         self._path = path
         self._opened = opened
@@ -114,9 +118,9 @@ class LocalScan(Scan):
             return None
 
     def _sweep(self, name: bytes) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StorageError):
             if temporaries.is_temporary(name):
-                temporaries.reap(self._opened.file.fileno(), name, temporaries.STALE_AFTER)
+                temporaries.reap(self._opened.file.fileno(), name, temporaries.STALE_AFTER, self._is_kept)
 
 
 class Target:
@@ -157,11 +161,30 @@ class LocalWriter(Writer):
         *,
         size: int | None,
         hashes: tuple[str, ...],
+        resume: Parked | None = None,
     ) -> None:
-        super().__init__(size, hashes)
+        super().__init__(size, hashes, resume.size if resume else 0)
         self._target = target
-        self._fresh = FreshFile(target.parent, target.path.parent, journal, abilities, new_files)
-        self._begun = 0  # bytes that the disk was asked to write
+        token = resume.token if resume else None
+        self._fresh = FreshFile(target.parent, target.path.parent, journal, abilities, new_files, token)
+        self._begun = self.start  # bytes that the disk was asked to write
+        self._resumed = resume is not None
+        if resume is not None:
+            self._go_on(resume)
+
+    def _go_on(self, parked: Parked) -> None:
+        """Continue after what was parked; raises NothingParked where that is not the file, or not all of it."""
+        file = self._fresh.file
+        status = os.fstat(file.fileno())
+        if (
+            not stat.S_ISREG(status.st_mode)
+            or status.st_nlink != 1  # else another name would show what is written
+            or status.st_size < parked.size
+            or self._identity() != parked.identity
+        ):
+            self._fresh.close()
+            raise NothingParked(f"{self._target.path}: what was parked is not there any more")
+        os.lseek(file.fileno(), parked.size, os.SEEK_SET)
 
     def copy_from(self, source: int) -> None:
         """Append the rest of the open file `source`, inside the kernel where it can do that."""
@@ -202,15 +225,46 @@ class LocalWriter(Writer):
         with StorageErrors(target.path):
             root = target.tree.root.open()
             self._resemble(target.present())
-            os.fsync(self._fresh.fileno())
-            self._require_whole()
+            self._sync()
             with target.tree.exclusively((target.parent, target.path.parent)):
                 self._give_name()
             os.fsync(target.parent.fileno())
             # Linking and renaming have moved ctime, which is in the etag: only now is the entry what stat shows.
             entry = Opened(root, self._fresh.file).entry(target.path.name)
-        self._abort()
+        self._close()
         return entry
+
+    def _park(self, note: Callable[[Parked], None]) -> Parked:
+        """Leave it under a hidden name; until it is closed, its lock keeps every sweep away."""
+        target = self._target
+        with StorageErrors(target.path):
+            taken = target.tree.taken(target.parent, target.path)
+            # So that it can be read by nobody who could not read what it is going to be.
+            self._resemble(taken.entry if taken else None)
+            self._sync()
+            with target.tree.exclusively((target.parent, target.path.parent)):
+                hidden = self._fresh.hide()
+            os.fsync(target.parent.fileno())
+            parked = Parked(temporaries.token_of(hidden), self.written, self._identity())
+        note(parked)
+        self._fresh.stay()
+        self._close()
+        return parked
+
+    def _read_back(self) -> Iterator[bytes]:
+        with StorageErrors(self._target.path):
+            for offset in range(0, self.written, WRITE_BACK):
+                yield os.pread(self._fresh.fileno(), min(WRITE_BACK, self.written - offset), offset)
+
+    def _identity(self) -> Identity | None:
+        return Opened(self._target.tree.root.open(), self._fresh.file).entry(b"").identity
+
+    def _sync(self) -> None:
+        """Make what was written durable, and nothing beyond it; raises Unavailable where that is not all there."""
+        if self._resumed:
+            os.ftruncate(self._fresh.fileno(), self.written)
+        os.fsync(self._fresh.fileno())
+        self._require_whole()
 
     def _resemble(self, replaced: Entry | None) -> None:
         """Take over from the old file, if it is still there, what a change of its content would leave."""
@@ -237,5 +291,11 @@ class LocalWriter(Writer):
         self._fresh.replace(name)
 
     def _abort(self) -> None:
+        if self._resumed:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fresh.fileno(), self.start)
+        self._close()
+
+    def _close(self) -> None:
         self._fresh.close()
         self._target.parent.close()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from backends.accounts import Accounts
 from backends.credential_threads import CredentialThreads
 from backends.credentials import Credentials
-from backends.errors import PermissionDenied, StorageError
-from backends.interface import SCAN_BATCH, Entry, Reader, Scan, Space, StorageBackend, Watcher, Writer
+from backends.errors import PermissionDenied, StorageError, Unsupported
+from backends.interface import SCAN_BATCH, Entry, Parked, Reader, Scan, Space, StorageBackend, Watcher, Writer
 from backends.local import LocalBackend
 from backends.paths import StoragePath
 
@@ -31,7 +32,8 @@ class MappedBackend(StorageBackend):
         self, service: LocalBackend, accounts: Accounts, threads: CredentialThreads, user: str | None = None
     ) -> None:
         self.service = service
-        self.features = service.features
+        # What is parked is noted in state, which the thread of a user may not open.
+        self.features = replace(service.features, resumable=False)
         self._accounts = accounts
         self._threads = threads
         self._user = user
@@ -58,7 +60,10 @@ class MappedBackend(StorageBackend):
         if_match: str | None = None,
         if_none_match: bool = False,
         hashes: tuple[str, ...] = (),
+        resume: Parked | None = None,
     ) -> Writer:
+        if resume is not None:
+            raise Unsupported("uploads are not resumed where files belong to their users")
         run = self._runner()
         inner = run(self.service.open_write, path, size=size, if_match=if_match, if_none_match=if_none_match)
         return _MappedWriter(inner, run, size, hashes)

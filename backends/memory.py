@@ -6,18 +6,21 @@ One lock makes every operation atomic. Durable here means until the process ends
 from __future__ import annotations
 
 import itertools
+import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from backends.errors import (
     AlreadyExists,
     DirectoryNotEmpty,
+    InUse,
     InvalidPath,
     IsADirectory,
     NotADirectory,
     NotFound,
+    NothingParked,
     PermissionDenied,
     PreconditionFailed,
 )
@@ -27,6 +30,7 @@ from backends.interface import (
     Features,
     Identity,
     Kind,
+    Parked,
     Reader,
     Scan,
     StorageBackend,
@@ -121,15 +125,17 @@ class MemoryWriter(Writer):
         if_match: str | None,
         if_none_match: bool,
         hashes: tuple[str, ...],
+        resume: Parked | None,
     ) -> None:
-        super().__init__(size, hashes)
+        super().__init__(size, hashes, resume.size if resume else 0)
         self._backend = backend
         self._directory = directory
         self._path = path
         self._if_match = if_match
         self._if_none_match = if_none_match
-        self._content = bytearray()
+        self._token = resume.token if resume else None
         self.check()
+        self._content = backend.take_up(resume) if resume else bytearray()
 
     def check(self) -> None:
         """Compare what is there now with what was expected."""
@@ -150,9 +156,22 @@ class MemoryWriter(Writer):
             )
             self._directory.children[self._path.name] = node
             self._directory.touch()
+            self._backend.put_down(self._token, None)
             return _entry(self._path.name, node)
 
+    def _park(self, note: Callable[[Parked], None]) -> Parked:
+        if self._directory.is_removed:
+            raise NotFound(f"{self._path.parent} was removed")
+        parked = Parked(self._token or secrets.token_hex(16), self.written)
+        note(parked)
+        self._backend.put_down(parked.token, self._content)
+        return parked
+
+    def _read_back(self) -> Iterator[bytes]:
+        yield bytes(self._content)
+
     def _abort(self) -> None:
+        self._backend.put_down(self._token, self._content[: self.start])
         self._content = bytearray()
 
 
@@ -160,12 +179,18 @@ class MemoryBackend(StorageBackend):
     """A tree of dictionaries."""
 
     features = Features(
-        atomic_replace=True, server_side_copy=True, set_modified=True, identity=True, modified_precision=1
+        atomic_replace=True,
+        server_side_copy=True,
+        set_modified=True,
+        identity=True,
+        resumable=True,
+        modified_precision=1,
     )
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._root = _new_directory()
+        self._parked: dict[str, bytearray | None] = {}  # by token; None while a Writer goes on with it
 
     def stat(self, path: StoragePath) -> Entry:
         with self.lock:
@@ -196,6 +221,7 @@ class MemoryBackend(StorageBackend):
         if_match: str | None = None,
         if_none_match: bool = False,
         hashes: tuple[str, ...] = (),
+        resume: Parked | None = None,
     ) -> MemoryWriter:
         if path.is_root:
             raise IsADirectory("the root cannot be written as a file")
@@ -208,7 +234,33 @@ class MemoryBackend(StorageBackend):
                 if_match=if_match,
                 if_none_match=if_none_match,
                 hashes=hashes,
+                resume=resume,
             )
+
+    def discard(self, path: StoragePath, token: str) -> None:
+        with self.lock:
+            if token in self._parked and self._parked[token] is None:
+                raise InUse(f"{path}: a writer goes on with this")
+            self._parked.pop(token, None)
+
+    def take_up(self, parked: Parked) -> bytearray:
+        """Return the parked content for its next Writer; raises NothingParked, InUse."""
+        with self.lock:
+            content = self._parked.get(parked.token, bytearray())
+            if content is None:
+                raise InUse("another writer goes on with this")
+            if parked.token not in self._parked or len(content) < parked.size:
+                raise NothingParked("nothing is parked under this token")
+            self._parked[parked.token] = None
+            return content[: parked.size]
+
+    def put_down(self, token: str | None, content: bytearray | None) -> None:
+        """Park `content` under its token, or forget that (None)."""
+        with self.lock:
+            if content is None:
+                self._parked.pop(token or "", None)
+            elif token is not None:
+                self._parked[token] = content
 
     def make_directory(self, path: StoragePath) -> Entry:
         with self.lock:

@@ -25,10 +25,28 @@ _TEMPORARY = re.compile(re.escape(PREFIX) + rb"[0-9a-f]{32}")
 # Met outside of a journal, a temporary could belong to a gateway on another machine whose locks do not reach us.
 STALE_AFTER = 24 * 3600  # seconds since the last write
 
+# Tells whether a parked temporary, by its token, is still to be resumed.
+IsKept = Callable[[str], bool]
+
+
+def nobody(_token: str) -> bool:
+    """Keep nothing: whatever its writer has left is debris."""
+    return False
+
 
 def new_name() -> bytes:
     """Return the name of a new temporary, 128 bits of it random."""
     return PREFIX + secrets.token_hex(16).encode()
+
+
+def name_of(token: str) -> bytes:
+    """Return the name of the temporary that was parked under `token`."""
+    return PREFIX + token.encode()
+
+
+def token_of(name: bytes) -> str:
+    """Return what makes the name of a temporary unlike every other."""
+    return name[len(PREFIX) :].decode()
 
 
 def is_hidden(name: bytes) -> bool:
@@ -77,6 +95,15 @@ def lock(file: Descriptor) -> bool:
     return True
 
 
+def open_parked(directory: int, name: bytes) -> Descriptor | None:
+    """Open a temporary that was parked, for its next writer, and take the lock; None when another has it."""
+    file = Descriptor(os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory))
+    if lock(file):
+        return file
+    file.close()
+    return None
+
+
 def open_dead(directory: int, name: bytes) -> Descriptor | None:
     """Open the file if no living writer holds it, and keep every writer out until it is closed."""
     file = Descriptor(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory))
@@ -90,24 +117,44 @@ def open_dead(directory: int, name: bytes) -> Descriptor | None:
     return None
 
 
-def reap(directory: int, name: bytes, unchanged_for: float = 0) -> bool:
-    """Remove the temporary if its writer is dead and nothing was written for so many seconds; tells whether."""
+def reap(directory: int, name: bytes, unchanged_for: float = 0, is_kept: IsKept = nobody) -> bool:
+    """Remove the temporary if its writer is dead, nothing was written for so many seconds, and nobody keeps it to be
+    resumed; tells whether."""
     file = open_dead(directory, name)
     if file is None:
         return False
     with file:
         if unchanged_for and time.time() - os.fstat(file.fileno()).st_mtime < unchanged_for:
             return False
+        if is_kept(token_of(name)):  # asked while writers are kept out, so that the answer stays true
+            return False
         os.unlink(name, dir_fd=directory)
     return True
 
 
-def sweep(directory: int) -> int:
+def clear(directory: int, is_kept: IsKept) -> bool:
+    """Remove what is parked from a directory that holds nothing else, and tell whether it is empty now.
+
+    A temporary that nobody keeps may be the living one of another machine, so only a stale one goes.
+    """
+    names = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            name = os.fsencode(entry.name)
+            if not is_temporary(name):
+                return False
+            names.append(name)
+    with contextlib.suppress(FileNotFoundError):  # another was faster
+        return all(reap(directory, name, 0 if is_kept(token_of(name)) else STALE_AFTER) for name in names)
+    return True
+
+
+def sweep(directory: int, is_kept: IsKept = nobody) -> int:
     """Remove the temporaries of dead writers from one directory, durably; returns how many."""
     swept = 0
     for name in map(os.fsencode, os.listdir(directory)):
         with contextlib.suppress(FileNotFoundError):  # another sweep was faster
-            swept += is_temporary(name) and reap(directory, name)
+            swept += is_temporary(name) and reap(directory, name, is_kept=is_kept)
     if swept:
         os.fsync(directory)
     return swept

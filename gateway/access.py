@@ -121,6 +121,13 @@ class Access:
         """
         return await self._store.read(lambda tx: self._again(tx, grant))
 
+    async def of_principal(self, principal: str) -> Grant:
+        """Return the Grant that a principal has now, for what outlives a request; raises Unproven."""
+        kind, _, name = principal.partition(":")
+        if kind == "user":
+            return await self.of_user(name)
+        return await self._store.read(lambda tx: self._of_share(tx, sent_shares.get(tx, name)))
+
     def forget(self) -> None:
         """Drop every cached Grant, after a change in this process."""
         self._cache.clear()

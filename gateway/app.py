@@ -61,6 +61,7 @@ from gateway.team import Team
 from gateway.tree import Storage, Tree
 from gateway.trust import Trust
 from gateway.turns import Turns
+from gateway.uploads import Uploads
 from gateway.upstream.door import UpstreamDoor
 from gateway.users import Passwords, Users
 from gateway.watch import Watch
@@ -115,10 +116,17 @@ async def start(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callab
     # aiohttp waits for running requests, asks them to end, and waits as long again: a transfer does not hear it.
     stack.callback(asyncio.get_running_loop().call_later, STOP_TIME, sharing.watch.cut_all)
     commands = _commands(ground, outside, sharing, roots, seat)
-    return partial(_lead, sharing, metrics, commands, seat)
+    return partial(_lead, ground.storages, sharing, metrics, commands, seat)
 
 
-async def _lead(sharing: _Sharing, metrics: Metrics, commands: Commands, seat: Seat, stack: AsyncExitStack) -> None:
+async def _lead(
+    storages: Mapping[str, Storage],
+    sharing: _Sharing,
+    metrics: Metrics,
+    commands: Commands,
+    seat: Seat,
+    stack: AsyncExitStack,
+) -> None:
     """Deliver messages, look at received Shares, and answer the operator, until `stack` closes."""
     team, loop = seat.team, asyncio.get_running_loop()
 
@@ -131,6 +139,8 @@ async def _lead(sharing: _Sharing, metrics: Metrics, commands: Commands, seat: S
     loop.add_reader(team.bell, hear)
     stack.callback(loop.remove_reader, team.bell)
     _background(stack, sharing.expiring.run(), "expiring")
+    for name, storage in storages.items():
+        _background(stack, sharing.uploads.run(storage), f"uploads {name}")
     sharing.outbox.start()
     stack.push_async_callback(sharing.outbox.stop)
     await listen_on(stack, metrics.app(), *seat.doors.metrics)
@@ -169,6 +179,7 @@ class _Sharing:
     remote: Remote
     tree: Tree
     watch: Watch
+    uploads: Uploads
     sending: Sending
     receiving: Receiving
     issuing: Issuing
@@ -243,6 +254,7 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         remote=remote,
         tree=tree,
         watch=Watch(ground.access),
+        uploads=Uploads(store, ground.access, ground.mounts, clock),
         sending=sending,
         receiving=receiving,
         issuing=Issuing(store, ground.keys, origin=config.origin, clock=clock),
@@ -295,11 +307,7 @@ async def _open_doors(
         base_path=config.base_path,
     ).add_routes(public.router)
     dav = DavDoor(
-        ground.access,
-        sharing.tree,
-        moves,
-        sharing.watch,
-        ground.changes,
+        *(ground.access, sharing.tree, moves, sharing.watch, ground.changes, sharing.uploads),
         base_path=config.base_path,
         origin=config.origin,
     )

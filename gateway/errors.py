@@ -9,6 +9,7 @@
         NotBuilt        part of the protocol that this gateway does not do
         PeerFailed      another server could not be reached or gave a wrong answer
         Busy            too much at once; try again later
+        Full            who asks has used up what one may have of something
 
 `code` is stable and machine-readable; the sentence says what happened, why, and what to do.
 """
@@ -72,3 +73,7 @@ class Busy(Refusal):
     def __init__(self, code: str, sentence: str, retry_after: int = 30) -> None:
         super().__init__(code, sentence)
         self.retry_after = retry_after
+
+
+class Full(Refusal):
+    """Who asks has used up what one may have of something."""

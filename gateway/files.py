@@ -27,7 +27,7 @@ from gateway.errors import Conflict, NotAllowed
 from gateway.living import Living
 from gateway.removing import Failure, Incomplete, children, raise_for, record, remove_tree
 from gateway.replacing import Replacing, is_there, renamed, sibling
-from gateway.store import moves, sent_shares
+from gateway.store import moves, sent_shares, uploads
 from gateway.store.engine import Store
 from gateway.store.moves import Move
 from gateway.tree import Place, Storage
@@ -241,8 +241,8 @@ def _identities(*entries: Entry) -> set[Identity]:
 class Moves:
     """Copies and moves files and directories, and the Shares on what moves with it (design rule 9).
 
-    Where Shares are affected the intent is a row before the storage is touched, so that a crash between the rename
-    and the Shares' new paths is repaired by `replay`.
+    Where Shares or unfinished uploads are affected the intent is a row before the storage is touched, so that a crash
+    between the rename and their new paths is repaired by `replay`.
     """
 
     def __init__(self, store: Store, living: Living) -> None:
@@ -340,15 +340,16 @@ class Moves:
 def _intend(
     tx: Connection, backend: str, source: StoragePath, target: StoragePath, identity: Identity | None, process: str
 ) -> Move | None:
-    """Write the intent if any Share is affected."""
-    if not sent_shares.within(tx, backend, source):
+    """Write the intent if any Share or unfinished upload is affected."""
+    if not sent_shares.within(tx, backend, source) and not uploads.below(tx, backend, source):
         return None
     move_id = moves.add(tx, backend, source, target, identity, process)
     return Move(move_id, backend, source, target, identity, process)
 
 
 def _finish(tx: Connection, move: Move) -> None:
-    """Give the Shares below the old name their places below the new one, and drop the intent."""
+    """Give the Shares and uploads below the old name their places below the new one, and drop the intent."""
+    uploads.move(tx, move.backend, move.source, move.target)
     for share in sent_shares.within(tx, move.backend, move.source):
         with contextlib.suppress(InvalidPath):  # too long now: it is missing until it is moved again
             sent_shares.set_path(tx, share.id, move.target.join(share.path.relative_to(move.source)))

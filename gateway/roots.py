@@ -41,7 +41,7 @@ from gateway.config import (
     ServiceOwnership,
 )
 from gateway.errors import Conflict, NoSuch
-from gateway.store import backend_roots, events
+from gateway.store import backend_roots, events, uploads
 from gateway.store.engine import Store
 from gateway.tree import Storage
 
@@ -55,23 +55,31 @@ def open_backend(name: str, config: BackendConfig, store: Store, state_dir: Path
     match config:
         case LocalConfig():
             recorded = store.read_sync(lambda tx: backend_roots.get(tx, name))
-            return _local(name, config, RootIdentity.parse(recorded) if recorded else None, state_dir / "journals")
+            known = RootIdentity.parse(recorded) if recorded else None
+            return _local(name, config, known, state_dir / "journals", _keeps(store))
         case MemoryConfig():
             return MemoryBackend()
 
 
-def _local(name: str, config: LocalConfig, known: RootIdentity | None, journals: Path) -> StorageBackend:
+def _local(
+    name: str, config: LocalConfig, known: RootIdentity | None, journals: Path, is_kept: Callable[[str], bool]
+) -> StorageBackend:
     new_files = NewFiles(umask=config.ownership.umask)
     open_local = partial(LocalBackend, config.root, journals, root_identity=known, name=name, look=False)
     match config.ownership:
         case ServiceOwnership():
-            return open_local(new_files=new_files)
+            return open_local(new_files=new_files, is_kept=is_kept)
         case FixedOwnership(user=user, group=group):
-            return open_local(new_files=replace(new_files, owner=Owner(user, group)))
+            return open_local(new_files=replace(new_files, owner=Owner(user, group)), is_kept=is_kept)
         case MapOwnership(minimum_uid=minimum_uid):
             threads = CredentialThreads(name)
             service = open_local(new_files=new_files, as_service=partial(credentials.acting_with, threads.own))
             return MappedBackend(service, Accounts(minimum_uid), threads)
+
+
+def _keeps(store: Store) -> Callable[[str], bool]:
+    """Tell of what an upload has left in storage whether it is to be resumed."""
+    return lambda token: store.read_sync(lambda tx: uploads.is_kept(tx, token, time.time()))
 
 
 def view_of(backend: StorageBackend) -> Callable[[str], StorageBackend] | None:

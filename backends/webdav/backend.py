@@ -25,7 +25,7 @@ from backends.errors import (
     Unavailable,
     Unsupported,
 )
-from backends.interface import SCAN_BATCH, Entry, Features, Scan, Space, StorageBackend
+from backends.interface import SCAN_BATCH, Entry, Features, Parked, Scan, Space, StorageBackend
 from backends.paths import StoragePath, check_name
 from backends.webdav.answers import OddAnswer
 from backends.webdav.multistatus import Resource
@@ -113,7 +113,10 @@ class WebDAVBackend(StorageBackend):
         if_match: str | None = None,
         if_none_match: bool = False,
         hashes: tuple[str, ...] = (),
+        resume: Parked | None = None,
     ) -> WebDAVWriter:
+        if resume is not None:
+            raise Unsupported(f"{self._session.host}: WebDAV has no way to go on with a content")
         lock = self._locks[hash(path) % LOCKS]
         writer = WebDAVWriter(
             self._session, path, lock, size=size, if_match=if_match, if_none_match=if_none_match, hashes=hashes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from backends.errors import Unavailable
-from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, PeerFailed, Refusal, Unproven
+from gateway.errors import Busy, Conflict, Full, Invalid, NoSuch, NotAllowed, NotBuilt, PeerFailed, Refusal, Unproven
 from gateway.ocm.errors import FieldError, Malformed, ProtocolError, TokenError, error_body
 
 STATUS: dict[type[Refusal], int] = {
@@ -17,6 +17,7 @@ STATUS: dict[type[Refusal], int] = {
     NotBuilt: 501,
     PeerFailed: 503,
     Busy: 503,
+    Full: 507,
 }
 RETRY_AFTER = 30  # seconds
 

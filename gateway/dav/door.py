@@ -40,6 +40,7 @@ from gateway.dav.stream import reset
 from gateway.errors import Unproven
 from gateway.files import Moves
 from gateway.tree import Place, Tree, VirtualFolder
+from gateway.uploads import Uploads
 from gateway.watch import Watch
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
@@ -69,6 +70,7 @@ class DavDoor:
         moves: Moves,
         watch: Watch,
         changes: Changes,
+        uploads: Uploads,
         *,
         base_path: str,
         origin: str,
@@ -87,7 +89,7 @@ class DavDoor:
             "OPTIONS": self._options,
             "GET": get,
             "HEAD": get,
-            "PUT": Put(access, tree, watch, body_time),
+            "PUT": Put(access, tree, watch, uploads, body_time),
             "PROPFIND": self._propfind,
             "MOVE": moving.move,
             "COPY": moving.copy,

@@ -17,11 +17,13 @@ from backends.errors import (
     DigestMismatch,
     DirectoryNotEmpty,
     IncompleteWrite,
+    InUse,
     InvalidPath,
     IsADirectory,
     NoAccount,
     NotADirectory,
     NotFound,
+    NothingParked,
     OutOfSpace,
     PermissionDenied,
     PreconditionFailed,
@@ -30,7 +32,7 @@ from backends.errors import (
     Unsupported,
 )
 from gateway.dav.xml import error_body
-from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, PeerFailed, Refusal, Unproven
+from gateway.errors import Busy, Conflict, Full, Invalid, NoSuch, NotAllowed, NotBuilt, PeerFailed, Refusal, Unproven
 
 
 class DavError(Exception):
@@ -75,6 +77,8 @@ ANSWERS: Mapping[type[Exception], Answer] = MappingProxyType(
         PreconditionFailed: Answer(412, "PRECONDITION_FAILED", "the content is not what the request expects"),
         IncompleteWrite: Answer(400, "INCOMPLETE_WRITE", "the length of the content is not the one announced"),
         DigestMismatch: Answer(400, "DIGEST_MISMATCH", "the content has another digest than announced"),
+        NothingParked: Answer(409, "NOTHING_STORED", "nothing of this upload is stored any more; begin it anew"),
+        InUse: Answer(409, "UPLOAD_IN_PROGRESS", "another request is at this upload; try again when it has ended"),
         OutOfSpace: Answer(507, "OUT_OF_SPACE", "the storage is full"),
         Unsupported: Answer(501, "UNSUPPORTED", "the storage cannot do this"),
         Unavailable: Answer(503, "UNAVAILABLE", "the storage does not answer now; try again later"),
@@ -86,6 +90,7 @@ ANSWERS: Mapping[type[Exception], Answer] = MappingProxyType(
         NotBuilt: Answer(501),
         PeerFailed: Answer(502, sentence="another server could not be reached or gave a wrong answer"),
         Busy: Answer(503),
+        Full: Answer(507),
     }
 )
 

@@ -217,3 +217,19 @@ changes = Table(  # when something was changed in which folder, so that its ETag
     Column("below", BigInteger, nullable=False),  # the same, for all that is in the folder at any depth; 0: never
     sqlite_with_rowid=False,
 )
+
+uploads = Table(  # what was received of an upload that was left unfinished; the storage has it under `token`
+    "uploads",
+    metadata,
+    Column("token", String, primary_key=True),
+    Column("principal", String, nullable=False),  # of the Grant that sent it; nobody else sees it
+    Column("backend", String, nullable=False),
+    Column("path", LargeBinary, nullable=False),
+    Column("total", BigInteger, nullable=False),  # bytes that the whole will have
+    Column("size", BigInteger, nullable=False),  # bytes that are durable
+    Column("device", BigInteger),
+    Column("inode", BigInteger),
+    Column("expires", BigInteger, nullable=False),
+    UniqueConstraint("principal", "backend", "path", "total"),
+    Index("ix_uploads_backend_path", "backend", "path"),
+)

@@ -41,6 +41,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "gateway.tree",
         "gateway.trust",
         "gateway.unfinished",
+        "gateway.uploads",
         "gateway.users",
         "gateway.watch",
     ),

@@ -12,7 +12,12 @@ from .conformance import BackendConformance
 
 class TestMemory(BackendConformance):
     expected = Features(
-        atomic_replace=True, server_side_copy=True, set_modified=True, identity=True, modified_precision=1
+        atomic_replace=True,
+        server_side_copy=True,
+        set_modified=True,
+        identity=True,
+        resumable=True,
+        modified_precision=1,
     )
 
     @pytest.fixture

@@ -37,12 +37,13 @@ from gateway.ocm.shares import Permission
 from gateway.ocm.tokens import mint_access_token
 from gateway.roots import view_of
 from gateway.signing_keys import SigningKeys
-from gateway.store import sent_shares, users
+from gateway.store import sent_shares, uploads, users
 from gateway.store.engine import Store
 from gateway.store.lifesigns import LifeSign
 from gateway.store.sealing import secret_hash
 from gateway.store.sent_shares import SentShare
 from gateway.tree import Storage, Tree
+from gateway.uploads import Uploads
 from gateway.users import Passwords
 from gateway.watch import Watch
 
@@ -104,7 +105,8 @@ class Served:
         self.data.mkdir(parents=True)
         self.store = Store(f"sqlite:///{directory / 'state.db'}")
         self.store.run_sync(lambda tx: [users.add(tx, name, CHEAP.hash(PASSWORD), 0) for name in ("alice", "bob")])
-        self.local = LocalBackend(self.data, directory / "journals")
+        self.ahead = 0.0  # seconds that the clock of unfinished uploads is ahead
+        self.local = LocalBackend(self.data, directory / "journals", is_kept=self._is_kept)
         self.backend: StorageBackend = wrap(self.local) if wrap else self.local
         self.memory = MemoryBackend()
         self.storages = {
@@ -136,10 +138,17 @@ class Served:
         self.living = Living(directory / "processes")
         self.moves = Moves(self.store, self.living)
         self.watch = Watch(self.access)
+        self.uploads = Uploads(self.store, self.access, mounted, lambda: time.time() + self.ahead, every=3600)
         self.door = DavDoor(
-            self.access, self.tree, self.moves, self.watch, self.changes, base_path=base, origin=self.origin, **options
+            *(self.access, self.tree, self.moves, self.watch, self.changes, self.uploads),
+            base_path=base,
+            origin=self.origin,
+            **options,
         )
         self._runner = self.run(self._start())
+
+    def _is_kept(self, token: str) -> bool:
+        return self.store.read_sync(lambda tx: uploads.is_kept(tx, token, time.time() + self.ahead))
 
     async def _start(self) -> web.AppRunner:
         app = web.Application(middlewares=[Metrics(self.store).middleware], client_max_size=0)

@@ -79,7 +79,6 @@ def test_where_a_file_cannot_be_is_said_before_the_body(served):
 
 def test_what_would_not_be_the_whole_plain_content_is_refused(served):
     for field, value, status in (
-        ("Content-Range", "bytes 0-1/10", 400),
         ("Content-Encoding", "gzip", 415),
         ("Content-Digest", "rubbish!", 400),
         ("Content-Digest", "sha-256=1", 400),
@@ -144,10 +143,11 @@ def test_a_digest_that_nobody_knows_is_ignored(served):
 @pytest.mark.parametrize("end", ["close", "half-close", "reset"])
 @pytest.mark.parametrize("announced", ["Content-Length: 3000000", "Transfer-Encoding: chunked"])
 def test_an_upload_that_is_cut_leaves_the_old_content_and_no_trace(served, end, announced, log):
+    """Unless it is worth keeping and its length was announced: `test_resuming.py`."""
     name = f"cut-{end}-{announced[:7]}"
     served.alice("PUT", f"/home/{name}", b"old")
     connection = begin(served, f"/dav/files/alice/home/{name}", announced)
-    connection.sendall((b"100000\r\n" if "chunked" in announced else b"") + b"n" * 1_500_000)
+    connection.sendall(b"100000\r\n" + b"n" * 1_500_000 if "chunked" in announced else b"n" * 900_000)
     time.sleep(0.2)
     if end == "reset":
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

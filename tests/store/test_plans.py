@@ -18,11 +18,13 @@ from gateway.store import (
     received_shares,
     seen_signatures,
     sent_shares,
+    uploads,
     users,
 )
 from gateway.store.engine import Store
 
 SECRET = b"h" * 32
+PATH = StoragePath.parse("a/b")
 QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "the Share of a secret": lambda tx: sent_shares.by_secret_hash(tx, SECRET),
     "the Share of a token": lambda tx: sent_shares.get(tx, "id"),
@@ -51,6 +53,11 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "those of its members": lambda tx: changes.of_members(tx, "storage", StoragePath.parse("a"), [b"b", b"c"]),
     "those of roots": lambda tx: changes.of_roots(tx, ["storage", "received:x"]),
     "those that answer for events": lambda tx: changes.rows(tx, "storage", [StoragePath.parse("a")]),
+    "what was stored of an upload": lambda tx: uploads.find(tx, "user:alice", "storage", PATH, 10),
+    "how much a principal has left": lambda tx: uploads.count(tx, "user:alice", 0),
+    "whether a temporary is kept": lambda tx: uploads.is_kept(tx, "token", 0),
+    "the uploads below a folder": lambda tx: uploads.below(tx, "storage", PATH),
+    "a part that begins": lambda tx: uploads.claim(tx, "token", 1),
     "the history of a Share": lambda tx: events.about(tx, "id"),
 }
 

@@ -3,6 +3,7 @@
 from .features import FeatureConformance
 from .names import NameConformance
 from .reading import ReadingConformance
+from .resuming import ResumingConformance
 from .threads import ThreadConformance
 from .writing import PreconditionConformance, WritingConformance
 
@@ -11,6 +12,7 @@ class BackendConformance(
     ReadingConformance,
     WritingConformance,
     PreconditionConformance,
+    ResumingConformance,
     NameConformance,
     FeatureConformance,
     ThreadConformance,

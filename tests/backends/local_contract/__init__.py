@@ -6,6 +6,7 @@ from .crashes import CrashTests
 from .leftovers import LeftoverTests
 from .links import LinkTests
 from .moved import MovedParentTests
+from .parked import ParkedTests
 from .place import Place, PlaceFixtures
 from .races import RaceTests
 from .replaced import ReplacedFileTests
@@ -22,6 +23,7 @@ class LocalConformance(
     MovedParentTests,
     ReplacedFileTests,
     LeftoverTests,
+    ParkedTests,
     CrashTests,
 ):
     """Everything that is particular to a tree of this machine."""

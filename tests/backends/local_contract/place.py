@@ -63,6 +63,7 @@ class PlaceFixtures:
         quota=True,
         identity=True,
         foreign_changes=True,
+        resumable=True,
         modified_precision=1,
     )
 
