@@ -36,7 +36,7 @@ from gateway.dav.moving import Moving
 from gateway.dav.paths import Addresses, Location, Root
 from gateway.dav.propfind import Propfind
 from gateway.dav.put import Put
-from gateway.dav.stream import reset
+from gateway.dav.stream import IDLE, reset
 from gateway.errors import Unproven
 from gateway.files import Moves
 from gateway.tree import Place, Tree, VirtualFolder
@@ -75,15 +75,19 @@ class DavDoor:
         base_path: str,
         origin: str,
         body_time: float = BODY_TIME,
+        idle: float = IDLE,
     ) -> None:
-        """`base_path` is the path of public_url, which every href carries, and `origin` its scheme and authority."""
+        """`base_path` is the path of public_url, which every href carries, and `origin` its scheme and authority.
+
+        A client that sends nothing of a body for `body_time` seconds, or takes nothing for `idle`, is given up.
+        """
         self._access = access
         self._tree = tree
         self._changes = changes
         self._addresses = Addresses(base_path, origin)
         self._across = Pool("dav-across", threads=2, waiting=64)
-        self._propfind = Propfind(watch)
-        get, longtail = Get(watch), LongTail()
+        self._propfind = Propfind(watch, idle)
+        get, longtail = Get(watch, idle), LongTail()
         moving = Moving(access, tree, moves, watch, self._addresses, self._across)
         self._handlers: Mapping[str, Handler] = {
             "OPTIONS": self._options,

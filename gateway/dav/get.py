@@ -33,8 +33,10 @@ log = structlog.get_logger()
 class Get:
     """Answers GET and HEAD of files."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, idle: float) -> None:
+        """Give a client up that takes nothing for `idle` seconds."""
         self._watch = watch
+        self._idle = idle
 
     async def __call__(self, call: Call) -> web.StreamResponse:
         # Without a thread where caches can answer; a Share's place has to be checked, which may block.
@@ -73,7 +75,7 @@ class Get:
     ) -> web.StreamResponse:
         pool = call.place.storage.pool
         try:
-            outlet = await open_outlet(call.request, response)
+            outlet = await open_outlet(call.request, response, self._idle)
             try:
                 with self._watch.over(call.grant, Permission.READ, outlet.abort):
                     await pump(reader, pool, part, outlet)

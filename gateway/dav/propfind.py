@@ -29,8 +29,10 @@ log = structlog.get_logger()
 class Propfind:
     """Answers PROPFIND."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, idle: float) -> None:
+        """Give a client up that takes nothing for `idle` seconds."""
         self._watch = watch
+        self._idle = idle
 
     async def __call__(self, call: Call) -> web.StreamResponse:
         question, deep = await _question(call.request)
@@ -61,7 +63,7 @@ class Propfind:
             return _whole(listing.text)
         response = web.StreamResponse(status=MULTI_STATUS, headers={"Content-Type": CONTENT_TYPE})
         pool = call.place.storage.pool
-        outlet = ResponseOutlet(call.request, response)
+        outlet = ResponseOutlet(call.request, response, self._idle)
         try:
             await response.prepare(call.request)
             with self._watch.over(call.grant, Permission.READ, outlet.abort):

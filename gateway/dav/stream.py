@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import socket
+import sys
+import termios
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
@@ -36,6 +40,35 @@ class Cut(Exception):
     """The file became shorter: what was announced cannot be sent."""
 
 
+def _unconfirmed(connection: socket.socket) -> int:
+    """Return how many bytes the kernel holds that the client has not confirmed (tcp(7), SIOCOUTQ).
+
+    A slow client lets that shrink long before the socket counts as writable again, which takes a third of its buffer.
+    """
+    return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+@contextlib.asynccontextmanager
+async def _patience(idle: float, unconfirmed: Callable[[], int]) -> AsyncIterator[None]:
+    """Raise TimeoutError in the block once the client has taken nothing for `idle` seconds."""
+    loop = asyncio.get_running_loop()
+    next_look: asyncio.TimerHandle
+    async with asyncio.timeout(idle) as limit:
+
+        def look(before: int) -> None:
+            nonlocal next_look
+            now = unconfirmed()
+            if now != before and not limit.expired():
+                limit.reschedule(loop.time() + idle)
+            next_look = loop.call_later(idle / 4, look, now)
+
+        next_look = loop.call_later(idle / 4, look, unconfirmed())
+        try:
+            yield
+        finally:
+            next_look.cancel()
+
+
 class Outlet(ABC):
     """Where a body goes."""
 
@@ -49,7 +82,7 @@ class Outlet(ABC):
         """
 
     async def wait(self) -> None:
-        """Wait until a slow client takes something again; raises TimeoutError after IDLE."""
+        """Wait until a slow client takes more; raises TimeoutError when it takes nothing at all."""
 
     @abstractmethod
     def abort(self) -> None:
@@ -64,14 +97,23 @@ class ResponseOutlet(Outlet):
 
     piece_max = TRANSPORT_PIECE
 
-    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
+    def __init__(self, request: web.Request, response: web.StreamResponse, idle: float) -> None:
+        """Give a client up that takes nothing for `idle` seconds."""
         self._request = request
         self._response = response
+        self._idle = idle
 
     async def send(self, piece: Piece) -> int:
-        async with asyncio.timeout(IDLE):
+        async with _patience(self._idle, self._unconfirmed):
             await self._response.write(bytes(piece))  # a copy of its own: transports keep what they are given
         return len(piece)
+
+    def _unconfirmed(self) -> int:
+        transport = self._request.transport
+        try:
+            return 0 if transport is None else _unconfirmed(transport.get_extra_info("socket"))
+        except (OSError, ValueError):  # it is being closed, and the writing ends by itself
+            return 0
 
     def abort(self) -> None:
         reset(self._request.transport)
@@ -85,7 +127,9 @@ class SocketOutlet(Outlet):
 
     piece_max = STORED_PIECE
 
-    def __init__(self, request: web.Request, transport: asyncio.Transport) -> None:
+    def __init__(self, request: web.Request, transport: asyncio.Transport, idle: float) -> None:
+        """Give a client up that takes nothing for `idle` seconds."""
+        self._idle = idle
         self._request = request
         self._socket = duplicate(transport)
         self._loop = asyncio.get_running_loop()
@@ -107,8 +151,12 @@ class SocketOutlet(Outlet):
         return taken
 
     async def wait(self) -> None:
-        if not await self._becomes_writable(IDLE):
-            raise TimeoutError(f"the client has taken nothing for {IDLE:.0f} s")
+        before = _unconfirmed(self._socket)
+        while not await self._becomes_writable(self._idle):
+            now = _unconfirmed(self._socket)
+            if now == before:
+                raise TimeoutError(f"the client has taken nothing for {self._idle:.0f} s")
+            before = now
 
     def abort(self) -> None:
         with contextlib.suppress(OSError):
@@ -137,23 +185,26 @@ def _wake(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def open_outlet(request: web.Request, response: web.StreamResponse) -> Outlet:
-    """Begin `response` and return the fastest way for its body, to be closed; raises OSError, TimeoutError."""
+async def open_outlet(request: web.Request, response: web.StreamResponse, idle: float = IDLE) -> Outlet:
+    """Begin `response` and return the fastest way for its body, to be closed; raises OSError, TimeoutError.
+
+    A client that takes nothing for `idle` seconds is given up, one that is slow never.
+    """
     await response.prepare(request)
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("the connection is gone")
     if transport.get_extra_info("sslcontext") is not None or transport.get_extra_info("socket") is None:
-        return ResponseOutlet(request, response)
-    await _flush(request, transport)
-    return SocketOutlet(request, transport)
+        return ResponseOutlet(request, response, idle)
+    await _flush(request, transport, idle)
+    return SocketOutlet(request, transport, idle)
 
 
-async def _flush(request: web.Request, transport: asyncio.Transport) -> None:
+async def _flush(request: web.Request, transport: asyncio.Transport, idle: float) -> None:
     """Wait until the transport has written everything; nothing else writes while a request is being answered."""
     transport.set_write_buffer_limits(high=0)
     try:
-        async with asyncio.timeout(IDLE):
+        async with asyncio.timeout(idle):
             while transport.get_write_buffer_size():
                 await asyncio.sleep(0)  # uvloop writes at the end of an iteration
                 await request.writer.drain()

@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 import time
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -275,9 +276,8 @@ def test_a_folder_in_the_place_of_the_shared_one_is_never_served(served):
     assert served.request("GET", "/dav/ocm/file", headers=bearer(share.secret)).body == b"mine"
 
 
-@pytest.fixture(scope="module")
-def behind_tls(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("tls")
+def certified(directory: Path) -> ssl.SSLContext:
+    """Return the context of a server with a certificate of its own making."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     start = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
@@ -288,7 +288,13 @@ def behind_tls(tmp_path_factory):
     (directory / "pem").write_bytes(pem + certificate.public_bytes(Encoding.PEM))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(directory / "pem")
-    with Served(directory / "door", tls=context) as door:
+    return context
+
+
+@pytest.fixture(scope="module")
+def behind_tls(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("tls")
+    with Served(directory / "door", tls=certified(directory)) as door:
         yield door
 
 
