@@ -565,3 +565,19 @@ def test_curl_sends_a_file_in_parts(served, big):
         )
         assert done.stdout.decode() == ("202" if end < total else "201"), done.stderr
     assert (served.data / "in-parts").read_bytes() == big.read_bytes()
+
+
+def test_curl_asks_what_is_stored(served, big):
+    """As the README shows it."""
+    part(served, "/home/asked", 0, MIB)
+    done = subprocess.run(
+        [
+            *("curl", "-sS", "-u", "alice:correct horse", "-X", "PUT", "-d", "", "-i"),
+            *("-H", f"Content-Range: bytes */{TOTAL}", served.url("/dav/files/alice/home/asked")),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith("HTTP/1.1 202 ")
+    assert f"Range: bytes=0-{MIB - 1}" in done.stdout.splitlines()
