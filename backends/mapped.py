@@ -68,6 +68,10 @@ class MappedBackend(StorageBackend):
         inner = run(self.service.open_write, path, size=size, if_match=if_match, if_none_match=if_none_match)
         return _MappedWriter(inner, run, size, hashes)
 
+    def discard(self, path: StoragePath, token: str) -> None:
+        self._credentials()
+        raise Unsupported("uploads are not resumed where files belong to their users")
+
     def make_directory(self, path: StoragePath) -> Entry:
         return self._run(self.service.make_directory, path)
 

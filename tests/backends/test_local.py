@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from backends.linux import Abilities
 
-from .conformance import BackendConformance
+from .conformance import BackendConformance, ResumingConformance
 from .local_contract import LocalConformance
 
 
-class TestLocal(BackendConformance, LocalConformance):
+class TestLocal(BackendConformance, ResumingConformance, LocalConformance):
     abilities = Abilities(openat2=True, unnamed_files=True, rename_noreplace=True)

@@ -257,6 +257,7 @@ def operations(backend: StorageBackend) -> list[Any]:
         "copy": lambda: backend.copy(where, new, overwrite=True),
         "set_modified": lambda: backend.set_modified(where, 0),
         "space": lambda: backend.space(),
+        "discard": lambda: backend.discard(new, "0" * 32),
     }
     contract = {name for name, _ in inspect.getmembers(StorageBackend, inspect.isfunction) if not name.startswith("_")}
     assert set(calls) == contract - {"close", "try_open_read", "watch"}  # none of which shows anything of a file

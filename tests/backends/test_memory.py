@@ -7,10 +7,10 @@ import pytest
 from backends.interface import Features
 from backends.memory import MemoryBackend
 
-from .conformance import BackendConformance
+from .conformance import BackendConformance, ResumingConformance
 
 
-class TestMemory(BackendConformance):
+class TestMemory(BackendConformance, ResumingConformance):
     expected = Features(
         atomic_replace=True,
         server_side_copy=True,

@@ -69,6 +69,6 @@ def test_on_a_received_share_they_have_other_names_which_the_other_server_takes(
     assert served.alice("MKCOL", f"/home/{theirs.decode()}").status == 201
     received = Place(served.storages["storage"], StoragePath(), StoragePath(), READ_WRITE, received="share")
     with pytest.raises(NotFound):
-        received.address((theirs, b"file"))
+        received.address(StoragePath((theirs, b"file")))
     with received.scan() as scan:
         assert theirs not in {entry.name for entry in scan}

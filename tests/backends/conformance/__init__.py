@@ -3,7 +3,7 @@
 from .features import FeatureConformance
 from .names import NameConformance
 from .reading import ReadingConformance
-from .resuming import ResumingConformance
+from .resuming import ResumingConformance, UnresumableConformance
 from .threads import ThreadConformance
 from .writing import PreconditionConformance, WritingConformance
 
@@ -12,12 +12,15 @@ class BackendConformance(
     ReadingConformance,
     WritingConformance,
     PreconditionConformance,
-    ResumingConformance,
+    UnresumableConformance,
     NameConformance,
     FeatureConformance,
     ThreadConformance,
 ):
-    """The whole contract. `expected` are the features that the backend is known to have: none is lost unnoticed."""
+    """The whole contract. `expected` are the features that the backend is known to have: none is lost unnoticed.
+
+    One that is resumable adds ResumingConformance.
+    """
 
 
-__all__ = ["BackendConformance"]
+__all__ = ["BackendConformance", "ResumingConformance"]
