@@ -54,6 +54,11 @@ class Grant:
     shared: SharedResource | None  # None: a local user's whole tree
 
 
+def share_principal(share_id: str) -> str:
+    """Return the principal of whoever comes with the credential of a sent Share."""
+    return f"share:{share_id}"
+
+
 class Access:
     """Turns credentials into Grants and keeps them honest."""
 
@@ -182,7 +187,7 @@ class Access:
         kind = Kind.FILE if share.resource_type == "file" else Kind.DIRECTORY
         path = mount.path.join(share.path.relative_to(mount.path)).bounded()
         resource = SharedResource(share.id, share.backend, path, kind, share.identity, share.owner)
-        return Grant(f"share:{share.id}", share.share_with, permissions, resource)
+        return Grant(share_principal(share.id), share.share_with, permissions, resource)
 
 
 def _refused(reason: str) -> Unproven:

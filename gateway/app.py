@@ -26,6 +26,7 @@ from gateway.admin.metrics import Metrics
 from gateway.admin.socket import AdminSocket
 from gateway.admin.tally import Tally
 from gateway.api.door import ApiDoor
+from gateway.belongings import Belongings
 from gateway.changes import Changes
 from gateway.config import Config, LocalConfig
 from gateway.dav.door import DavDoor
@@ -34,6 +35,7 @@ from gateway.files import Moves
 from gateway.issuing import Issuing
 from gateway.listening import STOP_TIME, Doors, listen_on
 from gateway.living import Living
+from gateway.locks import Locks
 from gateway.mounts import Mounts
 from gateway.ocm.discovery import describe
 from gateway.outbound import AsyncOutbound, Guard, SyncOutbound
@@ -308,6 +310,8 @@ async def _open_doors(
     ).add_routes(public.router)
     dav = DavDoor(
         *(ground.access, sharing.tree, moves, sharing.watch, ground.changes, sharing.uploads),
+        Locks(ground.store, ground.clock),
+        Belongings(ground.store),
         base_path=config.base_path,
         origin=config.origin,
     )

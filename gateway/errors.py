@@ -6,6 +6,7 @@
         NotAllowed      who asks is known, and may not
         NoSuch          the thing named does not exist, or not for who asks
         Conflict        it exists already and differs, or its state forbids the step
+        Locked          somebody holds a lock that does not go together with this
         NotBuilt        part of the protocol that this gateway does not do
         PeerFailed      another server could not be reached or gave a wrong answer
         Busy            too much at once; try again later
@@ -47,6 +48,14 @@ class NoSuch(Refusal):
 
 class Conflict(Refusal):
     """It exists already and differs, or its state forbids the step."""
+
+
+class Locked(Refusal):
+    """Somebody holds a lock that does not go together with this; `roots` are the paths that are locked."""
+
+    def __init__(self, code: str, sentence: str, roots: tuple[bytes, ...] = ()) -> None:
+        super().__init__(code, sentence)
+        self.roots = roots
 
 
 class NotBuilt(Refusal):

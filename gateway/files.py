@@ -1,4 +1,5 @@
-"""What every door does to files beyond one call of the storage: copying trees, and moving.
+"""What every door does to files beyond one call of the storage: copying trees, moving, and removing with all that
+belongs to what is removed.
 
 All of it is synchronous and belongs into the storage's pool. How trees are walked is said in `removing.py`, and how
 something takes the place of a folder in `replacing.py`.
@@ -23,6 +24,8 @@ from backends.errors import (
 )
 from backends.interface import Entry, Identity, Reader, StorageBackend
 from backends.paths import StoragePath
+from gateway import belongings
+from gateway.belongings import Belongings
 from gateway.errors import Conflict, NotAllowed
 from gateway.living import Living
 from gateway.removing import Failure, Incomplete, children, raise_for, record, remove_tree
@@ -39,6 +42,9 @@ log = structlog.get_logger()
 
 class Cancelled(Exception):
     """The work was called off before its end."""
+
+
+Copied = list[tuple[Place, Entry]]
 
 
 def _never() -> bool:
@@ -89,9 +95,17 @@ def _same_resource() -> NotAllowed:
 class _Copying:
     """One copy of a file or a tree. It knows what it has copied, so that a move removes that and nothing else."""
 
-    def __init__(self, replacing: Replacing, *, keep_times: bool, cancelled: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        replacing: Replacing,
+        *,
+        keep_times: bool,
+        cancelled: Callable[[], bool],
+        carry: Callable[[Place, Place, Copied], None],
+    ) -> None:
         self._replacing = replacing
-        self.copied: list[tuple[Place, Entry]] = []  # as they were read; a directory comes before what is in it
+        self._carry = carry
+        self.copied: Copied = []  # as they were read; a directory comes before what is in it
         self._keep_times = keep_times
         self._cancelled = cancelled
         self._met: set[Identity] = set()  # directories copied or made: links may lead in circles, or into the copy
@@ -108,7 +122,12 @@ class _Copying:
     ) -> None:
         """Copy to `target`; what cannot be replaced in one step there, `present`, goes when the copy is complete."""
         if not _is_in_the_way(present, entry):
-            self._copy(source, entry, target, overwrite=overwrite, recurse=recurse)
+            try:
+                self._copy(source, entry, target, overwrite=overwrite, recurse=recurse)
+            except Incomplete:
+                self._carry(source, target, self.copied)
+                raise
+            self._carry(source, target, self.copied)
             return
         unfinished = sibling(target)
         try:
@@ -116,6 +135,7 @@ class _Copying:
                 self._copy(source, entry, unfinished, overwrite=False, recurse=recurse)
                 set_aside()
                 target.backend.rename(unfinished.path, target.path, overwrite=False)
+                self._carry(source, target, self.copied)
         except Incomplete as error:
             if error.failures[0].place.path.is_within(unfinished.path):
                 raise renamed(error, unfinished, target) from None
@@ -188,7 +208,7 @@ class _Copying:
             writer.commit()
 
 
-def _remove_copied(copied: list[tuple[Place, Entry]]) -> None:
+def _remove_copied(copied: Copied) -> None:
     """Remove files that still are what was copied, and directories that are empty then; raises Incomplete."""
     failures: list[Failure] = []
     removed: set[Identity] = set()
@@ -239,16 +259,27 @@ def _identities(*entries: Entry) -> set[Identity]:
 
 
 class Moves:
-    """Copies and moves files and directories, and the Shares on what moves with it (design rule 9).
+    """Copies, moves and removes files and directories, and with them the Shares on what moves (design rule 9) and all
+    properties.
 
-    Where Shares or unfinished uploads are affected the intent is a row before the storage is touched, so that a crash
-    between the rename and their new paths is repaired by `replay`.
+    Where any are affected the intent is a row before the storage is touched, so that a crash between the rename and
+    the new paths in the state is repaired by `replay`.
     """
 
     def __init__(self, store: Store, living: Living) -> None:
         self._store = store
         self._living = living
         self._replacing = Replacing(store, living)
+        self._belongings = Belongings(store)
+
+    def remove(self, place: Place) -> None:
+        """Do `remove_tree`, and drop what belonged to what is gone."""
+        try:
+            remove_tree(place)
+        except Incomplete as error:
+            self._belongings.remove(place, [failure.place.path for failure in error.failures])
+            raise
+        self._belongings.remove(place)
 
     def copy(
         self,
@@ -261,16 +292,19 @@ class Moves:
     ) -> bool:
         """Copy a file, or a directory with everything in it (without `recurse` alone); tell whether `target` is new.
 
-        What is at `target` is replaced as a whole (RFC 4918 §9.8.4) and only when the copy is complete. Raises
-        NotFound for the source, AlreadyExists without `overwrite`, Conflict (PARENT_MISSING), NotAllowed
-        (SAME_RESOURCE), Incomplete when only something below could not be copied, and Cancelled once `cancelled`,
-        asked for every piece, says so.
+        The properties of what is copied come along. What is at `target` is replaced as a whole (RFC 4918 §9.8.4) and
+        only when the copy is complete. Raises NotFound for the source, AlreadyExists without `overwrite`, Conflict
+        (PARENT_MISSING), NotAllowed (SAME_RESOURCE), Incomplete when only something below could not be copied, and
+        Cancelled once `cancelled`, asked for every piece, says so.
         """
         entry = source.backend.stat(source.path)
         present = _require_room(source, target, overwrite)
-        copying = _Copying(self._replacing, keep_times=False, cancelled=cancelled)
+        copying = _Copying(self._replacing, keep_times=False, cancelled=cancelled, carry=self._carry)
         copying.put(source, entry, target, present, overwrite=overwrite, recurse=recurse)
         return present is None
+
+    def _carry(self, source: Place, target: Place, copied: Copied) -> None:
+        self._belongings.carry(source, target, {place.path for place, _ in copied})
 
     def move(self, source: Place, target: Place, *, overwrite: bool, cancelled: Callable[[], bool] = _never) -> bool:
         """Move a file or a directory and tell whether `target` is new (RFC 4918 §9.9).
@@ -290,16 +324,21 @@ class Moves:
                 else:
                     self._rename(source, entry, target, overwrite=overwrite and not entry.is_directory)
                 return present is None
-        copying = _Copying(self._replacing, keep_times=True, cancelled=cancelled)
+        copying = _Copying(self._replacing, keep_times=True, cancelled=cancelled, carry=self._carry)
         try:
             copying.put(source, entry, target, present, overwrite=overwrite)
             copying.require_wanted()
         except BaseException:
             if present is None:
                 with contextlib.suppress(StorageError, Incomplete):
-                    remove_tree(target)
+                    self.remove(target)
             raise
-        _remove_copied(copying.copied)
+        try:
+            _remove_copied(copying.copied)
+        except Incomplete as error:
+            self._belongings.remove(source, [failure.place.path for failure in error.failures])
+            raise
+        self._belongings.remove(source)
         return present is None
 
     def replay(self, storages: Mapping[str, Storage]) -> None:
@@ -340,8 +379,12 @@ class Moves:
 def _intend(
     tx: Connection, backend: str, source: StoragePath, target: StoragePath, identity: Identity | None, process: str
 ) -> Move | None:
-    """Write the intent if any Share or unfinished upload is affected."""
-    if not sent_shares.within(tx, backend, source) and not uploads.below(tx, backend, source):
+    """Write the intent if anything is affected that the state keeps by path."""
+    if not (
+        sent_shares.within(tx, backend, source)
+        or uploads.below(tx, backend, source)
+        or belongings.moves_along(tx, backend, source, target)
+    ):
         return None
     move_id = moves.add(tx, backend, source, target, identity, process)
     return Move(move_id, backend, source, target, identity, process)
@@ -353,4 +396,5 @@ def _finish(tx: Connection, move: Move) -> None:
     for share in sent_shares.within(tx, move.backend, move.source):
         with contextlib.suppress(InvalidPath):  # too long now: it is missing until it is moved again
             sent_shares.set_path(tx, share.id, move.target.join(share.path.relative_to(move.source)))
+    belongings.move(tx, move.backend, move.source, move.target)
     moves.remove(tx, move.id)

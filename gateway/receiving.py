@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from gateway import belongings
 from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, PeerFailed, Unproven
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
@@ -301,10 +302,12 @@ class Receiving:
         return await self.show(user, share_id)
 
     def end(self, tx: Connection, share: ReceivedShare, state: ReceivedState, now: int) -> None:
-        """End a Share: its name is free again, its token is gone, its secret as soon as nothing is left to be said."""
+        """End a Share: its name is free again, its token and what was kept with its files are gone, and its secret as
+        soon as nothing is left to be said."""
         received_shares.set_state(tx, share.id, state, now)
         received_shares.set_mount(tx, share.id, None)
         exchanged_tokens.forget(tx, share.id)
+        belongings.forget(tx, share.storage)
         if not outbox.pending_of(tx, ROLE, share.id):
             received_shares.wipe_secret(tx, share.id)
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from backends.errors import NotFound
 from backends.interface import Entry, Kind
 from backends.paths import StoragePath, printable
-from gateway.access import Access, Grant
+from gateway.access import Access, Grant, share_principal
 from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, PeerFailed, Unproven
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.errors import ProtocolError
@@ -25,7 +25,7 @@ from gateway.offering import notification_about, offer, share_creation_notificat
 from gateway.outbox import Outbox
 from gateway.peers import Answer, Peers
 from gateway.proof import Evidence, Peer
-from gateway.store import events, outbox, sent_shares
+from gateway.store import events, locks, outbox, sent_shares
 from gateway.store.engine import Store
 from gateway.store.events import Event
 from gateway.store.outbox import Message
@@ -169,6 +169,8 @@ class Sending:
                 rights = self._tree.rights_at(share.owner, share.mount, share.backend, share.path)
                 self._require_within(permissions, rights)
                 sent_shares.set_permissions(tx, share.id, permissions, now)
+                if Permission.WRITE not in permissions:
+                    locks.remove_of(tx, share_principal(share.id))
                 kind = NotificationType.SHARE_CHANGE_PERMISSION.value
                 outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
                 detail["permissions"] = sorted(permission.value for permission in permissions)
@@ -191,6 +193,7 @@ class Sending:
             if state == share.state:
                 return  # it has ended already
             sent_shares.set_state(tx, share.id, state, now)
+            locks.remove_of(tx, share_principal(share.id))
             events.add(tx, at=now, actor=actor, action="share.revoke", subject=share.id)
             self._farewell(tx, share, now)
 
@@ -210,10 +213,14 @@ class Sending:
         outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
 
     def follow(self, tx: Connection, share: SentShare, state: SentState, now: int) -> None:
-        """Give a Share its next state; one that has ended loses its secret as soon as nothing is left to be said."""
+        """Give a Share its next state; one that has ended loses its locks, and its secret as soon as nothing is left to
+        be said."""
         if state != share.state:
             sent_shares.set_state(tx, share.id, state, now)
-        if state not in SENT_OPEN and not outbox.pending_of(tx, ROLE, share.id):
+        if state in SENT_OPEN:
+            return
+        locks.remove_of(tx, share_principal(share.id))
+        if not outbox.pending_of(tx, ROLE, share.id):
             sent_shares.wipe_secret(tx, share.id)
 
     async def _resource(self, owner: Grant, path: StoragePath) -> tuple[Place, str]:

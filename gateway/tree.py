@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from backends.errors import NotFound, StorageError, Unavailable
-from backends.interface import Entry, Identity, Kind, Scan, StorageBackend
+from backends.interface import SCAN_BATCH, Entry, Identity, Kind, Scan, StorageBackend
 from backends.paths import StoragePath
 from backends.pool import Pool
 from gateway import unfinished
@@ -87,9 +87,9 @@ class Place:
         here = self.path.followed_by(path, begin)
         return Place(self.storage, here, self.root, self.rights, self.shared, self.received)
 
-    def scan(self) -> Scan:
+    def scan(self, batch: int = SCAN_BATCH) -> Scan:
         """Open this directory as clients see it; raises as `StorageBackend.scan`."""
-        return unfinished.FinishedScan(self.backend.scan(self.path), self.hidden)
+        return unfinished.FinishedScan(self.backend.scan(self.path, batch), self.hidden)
 
     def check(self) -> None:
         """Make sure that a Share still is what was shared; call it in the pool, before anything else.

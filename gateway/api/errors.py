@@ -5,7 +5,19 @@ from __future__ import annotations
 from aiohttp import web
 
 from backends.errors import Unavailable
-from gateway.errors import Busy, Conflict, Full, Invalid, NoSuch, NotAllowed, NotBuilt, PeerFailed, Refusal, Unproven
+from gateway.errors import (
+    Busy,
+    Conflict,
+    Full,
+    Invalid,
+    Locked,
+    NoSuch,
+    NotAllowed,
+    NotBuilt,
+    PeerFailed,
+    Refusal,
+    Unproven,
+)
 from gateway.ocm.errors import FieldError, Malformed, ProtocolError, TokenError, error_body
 
 STATUS: dict[type[Refusal], int] = {
@@ -14,6 +26,7 @@ STATUS: dict[type[Refusal], int] = {
     NotAllowed: 403,
     NoSuch: 404,
     Conflict: 409,
+    Locked: 423,
     NotBuilt: 501,
     PeerFailed: 503,
     Busy: 503,

@@ -1,4 +1,4 @@
-"""The WebDAV door (RFC 4918, classes 1 and 3): an edge that parses, asks the use cases, and answers.
+"""The WebDAV door (RFC 4918, classes 1, 2 and 3): an edge that parses, asks the use cases, and answers.
 
 door         addresses, credential -> Grant -> place -> the method's own file
 credentials  the Authorization header
@@ -7,5 +7,6 @@ call         one request, once it is known who asks for what; the hop into the s
 conditions   If-Match and its family, Range (RFC 9110)        if_header   If (RFC 4918)
 get, stream  content out                                      put         content in
 propfind, properties  listings                                moving      MOVE and COPY
-longtail     MKCOL, DELETE and PROPPATCH by WsgiDAV           errors, xml what an answer looks like
+locking      LOCK and UNLOCK        guard  locks, asked by every method that writes        kept  those in listings
+longtail     MKCOL, DELETE and PROPPATCH (patching) by WsgiDAV   errors, xml, lock_xml  what an answer looks like
 """

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from aiohttp import ClientPayloadError, HttpVersion11, web
@@ -14,11 +14,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
 from backends.errors import NotFound, Unavailable
+from backends.paths import StoragePath
 from gateway.access import Grant
 from gateway.changes import Changes, Touched
 from gateway.dav.conditions import CONDITIONAL, expectation
 from gateway.dav.errors import DavError
 from gateway.dav.paths import Location
+from gateway.locks import Holder
 from gateway.tree import Place, Storage
 
 T = TypeVar("T")
@@ -36,7 +38,22 @@ class Call:
     location: Location
     place: Place
     changes: Changes
+    tokens: frozenset[str] = frozenset()  # lock tokens in the If header
     touched: list[Touched] = field(default_factory=list)  # what the method may change, for `changes`
+
+    @property
+    def holder(self) -> Holder:
+        return Holder(self.grant.principal, self.tokens)
+
+
+def address(place: Place, location: Location, path: StoragePath) -> Location:
+    """Return where the caller, who sees `place` at `location`, sees `path` of the same storage.
+
+    What lies above the root of the caller's mount or Share is shown as that root.
+    """
+    above = len(location.path.parts) - len(place.path.relative_to(place.root))
+    root = replace(location, path=StoragePath(location.path.parts[:above]))
+    return root.below(path.relative_to(place.root)) if path.is_within(place.root) else root
 
 
 async def in_pool(place: Place, job: Callable[..., T], *args: Any, **named: Any) -> T:

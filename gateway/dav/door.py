@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 from aiohttp import web
@@ -17,6 +17,7 @@ from backends.errors import NotFound
 from backends.paths import printable
 from backends.pool import Pool
 from gateway.access import Access, Grant
+from gateway.belongings import Belongings
 from gateway.changes import Changes, Touched
 from gateway.dav import credentials, if_header
 from gateway.dav.call import BODY_TIME, Call, in_pool, refuse_body
@@ -31,6 +32,8 @@ from gateway.dav.errors import (
     translate,
 )
 from gateway.dav.get import Get
+from gateway.dav.guard import TOUCHES, Guard
+from gateway.dav.locking import Locking
 from gateway.dav.longtail import LongTail
 from gateway.dav.moving import Moving
 from gateway.dav.paths import Addresses, Location, Root
@@ -39,21 +42,21 @@ from gateway.dav.put import Put
 from gateway.dav.stream import IDLE, reset
 from gateway.errors import Unproven
 from gateway.files import Moves
+from gateway.locks import Locks
 from gateway.tree import Place, Tree, VirtualFolder
 from gateway.uploads import Uploads
 from gateway.watch import Watch
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
-# RFC 4918 §18: locks (class 2) are not offered
-_COMPLIANCE = {"DAV": "1, 3", "MS-Author-Via": "DAV"}
-_WRITING = frozenset({"PUT", "MKCOL", "DELETE", "MOVE", "PROPPATCH"})
-_CHANGING = _WRITING | {"LOCK"}  # the resource itself; what COPY and MOVE make elsewhere they say themselves
-_WITH_BODY = frozenset({"PUT", "PROPFIND", "PROPPATCH"})
-_READING = ("OPTIONS", "GET", "HEAD", "PROPFIND", "COPY")
-_ON_FILE = (*_READING, "PUT", "DELETE", "MOVE", "PROPPATCH")
-_ON_FOLDER = ("OPTIONS", "PROPFIND", "COPY", "DELETE", "MOVE", "PROPPATCH")
-_ON_NOTHING = ("OPTIONS", "PUT", "MKCOL")
+_COMPLIANCE = {"DAV": "1, 2, 3", "MS-Author-Via": "DAV"}  # RFC 4918 §18
+_WRITING = frozenset({"PUT", "MKCOL", "DELETE", "MOVE", "PROPPATCH", "LOCK"})
+_CHANGING = _WRITING  # the resource itself; what COPY and MOVE make elsewhere they say themselves
+_WITH_BODY = frozenset({"PUT", "PROPFIND", "PROPPATCH", "LOCK"})
+_READING = ("OPTIONS", "GET", "HEAD", "PROPFIND", "COPY", "UNLOCK")
+_ON_FILE = (*_READING, "PUT", "DELETE", "MOVE", "PROPPATCH", "LOCK")
+_ON_FOLDER = ("OPTIONS", "PROPFIND", "COPY", "UNLOCK", "DELETE", "MOVE", "PROPPATCH", "LOCK")
+_ON_NOTHING = ("OPTIONS", "PUT", "MKCOL", "LOCK")
 _ON_NAMES = ("OPTIONS", "PROPFIND")
 _ALL = (*_ON_FILE, "MKCOL")
 
@@ -71,6 +74,8 @@ class DavDoor:
         watch: Watch,
         changes: Changes,
         uploads: Uploads,
+        locks: Locks,
+        belongings: Belongings,
         *,
         base_path: str,
         origin: str,
@@ -86,20 +91,24 @@ class DavDoor:
         self._changes = changes
         self._addresses = Addresses(base_path, origin)
         self._across = Pool("dav-across", threads=2, waiting=64)
-        self._propfind = Propfind(watch, idle)
-        get, longtail = Get(watch, idle), LongTail()
-        moving = Moving(access, tree, moves, watch, self._addresses, self._across)
+        self._propfind = Propfind(watch, idle, locks, belongings)
+        self._guard = guard = Guard(locks)
+        get, longtail = Get(watch, idle), LongTail(moves, belongings, guard)
+        moving = Moving(access, tree, moves, watch, self._addresses, self._across, guard)
+        locking = Locking(locks, belongings, guard)
         self._handlers: Mapping[str, Handler] = {
             "OPTIONS": self._options,
             "GET": get,
             "HEAD": get,
-            "PUT": Put(access, tree, watch, uploads, body_time),
+            "PUT": Put(access, tree, watch, uploads, guard, belongings, body_time),
             "PROPFIND": self._propfind,
             "MOVE": moving.move,
             "COPY": moving.copy,
             "MKCOL": longtail.make_collection,
             "DELETE": longtail.delete,
             "PROPPATCH": longtail.patch_properties,
+            "LOCK": locking.lock,
+            "UNLOCK": locking.unlock,
         }
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -148,8 +157,11 @@ class DavDoor:
             raise DavError(417, "UNKNOWN_EXPECTATION", "only 100-continue can be expected")
         if request.method not in _WITH_BODY:
             refuse_body(request)
-        call = Call(request, grant, location, place, self._changes)
-        await self._require_if(call)
+        conditions = _conditions(request)
+        call = Call(request, grant, location, place, self._changes, if_header.submitted(conditions))
+        await self._require_if(call, conditions)
+        if request.method in TOUCHES:
+            await in_pool(place, self._guard.require, call)
         return await self._recorded(call, handler)
 
     async def _recorded(self, call: Call, handler: Handler) -> web.StreamResponse:
@@ -205,29 +217,24 @@ class DavDoor:
             methods = tuple(method for method in methods if method not in ("DELETE", "MOVE"))
         return _offer(methods)
 
-    async def _require_if(self, call: Call) -> None:
-        """Evaluate the If header; raises DavError 400 and 412."""
-        header = call.request.headers.get("If")
-        if header is None:
-            return
-        lists = if_header.parse_if(", ".join(call.request.headers.getall("If")))
-        etags = {tag: await self._etag(call, tag) for tag in {tagged.tag for tagged in lists}}
-        if not if_header.holds(lists, etags.__getitem__):
+    async def _require_if(self, call: Call, lists: Sequence[if_header.TaggedList]) -> None:
+        """Evaluate the If header; raises DavError 412."""
+        states = {tag: await self._state(call, tag) for tag in {tagged.tag for tagged in lists}}
+        if lists and not if_header.holds(lists, states.__getitem__):
             raise DavError(412, "PRECONDITION_FAILED", "the If header does not hold")
 
-    async def _etag(self, call: Call, tag: str | None) -> str | None:
-        """Return the present etag of the resource that a tag names; None where the caller sees nothing."""
+    async def _state(self, call: Call, tag: str | None) -> if_header.State:
+        """Return what the resource that a tag names has now; nothing where the caller sees nothing."""
         try:
             place: Place | VirtualFolder = call.place
             if tag is not None:
                 location = self._addresses.locate(self._addresses.parse_reference(tag, call.request.host), call.grant)
                 place = await self._tree.resolve(call.grant, location.path)
-            if isinstance(place, VirtualFolder):
-                return place.entry.etag
-            look, name = self._changes.look, place.storage.name
-            return (await in_pool(place, look, name, place.backend, place.path)).etag
         except (NotFound, DavError):
-            return None
+            return if_header.State()
+        if isinstance(place, VirtualFolder):
+            return if_header.State(place.entry.etag)
+        return await in_pool(place, self._guard.state, call, place)
 
     def _refuse(self, request: web.Request, asked: _Asked, error: Exception) -> web.StreamResponse:
         refusal = translate(error)
@@ -260,6 +267,12 @@ class _Asked:
             "root": self.root.value.decode() if self.root else None,
             "path": str(self.location.path) if self.location else None,
         }
+
+
+def _conditions(request: web.Request) -> list[if_header.TaggedList]:
+    """Return what the If header says, nothing without one; raises DavError 400."""
+    lines = request.headers.getall("If", [])
+    return if_header.parse_if(", ".join(lines)) if lines else []
 
 
 def _failed(request: web.Request) -> web.StreamResponse:

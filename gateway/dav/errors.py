@@ -6,7 +6,7 @@ gets the code and a general sentence. No answer and no log line holds a credenti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -32,11 +32,23 @@ from backends.errors import (
     Unsupported,
 )
 from gateway.dav.xml import error_body
-from gateway.errors import Busy, Conflict, Full, Invalid, NoSuch, NotAllowed, NotBuilt, PeerFailed, Refusal, Unproven
+from gateway.errors import (
+    Busy,
+    Conflict,
+    Full,
+    Invalid,
+    Locked,
+    NoSuch,
+    NotAllowed,
+    NotBuilt,
+    PeerFailed,
+    Refusal,
+    Unproven,
+)
 
 
 class DavError(Exception):
-    """A refusal of this door itself; `condition` is a condition code of RFC 4918 §16."""
+    """A refusal of this door itself; `condition` is a condition code of RFC 4918 §16, about the addresses `hrefs`."""
 
     def __init__(
         self,
@@ -45,12 +57,14 @@ class DavError(Exception):
         sentence: str,
         *,
         condition: str | None = None,
+        hrefs: Sequence[str] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(sentence)
         self.status = status
         self.code = code
         self.condition = condition
+        self.hrefs = tuple(hrefs)
         self.headers = dict(headers or {})
 
 
@@ -87,6 +101,7 @@ ANSWERS: Mapping[type[Exception], Answer] = MappingProxyType(
         NotAllowed: Answer(403),
         NoSuch: Answer(404),
         Conflict: Answer(409),
+        Locked: Answer(423),
         NotBuilt: Answer(501),
         PeerFailed: Answer(502, sentence="another server could not be reached or gave a wrong answer"),
         Busy: Answer(503),
@@ -127,11 +142,15 @@ def nothing_is_created_here() -> DavError:
     return DavError(403, "NO_MOUNT", "nothing can be created here, only inside of the folders that you have")
 
 
+def locked(error: Locked, condition: str, hrefs: Sequence[str]) -> DavError:
+    return DavError(423, error.code, str(error), condition=condition, hrefs=hrefs)
+
+
 def response(error: DavError) -> web.Response:
     """Return the answer with the body that sabre/dav gives, which clients show and programs can read."""
     answer = web.Response(
         status=error.status,
-        body=error_body(error.code, str(error), error.condition),
+        body=error_body(error.code, str(error), error.condition, error.hrefs),
         content_type="application/xml",
         charset="utf-8",
     )

@@ -1,7 +1,6 @@
 """The If header (RFC 4918 §10.4), parsed and evaluated as pure functions.
 
-Locks are not offered, so no state token ever matches; entity tags do. A header that is not understood is refused:
-whoever sends one relies on it.
+A header that is not understood is refused: whoever sends one relies on it.
 """
 
 from __future__ import annotations
@@ -22,10 +21,24 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`etag` is None for a state token, and for a weak tag, which can never be ours."""
+    """An entity tag or a state token; both None is a weak tag, which can never be ours."""
 
     negated: bool
-    etag: str | None
+    etag: str | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a resource has now: its etag, None where there is none, and the tokens of the locks on it."""
+
+    etag: str | None = None
+    tokens: frozenset[str] = frozenset()
+
+    def fulfils(self, condition: Condition) -> bool:
+        if condition.token is not None:
+            return (condition.token in self.tokens) != condition.negated
+        return (condition.etag is not None and condition.etag == self.etag) != condition.negated
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +68,8 @@ def parse_if(header: str) -> list[TaggedList]:
         elif kind == "not" and not negated:
             negated = True
         elif kind in ("uri", "etag"):
-            etag = match["etag"] if kind == "etag" and not match["weak"] else None
-            conditions.append(Condition(negated, etag))
+            etag = None if match["weak"] else match["etag"]
+            conditions.append(Condition(negated, etag, match["uri"]))
             negated = False
         else:
             raise _malformed()
@@ -65,14 +78,15 @@ def parse_if(header: str) -> list[TaggedList]:
     return lists
 
 
-def holds(lists: Iterable[TaggedList], etag_of: Callable[[str | None], str | None]) -> bool:
-    """Tell whether any list holds; `etag_of` gives the present etag of a tag's resource, None where there is none."""
-    return any(
-        all(
-            (condition.etag is not None and condition.etag == etag_of(tagged.tag)) != condition.negated
-            for condition in tagged.conditions
-        )
-        for tagged in lists
+def holds(lists: Iterable[TaggedList], state_of: Callable[[str | None], State]) -> bool:
+    """Tell whether any list holds; `state_of` gives what the resource of a tag has now."""
+    return any(all(map(state_of(tagged.tag).fulfils, tagged.conditions)) for tagged in lists)
+
+
+def submitted(lists: Iterable[TaggedList]) -> frozenset[str]:
+    """Return the state tokens that are shown, wherever they stand and whether or not they hold (RFC 4918 §10.4.1)."""
+    return frozenset(
+        condition.token for tagged in lists for condition in tagged.conditions if condition.token is not None
     )
 
 

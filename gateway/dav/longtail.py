@@ -1,14 +1,13 @@
 """MKCOL, DELETE and PROPPATCH by WsgiDAV, on a provider over a Place; the whole of it runs in the storage's threads.
 
 WsgiDAV sees a path below the place's root, still percent-encoded, so that it handles ASCII alone and every byte
-survives. It has no locks, no dead properties and no log-in of its own here; preconditions are checked before it, and
-what the storage refuses passes through it to the door's own table.
+survives. It has no locks, no dead properties and no log-in of its own here; preconditions and locks are checked before
+it, and what the storage refuses passes through it to the door's own table.
 """
 
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -22,22 +21,23 @@ from wsgidav.request_resolver import RequestResolver
 from wsgidav.wsgidav_app import WsgiDAVApp
 
 from backends.errors import NotFound, StorageError
-from backends.interface import MODIFIED_MAX, MODIFIED_MIN, Entry
-from backends.paths import StoragePath
-from gateway.dav.call import Call, in_pool, read_body, require_conditions
-from gateway.dav.conditions import parse_http_date
+from backends.interface import Entry
+from gateway.belongings import Belongings
+from gateway.dav.call import Call, address, in_pool, read_body, require_conditions
 from gateway.dav.errors import DavError, root_stays, translate
+from gateway.dav.guard import Guard
 from gateway.dav.multistatus import href_of
-from gateway.dav.xml import DAV, OWNCLOUD, BadXml, parse_body, property_names, serialise
-from gateway.removing import Incomplete, remove_tree
+from gateway.dav.patching import Patch, changes
+from gateway.dav.xml import BadXml, parse_body, property_names, serialise
+from gateway.files import Moves
+from gateway.removing import Incomplete
 from gateway.tree import Place
 
 _CALL = "gateway.call"
+_FILES = "gateway.files"
+_BELONGINGS = "gateway.belongings"
+_PATCH = "gateway.patch"
 _REFUSAL = "gateway.refusal"  # what a resource refused with, where WsgiDAV would answer 500
-
-# getlastmodified as rclone and others set it, lastmodified as Nextcloud and ownCloud do (peers.md §3b)
-_MODIFIED = frozenset({f"{{{DAV}}}getlastmodified", f"{{{DAV}}}lastmodified", f"{{{OWNCLOUD}}}lastmodified"})
-_SECONDS = re.compile(r"(-?[0-9]{1,12})(?:\.([0-9]{1,9}))?")
 
 # What WsgiDAV itself refuses: code and sentence by status.
 _REFUSALS: Mapping[int, tuple[str, str]] = MappingProxyType(
@@ -61,7 +61,10 @@ class _Answer:
 class LongTail:
     """The bridge from aiohttp to WsgiDAV and back."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: Moves, belongings: Belongings, guard: Guard) -> None:
+        self._files = files
+        self._belongings = belongings
+        self._guard = guard
         self._app = WsgiDAVApp(
             {
                 "provider_mapping": {"/": _Provider()},
@@ -92,17 +95,19 @@ class LongTail:
                 raise BadXml("a propertyupdate sets or removes something")
         except BadXml as error:
             raise DavError(400, "INVALID_XML", str(error)) from None
-        return await self._serve(call, serialise(update))
+        patch = Patch(call.place, changes(update), self._belongings)
+        return await self._serve(call, serialise(update), patch)
 
-    async def _serve(self, call: Call, body: bytes) -> web.StreamResponse:
-        answer = await in_pool(call.place, self._run, call, body)
+    async def _serve(self, call: Call, body: bytes, patch: Patch | None = None) -> web.StreamResponse:
+        answer = await in_pool(call.place, self._run, call, body, patch)
         if answer.status != 207:  # its pages are for browsers
             return web.Response(status=answer.status)
         return web.Response(status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type})
 
-    def _run(self, call: Call, body: bytes) -> _Answer:
+    def _run(self, call: Call, body: bytes, patch: Patch | None) -> _Answer:
         require_conditions(call)
-        environ = _environ(call, body)
+        self._guard.require(call)
+        environ = _environ(call, body) | {_FILES: self._files, _BELONGINGS: self._belongings, _PATCH: patch}
         started: dict[str, Any] = {}
 
         def start_response(status: str, headers: list[tuple[str, str]], _exc_info: object = None) -> None:
@@ -172,9 +177,7 @@ class _Resource:
 
     def get_href(self) -> str:
         call: Call = self.environ[_CALL]
-        above = len(call.location.path.parts) - len(call.place.path.relative_to(call.place.root))
-        root = replace(call.location, path=StoragePath(call.location.path.parts[:above]))
-        return root.below(self.place.path.relative_to(self.place.root)).href(is_directory=self.is_collection)
+        return address(call.place, call.location, self.place.path).href(is_directory=self.is_collection)
 
     def get_etag(self) -> str:
         return self.entry.etag
@@ -185,7 +188,7 @@ class _Resource:
     def handle_delete(self) -> bool | list[tuple[str, DAVError]]:
         call: Call = self.environ[_CALL]
         try:
-            remove_tree(self.place)
+            self.environ[_FILES].remove(self.place)
         except Incomplete as error:
             return [
                 (href_of(failure.place, [(call.place, call.location)]), DAVError(translate(failure.error).status))
@@ -196,17 +199,9 @@ class _Resource:
         return True
 
     def set_property_value(self, name: str, value: Any, *, dry_run: bool = False) -> None:
-        """Set the modification time; everything else is protected or, being dead, has nowhere to be kept."""
-        if name not in _MODIFIED or value is None or not self.place.backend.features.set_modified:
-            raise DAVError(403)
-        modified = _nanoseconds(value.text or "")
-        if modified is None:
-            raise DAVError(409)  # RFC 4918 §9.2.1: a value that makes no sense for the property
-        if not dry_run:
-            try:
-                self.place.backend.set_modified(self.place.path, modified)
-            except StorageError as error:
-                raise DAVError(translate(error).status) from error
+        """Follow WsgiDAV, which tries every change in turn and then, if none has failed, makes them."""
+        patch: Patch = self.environ[_PATCH]
+        patch.judge() if dry_run else patch.apply()
 
     def _refused(self, error: StorageError) -> DAVError:
         self.environ[_REFUSAL] = error
@@ -224,8 +219,9 @@ class _Folder(_Resource, DAVCollection):  # type: ignore[misc]  # WsgiDAV has no
             return [quote_from_bytes(entry.name, safe="") for entry in scan]
 
     def create_collection(self, name: str) -> None:
-        path = self.place.path.child(unquote_to_bytes(name))
-        self.place.backend.make_directory(path)
+        made = self.place.below((unquote_to_bytes(name),))
+        self.environ[_BELONGINGS].make_way(made)
+        self.place.backend.make_directory(made.path)
 
 
 class _File(_Resource, DAVNonCollection):  # type: ignore[misc]  # WsgiDAV has no types
@@ -239,16 +235,3 @@ class _File(_Resource, DAVNonCollection):  # type: ignore[misc]  # WsgiDAV has n
 
     def get_content(self) -> Any:
         raise DAVError(405)  # GET never comes this way
-
-
-def _nanoseconds(text: str) -> int | None:
-    """Return a time given as seconds since the epoch or as an HTTP-date; None if it is neither, or in no calendar."""
-    match = _SECONDS.fullmatch(text.strip())
-    if match:
-        modified = int(match[1]) * 1_000_000_000 + int((match[2] or "").ljust(9, "0"))
-    else:
-        seconds = parse_http_date(text.strip())
-        if seconds is None:
-            return None
-        modified = seconds * 1_000_000_000
-    return modified if MODIFIED_MIN <= modified <= MODIFIED_MAX else None

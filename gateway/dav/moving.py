@@ -13,6 +13,7 @@ from gateway.access import Access
 from gateway.changes import Touched
 from gateway.dav.call import Call, require_conditions
 from gateway.dav.errors import NO_LONGER_ALLOWED, DavError, nothing_is_created_here, root_stays
+from gateway.dav.guard import Guard
 from gateway.dav.multistatus import multistatus
 from gateway.dav.paths import Addresses, Location
 from gateway.files import Cancelled, Moves
@@ -28,7 +29,7 @@ class Moving:
     """Answers MOVE and COPY."""
 
     def __init__(
-        self, access: Access, tree: Tree, moves: Moves, watch: Watch, addresses: Addresses, across: Pool
+        self, access: Access, tree: Tree, moves: Moves, watch: Watch, addresses: Addresses, across: Pool, guard: Guard
     ) -> None:
         """Work between two storages is done in the threads of `across`, so that neither holds up the other's."""
         self._access = access
@@ -37,6 +38,7 @@ class Moving:
         self._watch = watch
         self._addresses = addresses
         self._across = across
+        self._guard = guard
 
     async def move(self, call: Call) -> web.StreamResponse:
         if call.place.is_root:
@@ -68,8 +70,14 @@ class Moving:
         location, target = await self._destination(call)
         same = call.place.storage.name == target.storage.name
         pool = call.place.storage.pool if same else self._across
+
+        def guarded(target: Place, cancelled: Callable[[], bool]) -> bool:
+            self._guard.require(call)
+            self._guard.require_destination(call, target, location)
+            return work(target, cancelled)
+
         try:
-            is_new = await self._watched(pool, call, target, work)
+            is_new = await self._watched(pool, call, target, guarded)
         except AlreadyExists:
             raise DavError(412, "DESTINATION_EXISTS", "the destination exists and must not be overwritten") from None
         except Incomplete as error:

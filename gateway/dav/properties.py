@@ -11,12 +11,26 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from backends.interface import Entry, Kind, Space
 from gateway.dav.conditions import http_date
 from gateway.dav.get import media_type
-from gateway.dav.xml import DAV, DECLARATION, OCM, OCS, OWNCLOUD, BadXml, can_hold, escape, property_names, split_name
+from gateway.dav.lock_xml import SUPPORTED
+from gateway.dav.xml import (
+    DAV,
+    DECLARATION,
+    LIVE_NAMESPACES,
+    OCM,
+    OCS,
+    OWNCLOUD,
+    BadXml,
+    can_hold,
+    escape,
+    property_names,
+    split_name,
+)
 from gateway.ocm.shares import Permission
 
 OPENING = (
@@ -30,18 +44,24 @@ _PLAIN_NAME = re.compile(rb"[ !#-%'-;=?-~]+")  # ASCII without controls and with
 # The bits of share-permissions, as ownCloud and Nextcloud read them before anything else
 _READ, _UPDATE, _CREATE, _DELETE, _SHARE = 1, 2, 4, 8, 16
 
+Own = Callable[[Entry], str | None]  # the content of the element; None: there is no such property
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What properties depend on besides the entry. `rights` None: not known, as for a folder of mere names."""
+    """What properties depend on besides the entry. `rights` None: not known, as for a folder of mere names.
+
+    `locks` is the content of lockdiscovery where all entries have the same, `locks_of` where they differ.
+    """
 
     rights: frozenset[Permission] | None
     is_root: bool
     space: Space | None = None
+    locks: str = ""
+    locks_of: Own | None = None
 
 
-Common = Callable[[Kind, Surroundings], str | None]  # the content of the element; None: there is no such property
-Own = Callable[[Entry], str | None]
+Common = Callable[[Kind, Surroundings], str | None]
 
 
 def _display_name(entry: Entry) -> str | None:
@@ -77,6 +97,10 @@ def _bits(kind: Kind, around: Surroundings) -> str | None:
     return str(bits | (_SHARE if Permission.SHARE in around.rights else 0))
 
 
+def _supported_locks(_kind: Kind, around: Surroundings) -> str:
+    return SUPPORTED if around.rights is not None and Permission.WRITE in around.rights else ""
+
+
 def _listed(_kind: Kind, around: Surroundings) -> str | None:
     if around.rights is None:
         return None
@@ -90,10 +114,13 @@ def _space(value: Callable[[Space], int]) -> Common:
     return text
 
 
+LOCKS = "{DAV:}lockdiscovery"
+
 # Names are in {namespace}name form. There is no creationdate: no storage here knows it.
 _COMMON: Mapping[str, Common] = {
     "{DAV:}resourcetype": lambda kind, _: "<d:collection/>" if kind is Kind.DIRECTORY else "",
-    "{DAV:}supportedlock": lambda _, __: "",
+    "{DAV:}supportedlock": _supported_locks,
+    LOCKS: lambda _, around: around.locks,
     f"{{{OWNCLOUD}}}permissions": _letters,
     f"{{{OCS}}}share-permissions": _bits,
     f"{{{OCM}}}share-permissions": _listed,
@@ -143,21 +170,42 @@ class Question:
     def wants_space(self) -> bool:
         return self.values and not _QUOTA.isdisjoint(self.names)
 
+    @property
+    def wants_locks(self) -> bool:
+        return self.values and LOCKS in self.names
+
+    @property
+    def wants_dead(self) -> bool:
+        """Tell whether dead properties can be in the answer: all of them if it reports none as missing."""
+        return not self.reports_missing or any(split_name(name)[0] not in LIVE_NAMESPACES for name in self.names)
+
+    def names_with(self, dead: Mapping[str, str]) -> Iterable[str]:
+        """Return the names to answer for what has these dead properties."""
+        return self.names if self.reports_missing else dict.fromkeys((*self.names, *dead))
+
 
 class Form:
     """The DAV:response of the files, or of the folders, of one listing, with gaps for what is their own."""
 
     def __init__(
-        self, question: Question, kind: Kind, around: Surroundings, lacking: Collection[str] = frozenset()
+        self,
+        question: Question,
+        kind: Kind,
+        around: Surroundings,
+        lacking: Collection[str] = frozenset(),
+        dead: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Leave the properties `lacking` out as missing."""
+        """Leave the properties `lacking` out as missing; `dead` are the dead ones, name -> element."""
         self._question, self._kind, self._around = question, kind, around
+        self._dead = dead
         self._variants: dict[frozenset[str], Form] = {}
         self._gaps: list[tuple[str, Own]] = []
         found, missing = [], []
-        for name in question.names:
+        for name in question.names_with(dead):
             content = None if name in lacking else self._content(name)
-            if content is None:
+            if name in dead:
+                found.append(dead[name].replace("%", "%%") if question.values else _element(name))
+            elif content is None:
                 missing.append(_element(name))
             else:
                 found.append(_element(name, content if question.values else ""))
@@ -167,6 +215,9 @@ class Form:
 
     def _content(self, name: str) -> str | None:
         """Return the content of the element with every % doubled, or the mark of a gap."""
+        if name == LOCKS and self._around.locks_of is not None:
+            self._gaps.append((name, self._around.locks_of))
+            return "%s"
         if name in _COMMON:
             content = _COMMON[name](self._kind, self._around)
             return None if content is None else content.replace("%", "%%")
@@ -174,6 +225,12 @@ class Form:
             return None
         self._gaps.append((name, _OWN[name]))
         return "%s"
+
+    def with_dead(self, dead: Mapping[str, str] | None) -> Form:
+        """Return the form for an entry that has these dead properties."""
+        if not dead or (self._question.reports_missing and dead.keys().isdisjoint(self._question.names)):
+            return self
+        return Form(self._question, self._kind, self._around, dead=dead)
 
     def fill(self, href: str, entry: Entry) -> str:
         """Return the response for `entry`."""
@@ -185,7 +242,7 @@ class Form:
 
     def _variant(self, lacking: frozenset[str]) -> Form:
         if lacking not in self._variants:
-            self._variants[lacking] = Form(self._question, self._kind, self._around, lacking)
+            self._variants[lacking] = Form(self._question, self._kind, self._around, lacking, self._dead)
         return self._variants[lacking]
 
 

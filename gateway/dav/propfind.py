@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import structlog
 from aiohttp import web
 
 from backends.errors import NotADirectory, StorageError
-from backends.interface import SCAN_BATCH, Entry, Kind, Scan, Space
+from backends.interface import Entry, Kind, Scan, Space
 from gateway.access import Grant
+from gateway.belongings import Belongings
 from gateway.changes import Generation, shown
 from gateway.dav.call import Call, in_pool, read_body, release
 from gateway.dav.errors import DavError
+from gateway.dav.kept import Kept
 from gateway.dav.paths import Location, quote
 from gateway.dav.properties import CLOSING, OPENING, Form, Question, Surroundings
 from gateway.dav.stream import ResponseOutlet, reset
 from gateway.dav.xml import CONTENT_TYPE, BadXml, parse_body
+from gateway.locks import Locks
 from gateway.ocm.shares import Permission
 from gateway.tree import VirtualFolder
 from gateway.watch import Watch
@@ -29,14 +33,17 @@ log = structlog.get_logger()
 class Propfind:
     """Answers PROPFIND."""
 
-    def __init__(self, watch: Watch, idle: float) -> None:
+    def __init__(self, watch: Watch, idle: float, locks: Locks, belongings: Belongings) -> None:
         """Give a client up that takes nothing for `idle` seconds."""
         self._watch = watch
         self._idle = idle
+        self._locks = locks
+        self._belongings = belongings
 
     async def __call__(self, call: Call) -> web.StreamResponse:
         question, deep = await _question(call.request)
-        listing = await in_pool(call.place, _open, call, question, deep)
+        kept = Kept(call, question, self._locks, self._belongings)
+        listing = await in_pool(call.place, _open, call, question, kept, deep)
         try:
             return await self._answer(call, listing)
         finally:
@@ -99,7 +106,7 @@ def _whole(text: str) -> web.Response:
     return web.Response(status=MULTI_STATUS, body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
-def _open(call: Call, question: Question, deep: bool) -> _Listing:
+def _open(call: Call, question: Question, kept: Kept, deep: bool) -> _Listing:
     """Look at the resource and at its first members; runs in the storage's threads."""
     place = call.place
     backend = place.backend
@@ -108,14 +115,15 @@ def _open(call: Call, question: Question, deep: bool) -> _Listing:
     call.changes.listed(place.storage.name, place.path, entry)
     if entry.is_directory:
         generation = call.changes.generation(place.storage.name, place.path)  # before its members are read
+    kept.look(deep=deep and entry.is_directory)
     space = backend.space() if question.wants_space and entry.is_directory and backend.features.quota else None
     scan: Scan | None = None
     if deep and entry.is_directory:
         try:
-            scan = place.scan()
+            scan = place.scan(kept.batch)
         except NotADirectory:  # a file has just taken its name
-            return _open(call, question, deep=False)
-    listing = _Listing(call, question, space, scan, generation)
+            return _open(call, question, kept, deep=False)
+    listing = _Listing(call, question, kept, space, scan, generation)
     try:
         listing.begin(shown(entry, generation.own))
     except BaseException:
@@ -128,17 +136,24 @@ class _Listing:
     """An open directory on its way into text; used in the storage's threads, one call at a time."""
 
     def __init__(
-        self, call: Call, question: Question, space: Space | None, scan: Scan | None, generation: Generation
+        self,
+        call: Call,
+        question: Question,
+        kept: Kept,
+        space: Space | None,
+        scan: Scan | None,
+        generation: Generation,
     ) -> None:
         self._location = call.location
         self._place = call.place
         self._changes = call.changes
         self._generation = generation
         self._question = question
+        self._kept = kept
         self._space = space
         self._scan = scan
         self._href = call.location.href(is_directory=True)
-        members = Surroundings(call.place.rights, is_root=False, space=space)
+        members = kept.of_members(Surroundings(call.place.rights, is_root=False, space=space))
         self._file = Form(question, Kind.FILE, members)
         self._folder = Form(question, Kind.DIRECTORY, members)
         self.is_complete = scan is None
@@ -153,11 +168,12 @@ class _Listing:
     def begin(self, entry: Entry) -> None:
         """Put the resource itself first, and after it as many members as one answer may hold without a second hop."""
         own = replace(entry, name=self._location.path.name or entry.name)
-        around = Surroundings(self._place.rights, self._place.is_root, self._space)
+        around = self._kept.of_itself(Surroundings(self._place.rights, self._place.is_root, self._space), entry)
         href = self._location.href(is_directory=entry.is_directory)
-        parts = [Form(self._question, entry.kind, around).fill(href, own)]
+        form = Form(self._question, entry.kind, around).with_dead(self._kept.dead_of_itself())
+        parts = [form.fill(href, own)]
         count = 0
-        while self._scan is not None and count < SCAN_BATCH:
+        while self._scan is not None and count < self._kept.batch:
             batch = self._scan.next()
             if not batch:
                 self.is_complete = True
@@ -177,6 +193,8 @@ class _Listing:
     def _render(self, entries: list[Entry]) -> str:
         place = self._place
         entries = self._changes.members(place.storage.name, place.path, self._generation, entries)
+        if dead := self._kept.dead_of(entries):
+            return "".join(map(self._fill, entries, (dead.get(entry.name) for entry in entries)))
         href, file, folder = self._href, self._file.fill, self._folder.fill
         return "".join(
             file(href + quote(entry.name), entry)
@@ -184,3 +202,8 @@ class _Listing:
             else folder(f"{href}{quote(entry.name)}/", entry)
             for entry in entries
         )
+
+    def _fill(self, entry: Entry, dead: Mapping[str, str] | None) -> str:
+        form = self._folder if entry.is_directory else self._file
+        slash = "/" if entry.is_directory else ""
+        return form.with_dead(dead).fill(f"{self._href}{quote(entry.name)}{slash}", entry)

@@ -18,10 +18,12 @@ from aiohttp import web
 from backends.errors import DigestMismatch, NotADirectory, NotFound, StorageError
 from backends.interface import Entry, Writer
 from gateway.access import Access
+from gateway.belongings import Belongings
 from gateway.dav import parts
 from gateway.dav.call import Call, in_pool, invite_body, receiving, release
 from gateway.dav.conditions import expectation
 from gateway.dav.errors import REFUSALS, DavError
+from gateway.dav.guard import Guard
 from gateway.dav.parts import Part, Question
 from gateway.dav.stream import reset
 from gateway.errors import Refusal
@@ -41,12 +43,23 @@ log = structlog.get_logger()
 class Put:
     """Answers PUT."""
 
-    def __init__(self, access: Access, tree: Tree, watch: Watch, uploads: Uploads, body_time: float) -> None:
+    def __init__(
+        self,
+        access: Access,
+        tree: Tree,
+        watch: Watch,
+        uploads: Uploads,
+        guard: Guard,
+        belongings: Belongings,
+        body_time: float,
+    ) -> None:
         """Wait `body_time` seconds for any one piece of a body."""
         self._access = access
         self._tree = tree
         self._watch = watch
         self._uploads = uploads
+        self._guard = guard
+        self._belongings = belongings
         self._body_time = body_time
 
     async def __call__(self, call: Call) -> web.StreamResponse:
@@ -122,6 +135,7 @@ class Put:
 
     def _end(self, call: Call, opening: _Opening) -> web.Response:
         """Commit what is complete and park what is not; runs in the storage's threads."""
+        self._guard.require(call)  # again: an upload may have lasted hours
         writer, part, digests = opening.writer, opening.part, opening.digests
         principal = call.grant.principal
         if part is not None and not part.is_whole:
@@ -129,6 +143,8 @@ class Put:
         if part is not None and not part.is_last:
             upload = self._uploads.keep(writer, principal, call.place, part.total, opening.known)
             return parts.stored(upload.parked.size)
+        if opening.present is None:
+            self._belongings.make_way(call.place)
         try:
             entry = writer.commit(digests.of_whole)
         except DigestMismatch:

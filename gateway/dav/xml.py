@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from copy import copy
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, tostring
 
@@ -14,6 +15,7 @@ DAV = "DAV:"
 OWNCLOUD = "http://owncloud.org/ns"
 OCS = "http://open-collaboration-services.org/ns"
 OCM = "http://open-cloud-mesh.org/ns"
+LIVE_NAMESPACES = frozenset({DAV, OWNCLOUD, OCS, OCM})  # their properties are ours to say; peers act on them
 
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'
 CONTENT_TYPE = "application/xml; charset=utf-8"
@@ -61,6 +63,13 @@ def serialise(element: Element) -> bytes:
     return bytes(tostring(element, encoding="utf-8", xml_declaration=True))
 
 
+def fragment(element: Element) -> str:
+    """Return a parsed element as text that may stand in any document: it declares its own namespaces."""
+    alone = copy(element)
+    alone.tail = None
+    return str(tostring(alone, encoding="unicode"))
+
+
 def property_names(elements: Iterable[Any]) -> list[str]:
     """Return the names of the properties in {namespace}name form, once each; raises BadXml."""
     names = list(dict.fromkeys(element.tag for element in elements))
@@ -87,9 +96,15 @@ def can_hold(text: str) -> bool:
     return _FORBIDDEN.search(text) is None
 
 
-def error_body(code: str, sentence: str, condition: str | None = None) -> bytes:
+def condition_element(condition: str, hrefs: Iterable[str]) -> str:
+    """Return a condition code of RFC 4918 §16 with the addresses that it is about."""
+    inner = "".join(f"<d:href>{href}</d:href>" for href in hrefs)
+    return f"<d:{condition}>{inner}</d:{condition}>" if inner else f"<d:{condition}/>"
+
+
+def error_body(code: str, sentence: str, condition: str | None = None, hrefs: Iterable[str] = ()) -> bytes:
     """Return a DAV:error (RFC 4918 §14.5) with the condition, if any, and code and sentence as sabre/dav gives them."""
-    detail = f"<d:{condition}/>" if condition else ""
+    detail = condition_element(condition, hrefs) if condition else ""
     message = escape(_FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", sentence))
     return (
         f'{DECLARATION}<d:error xmlns:d="DAV:" xmlns:s="http://sabredav.org/ns">{detail}'

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sqlalchemy import ColumnElement, bindparam, or_
 from sqlalchemy.engine import RowMapping
 
 from backends.interface import Identity
-from backends.paths import StoragePath
+from backends.paths import NAME_MAX, StoragePath
 from gateway.ocm.shares import Permission
+
+_BEYOND = b"\xff" * (NAME_MAX + 1)  # sorts behind every path: a name is shorter, and what follows it is a slash
 
 
 def permissions_to_column(permissions: Iterable[Permission]) -> list[str]:
@@ -24,6 +27,22 @@ def permissions_from_column(column: list[str]) -> frozenset[Permission]:
 
 def path_from_column(column: bytes) -> StoragePath:
     return StoragePath.parse(column)
+
+
+def at_or_below(column: ColumnElement[bytes]) -> ColumnElement[bool]:
+    """Return the condition that a column of paths holds a path or one below it, in a form that an index answers.
+
+    Its parameters are those of `bounds`, so that a statement is built once: building one takes longer than it runs.
+    """
+    return or_(column == bindparam("at"), (column >= bindparam("low")) & (column < bindparam("high")))
+
+
+def bounds(path: StoragePath) -> Mapping[str, bytes]:
+    """Return the parameters of `at_or_below` for `path`."""
+    if path.is_root:
+        return {"at": b"", "low": b"", "high": _BEYOND}
+    # `0` follows `/` in ASCII: [low, high) are all the paths that begin with `low`.
+    return {"at": bytes(path), "low": bytes(path) + b"/", "high": bytes(path) + b"0"}
 
 
 def identity_from_columns(row: RowMapping) -> Identity | None:

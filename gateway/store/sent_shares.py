@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from backends.interface import Identity
@@ -14,6 +14,8 @@ from backends.paths import StoragePath
 from gateway.ocm.shares import Permission
 from gateway.ocm.states import SENT_OPEN
 from gateway.store.rows import (
+    at_or_below,
+    bounds,
     identity_from_columns,
     identity_to_columns,
     path_from_column,
@@ -113,15 +115,16 @@ def of_owner(tx: Connection, owner: str | None) -> list[SentShare]:
     return [_share(row) for row in tx.execute(query).mappings()]
 
 
+_WITHIN = select(sent_shares).where(
+    sent_shares.c.backend == bindparam("backend"),
+    sent_shares.c.state.in_(SENT_OPEN),
+    at_or_below(sent_shares.c.path),
+)
+
+
 def within(tx: Connection, backend: str, path: StoragePath) -> list[SentShare]:
     """Return the open Shares whose Resource is `path` or lies below it."""
-    below = bytes(path) + b"/" if path.parts else b""
-    # `0` follows `/` in ASCII: [below, end) are all the paths that begin with `below`.
-    end = below[:-1] + b"0" if below else None
-    column = sent_shares.c.path
-    inside = column >= below if end is None else or_(column == bytes(path), (column >= below) & (column < end))
-    query = select(sent_shares).where(sent_shares.c.backend == backend, sent_shares.c.state.in_(SENT_OPEN), inside)
-    return [_share(row) for row in tx.execute(query).mappings()]
+    return [_share(row) for row in tx.execute(_WITHIN, {"backend": backend, **bounds(path)}).mappings()]
 
 
 def over_since(tx: Connection, before: int) -> list[SentShare]:

@@ -193,6 +193,31 @@ replacements = Table(  # what changes places at a name in the way of a COPY or M
     Column("process", String),
 )
 
+locks = Table(  # write locks (RFC 4918 §6); nothing refers to them, so they may go whenever they have expired
+    "locks",
+    metadata,
+    Column("token", String, primary_key=True),  # urn:uuid:..., of use to `principal` alone
+    Column("backend", String, nullable=False),
+    Column("path", LargeBinary, nullable=False),  # the lock root
+    Column("exclusive", Boolean, nullable=False),
+    Column("deep", Boolean, nullable=False),  # Depth infinity: holds for everything below it too
+    Column("principal", String, nullable=False),  # Grant.principal
+    Column("owner", String),  # what the client says of itself, as XML
+    Column("expires", BigInteger, nullable=False),
+    Index("ix_locks_backend_path", "backend", "path"),
+    Index("ix_locks_principal", "principal"),
+    Index("ix_locks_expires", "expires"),
+)
+
+properties = Table(  # dead properties (RFC 4918 §4): what clients keep with a file or folder
+    "properties",
+    metadata,
+    Column("backend", String, primary_key=True),
+    Column("path", LargeBinary, primary_key=True),
+    Column("name", String, primary_key=True),  # {namespace}name
+    Column("value", String, nullable=False),  # the whole element as XML
+)
+
 seen_signatures = Table(
     "seen_signatures",
     metadata,

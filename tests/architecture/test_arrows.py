@@ -23,10 +23,12 @@ PARTS: dict[str, tuple[str, ...]] = {
     "outbound": ("gateway.outbound",),
     "use cases": (
         "gateway.access",
+        "gateway.belongings",
         "gateway.expiring",
         "gateway.changes",
         "gateway.files",
         "gateway.issuing",
+        "gateway.locks",
         "gateway.mounts",
         "gateway.noticing",
         "gateway.offering",

@@ -27,11 +27,13 @@ from backends.paths import StoragePath
 from backends.pool import Pool
 from gateway.access import Access
 from gateway.admin.metrics import Metrics
+from gateway.belongings import Belongings
 from gateway.changes import Changes
 from gateway.config import MountConfig
 from gateway.dav.door import DavDoor
 from gateway.files import Moves
 from gateway.living import Living
+from gateway.locks import Locks
 from gateway.mounts import Mounts
 from gateway.ocm.shares import Permission
 from gateway.ocm.tokens import mint_access_token
@@ -139,8 +141,12 @@ class Served:
         self.moves = Moves(self.store, self.living)
         self.watch = Watch(self.access)
         self.uploads = Uploads(self.store, self.access, mounted, lambda: time.time() + self.ahead, every=3600)
+        self.now = time.time  # the clock of locks; a test may put another here
+        self.locks = Locks(self.store, lambda: self.now())
         self.door = DavDoor(
             *(self.access, self.tree, self.moves, self.watch, self.changes, self.uploads),
+            self.locks,
+            Belongings(self.store),
             base_path=base,
             origin=self.origin,
             **options,

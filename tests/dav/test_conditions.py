@@ -191,7 +191,11 @@ def test_all_three_forms_of_an_http_date_are_read(date):
     assert parse_http_date(date) == NOW
 
 
-ETAGS = {None: "here", "/other": "there", "http://x/none": None}
+STATES = {
+    None: if_header.State("here", frozenset({"urn:uuid:mine"})),
+    "/other": if_header.State("there"),
+    "http://x/none": if_header.State(),
+}
 
 
 @pytest.mark.parametrize(
@@ -204,6 +208,13 @@ ETAGS = {None: "here", "/other": "there", "http://x/none": None}
         ('(Not ["x"])', True),
         ('(not["here"])', False),
         ("(<urn:uuid:lock>)", False),
+        ("(<urn:uuid:mine>)", True),
+        ("(Not <urn:uuid:mine>)", False),
+        ('(<urn:uuid:mine> ["here"])', True),
+        ('(<urn:uuid:mine> ["x"])', False),
+        ('(<urn:uuid:mine> ["x"]) (Not <DAV:no-lock> ["here"])', True),
+        ("</other> (<urn:uuid:mine>)", False),
+        ("</other> (Not <urn:uuid:mine>)", True),
         ("(Not <urn:uuid:lock>)", True),
         ("(Not <DAV:no-lock>)", True),
         ('(<urn:uuid:lock> ["here"])', False),
@@ -232,7 +243,7 @@ def test_the_if_header_holds_or_not_or_is_refused(header, expected):
             if_header.parse_if(header)
         assert (refused.value.status, refused.value.code) == (400, "INVALID_CONDITION")
     else:
-        assert if_header.holds(if_header.parse_if(header), ETAGS.get) is expected
+        assert if_header.holds(if_header.parse_if(header), STATES.__getitem__) is expected
 
 
 @given(st.text(alphabet='()<>[]"WNot/ abc:\t', max_size=60))
@@ -241,4 +252,9 @@ def test_any_if_header_is_understood_or_refused(header):
     if isinstance(lists, DavError):
         assert lists.status == 400
     else:
-        assert if_header.holds(lists, ETAGS.get) in (True, False)
+        assert if_header.holds(lists, lambda tag: STATES.get(tag, STATES[None])) in (True, False)
+
+
+def test_every_token_in_an_if_header_counts_as_shown():
+    header = '</a> (Not <urn:x:1> ["e"]) (<urn:x:2>) <http://h/b> ([W/"w"] <urn:x:3>)'
+    assert if_header.submitted(if_header.parse_if(header)) == {"urn:x:1", "urn:x:2", "urn:x:3"}

@@ -133,7 +133,21 @@ SEGMENTS = [
     "..;", "*", "~", "proc", "self", ".ocm-gateway-0", "%0d%0aX:%20y", "CON", "a:b",
 ]  # fmt: skip
 targets = st.lists(st.sampled_from(SEGMENTS), max_size=7).map("/".join)
-METHODS = ["GET", "HEAD", "PUT", "PROPFIND", "MKCOL", "DELETE", "PROPPATCH", "OPTIONS", "MOVE", "COPY", "POST", "LOCK"]
+METHODS = [
+    "GET",
+    "HEAD",
+    "PUT",
+    "PROPFIND",
+    "MKCOL",
+    "DELETE",
+    "PROPPATCH",
+    "OPTIONS",
+    "MOVE",
+    "COPY",
+    "POST",
+    "LOCK",
+    "UNLOCK",
+]
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -67,7 +67,9 @@ def test_what_allprop_tells_of_files_and_folders(served):
     assert file["{DAV:}getcontenttype"].text == head["content-type"]
     assert file["{DAV:}displayname"].text == "file.txt"
     assert len(file["{DAV:}resourcetype"]) == 0
-    assert len(file["{DAV:}supportedlock"]) == 0
+    scopes = [entry[0].tag for entry in file["{DAV:}supportedlock"].iter("{DAV:}lockscope")]
+    assert scopes == ["{DAV:}exclusive", "{DAV:}shared"]
+    assert len(file["{DAV:}lockdiscovery"]) == 0
     folder = found["/dav/files/alice/home/tree/sub/"]["200"]
     assert folder["{DAV:}resourcetype"].find("{DAV:}collection") is not None
     assert {"{DAV:}getetag", "{DAV:}getlastmodified", "{DAV:}displayname"} <= folder.keys()
@@ -76,7 +78,7 @@ def test_what_allprop_tells_of_files_and_folders(served):
 
 
 def test_named_properties_come_and_unknown_ones_are_404(served):
-    names = ("{DAV:}getetag", "{DAV:}getcontentlength", "{foo:&}bar", "{DAV:}lockdiscovery", "{DAV:}creationdate")
+    names = ("{DAV:}getetag", "{DAV:}getcontentlength", "{foo:&}bar", "{DAV:}unheard-of", "{DAV:}creationdate")
     body = prop(*(name.replace("&", "&amp;") for name in names))
     found = parsed(served.alice("PROPFIND", "/home/tree", body))
     assert list(found["/dav/files/alice/home/tree/file.txt"]["200"]) == ["{DAV:}getetag", "{DAV:}getcontentlength"]
@@ -130,7 +132,14 @@ def test_a_shared_file_can_be_updated_but_neither_deleted_nor_created_in(served)
 def test_quota_is_told_when_named_and_known(served):
     names = ("{DAV:}quota-available-bytes", "{DAV:}quota-used-bytes")
     found = parsed(served.alice("PROPFIND", "/home/tree", prop(*names)))
-    assert all(int(element.text) > 0 for element in found["/dav/files/alice/home/tree/"]["200"].values())
+    for folder in ("", "sub/"):
+        available, used = (int(found[f"/dav/files/alice/home/tree/{folder}"]["200"][name].text) for name in names)
+        system = os.statvfs(served.data)  # others write to it meanwhile
+        assert available == pytest.approx(system.f_bavail * system.f_frsize, abs=1 << 30)
+        assert used > 0
+        assert available + used <= system.f_blocks * system.f_frsize
+    alone = parsed(served.alice("PROPFIND", "/home/tree", prop(*names), Depth="0"))
+    assert set(alone["/dav/files/alice/home/tree/"]["200"]) == set(names)
     assert set(found["/dav/files/alice/home/tree/file.txt"]["404"]) == set(names)
     assert set(parsed(served.alice("PROPFIND", "/other/", prop(*names)))["/dav/files/alice/other/"]["404"]) == set(
         names

@@ -12,7 +12,7 @@ from gateway.store.engine import Store
 def main(database: str) -> None:
     store = Store(f"sqlite:///{database}")
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (256 * 1024, most))  # Python ignores SIGXFSZ: writing fails
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512 * 1024, most))  # Python ignores SIGXFSZ: writing fails
     stored = 0
     for number in range(1000):
         try:

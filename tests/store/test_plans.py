@@ -13,8 +13,10 @@ from gateway.store import (
     changes,
     events,
     exchanged_tokens,
+    locks,
     outbox,
     peers,
+    properties,
     received_shares,
     seen_signatures,
     sent_shares,
@@ -32,6 +34,21 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "the same by its secret": lambda tx: sent_shares.by_provider_id_and_secret(tx, "id", SECRET),
     "the Shares of an owner": lambda tx: sent_shares.of_owner(tx, "alice"),
     "the Shares below a path": lambda tx: sent_shares.within(tx, "storage", StoragePath.parse("a/b")),
+    "the locks that are in the way": lambda tx: locks.near(tx, "storage", StoragePath.parse("a/b"), 0, tree=True),
+    "the locks on a place": lambda tx: locks.near(tx, "storage", StoragePath.parse("a/b"), 0, tree=False),
+    "whether there are locks below": lambda tx: locks.exists_below(tx, "storage", StoragePath.parse("a/b")),
+    "a lock": lambda tx: locks.get(tx, "urn:uuid:x", 0),
+    "how many locks somebody has": lambda tx: locks.count_of(tx, "user:alice"),
+    "locks that have expired": lambda tx: locks.remove_expired(tx, 0),
+    "locks on what has been removed": lambda tx: locks.remove_below(
+        tx, "storage", StoragePath.parse("a"), spare_root=True
+    ),
+    "the dead properties of a listing": lambda tx: properties.of(
+        tx, "storage", [StoragePath.parse(f"a/{number}") for number in range(3)]
+    ),
+    "whether there are any below": lambda tx: properties.exists_below(tx, "storage", StoragePath.parse("a")),
+    "those that move along": lambda tx: properties.below(tx, "storage", StoragePath.parse("a")),
+    "those of what has been removed": lambda tx: properties.remove_below(tx, "storage", StoragePath.parse("a")),
     "the received Share of a notification": lambda tx: received_shares.by_provider_id(tx, "peer.example", "id"),
     "the same by the secret alone": lambda tx: received_shares.by_provider_id_and_secret(tx, "id", SECRET),
     "the listing of /received/": lambda tx: received_shares.accepted(tx, "alice", 0),
