@@ -71,8 +71,8 @@ lint: install  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: TOOLS := curl wrk
-bench: install tools  ## Measure against WsgiDAV on cheroot and rclone, in one run; fails when a target is missed
+bench: TOOLS := curl wrk apache2 nginx libnginx-mod-http-dav-ext
+bench: install tools  ## Measure against WsgiDAV, rclone, Apache and nginx, in one run; fails when a target is missed
 	$(BIN)/python tests/bench/run.py
 
 clean:  ## Remove what make has made, and the data of `make run`

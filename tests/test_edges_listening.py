@@ -32,7 +32,7 @@ GARBLED = {
 
 
 async def _read(request: web.Request) -> web.Response:
-    await read_message(request, "https://gateway.example")
+    await read_message(request, "https://gateway.example", asyncio.get_running_loop().time() + 10)
     return web.Response()
 
 

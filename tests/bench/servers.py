@@ -1,20 +1,26 @@
-"""The servers that are measured: this gateway, WsgiDAV on cheroot, rclone; each with a password, on the same files."""
+"""The servers that are measured, each with a password, on the same files: this gateway, WsgiDAV on cheroot, rclone,
+Apache with mod_dav, and nginx with its dav and dav-ext modules."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
+import os
 import shutil
+import ssl
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from base64 import b64encode
 from pathlib import Path
 from typing import Self
 
+from certificates import self_signed
 from sites import Site, free_port
 
 USER, PASSWORD = "bench", "bench-password"
+AUTHORIZATION = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 START_TIME = 30.0  # seconds
 
 
@@ -25,11 +31,16 @@ class Server(ABC):
     url: str
     process: subprocess.Popen[bytes]
 
-    def __init__(self, directory: Path, data: Path) -> None:
+    def __init__(self, directory: Path, data: Path, *, tls: bool = False) -> None:
         self.directory = directory
         self.data = data
         self.port = free_port()
         directory.mkdir(parents=True)
+        self.certificate = self_signed(directory) if tls else None
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.certificate else "http"
 
     @abstractmethod
     def start(self) -> None:
@@ -38,6 +49,11 @@ class Server(ABC):
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(20)
+
+    def run(self, *command: str) -> None:
+        """Start `command` as the server's process."""
+        with (self.directory / "output.log").open("wb") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output)
 
     def __enter__(self) -> Self:
         self.start()
@@ -52,11 +68,15 @@ class Server(ABC):
         self.stop()
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        password = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        connection: http.client.HTTPConnection
+        if self.certificate:
+            context = ssl.create_default_context(cafile=self.certificate[0])
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=5, context=context)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         path = self.url.partition(f":{self.port}")[2]
         try:
-            connection.request("PROPFIND", path, headers={"Depth": "0", "Authorization": f"Basic {password}"})
+            connection.request("PROPFIND", path, headers={"Depth": "0", "Authorization": AUTHORIZATION})
             return connection.getresponse().status == 207
         except OSError:
             return False
@@ -69,9 +89,15 @@ class Gateway(Server):
 
     name = "ocm-gateway"
 
+    def __init__(self, directory: Path, data: Path, *, tls: bool = False, workers: int = 1) -> None:
+        super().__init__(directory, data, tls=tls)
+        self.workers = workers
+
     def start(self) -> None:
         site = Site(
             self.directory,
+            certificate=self.certificate,
+            workers=self.workers,
             backends={"storage": {"type": "local", "root": str(self.data)}},
             log={"level": "warning"},
         )
@@ -79,7 +105,7 @@ class Gateway(Server):
         site.add_user(USER, PASSWORD)
         assert site.process is not None
         self.port, self.process = site.port, site.process
-        self.url = f"http://127.0.0.1:{site.port}/dav/files/{USER}/home/"
+        self.url = f"{self.scheme}://127.0.0.1:{site.port}/dav/files/{USER}/home/"
 
 
 class WsgiDAV(Server):
@@ -96,8 +122,7 @@ class WsgiDAV(Server):
             "http_authenticator: {accept_basic: true, accept_digest: false, default_to_digest: false}\n"
             "verbose: 0\nlogging: {enable: false}\n"
         )
-        command = [str(Path(sys.executable).with_name("wsgidav")), "--config", str(config)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.run(str(Path(sys.executable).with_name("wsgidav")), "--config", str(config))
 
 
 class Rclone(Server):
@@ -106,8 +131,112 @@ class Rclone(Server):
     name = "rclone"
 
     def start(self) -> None:
-        self.url = f"http://127.0.0.1:{self.port}/"
+        self.url = f"{self.scheme}://127.0.0.1:{self.port}/"
         rclone = shutil.which("rclone", path=str(Path(sys.executable).parent)) or "rclone"
         command = [rclone, "serve", "webdav", str(self.data), "--addr", f"127.0.0.1:{self.port}"]
         command += ["--user", USER, "--pass", PASSWORD, "--config", "/dev/null", "--log-level", "ERROR"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if self.certificate:
+            command += ["--cert", str(self.certificate[0]), "--key", str(self.certificate[1])]
+        self.run(*command)
+
+
+APACHE = """
+ServerRoot {place}
+ServerName localhost
+PidFile {place}/pid
+Mutex file:{place}
+Listen 127.0.0.1:{port}
+ErrorLog {place}/error.log
+LimitRequestBody 0
+EnableSendfile On
+DAVLockDB {place}/locks
+DocumentRoot {data}
+<Directory {data}>
+  Dav On
+  AuthType Basic
+  AuthName bench
+  AuthUserFile {place}/users
+  Require valid-user
+</Directory>
+"""
+APACHE_MODULES = "mpm_event authn_core authn_file authz_core authz_user auth_basic dav dav_fs dir"
+
+
+class Apache(Server):
+    """Apache with mod_dav and its defaults, and with sendfile."""
+
+    name = "Apache"
+
+    def start(self) -> None:
+        self.url = f"http://127.0.0.1:{self.port}/"
+        _users(self.directory / "users")
+        modules = "".join(
+            f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n" for name in APACHE_MODULES.split()
+        )
+        account = "User www-data\nGroup www-data\n" if os.geteuid() == 0 else ""
+        config = self.directory / "apache.conf"
+        config.write_text(modules + APACHE.format(place=self.directory, port=self.port, data=self.data) + account)
+        _open_to_all(self.directory, self.data)
+        self.run(_found("apache2"), "-D", "FOREGROUND", "-f", str(config))
+
+
+NGINX = """
+load_module /usr/lib/nginx/modules/ngx_http_dav_ext_module.so;
+daemon off;
+pid {place}/pid;
+error_log {place}/error.log;
+worker_processes auto;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    client_body_temp_path {data}/../nginx-body; proxy_temp_path {place}/proxy; fastcgi_temp_path {place}/fastcgi;
+    uwsgi_temp_path {place}/uwsgi; scgi_temp_path {place}/scgi;
+    sendfile on;
+    tcp_nopush on;
+    client_max_body_size 0;
+    server {{
+        listen 127.0.0.1:{port};
+        root {data};
+        auth_basic bench;
+        auth_basic_user_file {place}/users;
+        dav_methods PUT DELETE MKCOL COPY MOVE;
+        dav_ext_methods PROPFIND OPTIONS;
+    }}
+}}
+"""
+
+
+class Nginx(Server):
+    """nginx with its dav module and dav-ext, with sendfile."""
+
+    name = "nginx"
+
+    def start(self) -> None:
+        self.url = f"http://127.0.0.1:{self.port}/"
+        _users(self.directory / "users")
+        config = self.directory / "nginx.conf"
+        config.write_text(NGINX.format(place=self.directory, port=self.port, data=self.data))
+        _open_to_all(self.directory, self.data)
+        command = [_found("nginx"), "-e", f"{self.directory}/error.log", "-c", str(config)]
+        self.run(*command, *(("-g", "user www-data;") if os.geteuid() == 0 else ()))
+
+
+def _users(path: Path) -> None:
+    digest = base64.b64encode(hashlib.sha1(PASSWORD.encode()).digest()).decode()
+    path.write_text(f"{USER}:{{SHA}}{digest}\n")
+
+
+def _open_to_all(*places: Path) -> None:
+    """Servers that are started as root serve as www-data."""
+    for place in places:
+        for above in place.parents:
+            if above.owner() == place.owner() and len(above.parts) > 2:
+                above.chmod(0o755)
+        place.chmod(0o777)
+
+
+def _found(name: str) -> str:
+    command = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if command is None:
+        raise RuntimeError(f"{name} is not installed: `make bench` installs it as root")
+    return command

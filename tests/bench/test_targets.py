@@ -3,50 +3,56 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import pytest
 from bench import run
-from bench.run import GET_LARGE, MIB, PUT_LARGE, Work, missed
+from bench.crowd import Crowd
+from bench.run import MIB, Work, missed
 
 OURS = [1.0, 2.0, 4.0]  # seconds, in three rounds
+SERVER: Any = None
 
 
-def work(name: str, **ratios: float) -> Work:
+def work(targets: dict[str, float], **ratios: float) -> Work:
     """Return what was measured where every peer took `ratio` times as long in most rounds."""
     noise = (1.0, 1.0, 0.1)
     others = {peer: [ratio * own * odd for own, odd in zip(OURS, noise, strict=True)] for peer, ratio in ratios.items()}
-    return Work(name, lambda server: 0.0, {"ocm-gateway": OURS, **others})
+    return Work("GET 1 GiB", lambda server: 0.0, SERVER, (), targets, {"own": OURS, "A/A": OURS, **others})
 
 
-def judge(get: float = 1.5, put: float = 1.5, peer: float = 1.5, grown: int = 5 * MIB) -> list[str]:
-    works = [work(GET_LARGE, WsgiDAV=peer, rclone=get), work(PUT_LARGE, WsgiDAV=peer, rclone=put)]
-    return missed(works, ["WsgiDAV", "rclone"], {GET_LARGE: MIB, PUT_LARGE: grown})
+def judge(nginx: float = 1.5, grown: int = 5 * MIB, resident: int = 100 * MIB, listing: float = 0.05) -> list[str]:
+    measured = [work({"nginx": 1.25, "rclone": 1.0}, nginx=nginx, rclone=1.0, Apache=0.5)]
+    return list(missed(measured, {"GET 1 GiB": grown}, Crowd(500, 100 * 1024, resident, listing)))
 
 
 def test_what_reaches_every_target_passes() -> None:
     assert judge() == []
-    assert judge(get=1.0, put=1.0, peer=1.0, grown=64 * MIB - 1) == []
+    assert judge(nginx=1.25, grown=64 * MIB - 1, resident=200 * MIB, listing=0.1) == []
 
 
 def test_each_target_that_is_missed_is_named_with_what_was_measured() -> None:
-    assert judge(get=0.875) == ["GET 1 GiB against rclone: 0.875, has to be at least 1.00"]
-    assert judge(put=0.5) == ["PUT 1 GiB (ours with fsync) against rclone: 0.500, has to be at least 1.00"]
-    assert [sentence.partition(":")[0] for sentence in judge(peer=0.75)] == [
-        "GET 1 GiB against WsgiDAV",
-        "PUT 1 GiB (ours with fsync) against WsgiDAV",
-    ]
-    assert judge(grown=64 * MIB) == ["memory during PUT 1 GiB (ours with fsync): 64.0 MiB, has to be less than 64 MiB"]
+    assert judge(nginx=0.875) == ["GET 1 GiB against nginx: 0.875, has to be at least 1.25"]
+    assert judge(grown=64 * MIB) == ["memory during GET 1 GiB: 64.0 MiB, has to be less than 64 MiB"]
+    assert judge(resident=201 * MIB) == ["memory with slow downloads: 201 MiB, has to be at most 200"]
+    assert judge(listing=0.2) == ["a listing beside slow downloads: 0.200 s, has to be at most 0.1 s"]
 
 
-def test_what_was_not_measured_is_missed() -> None:
-    assert len(missed([], ["rclone"], {})) == 4
+def test_a_row_shows_ratios_beside_their_targets() -> None:
+    row = work({"nginx": 1.2}, nginx=1.5, rclone=2.0).row(["rclone", "Apache", "nginx"])
+    assert row == "| GET 1 GiB | 2.00 |  | 1.50 (≥ 1.20) | 1.00 | 2.000 s |"
+
+
+def test_a_target_without_a_measurement_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        list(missed([work({"nginx": 1.0})], {}, None))
 
 
 def test_the_command_ends_with_a_status_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["run.py"])
     monkeypatch.setattr(run.shutil, "which", lambda tool: tool)
-    monkeypatch.setattr(run, "run", lambda directory: [])
+    monkeypatch.setattr(run, "run", lambda directory, memory: [])
     run.main()
-    monkeypatch.setattr(run, "run", lambda directory: judge(get=0.875))
-    with pytest.raises(SystemExit, match="GET 1 GiB against rclone"):
+    monkeypatch.setattr(run, "run", lambda directory, memory: judge(nginx=0.875))
+    with pytest.raises(SystemExit, match="GET 1 GiB against nginx"):
         run.main()

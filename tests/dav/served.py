@@ -108,7 +108,7 @@ class Served:
         self.store = Store(f"sqlite:///{directory / 'state.db'}")
         self.store.run_sync(lambda tx: [users.add(tx, name, CHEAP.hash(PASSWORD), 0) for name in ("alice", "bob")])
         self.ahead = 0.0  # seconds that the clock of unfinished uploads is ahead
-        self.local = LocalBackend(self.data, directory / "journals", is_kept=self._is_kept)
+        self.local = LocalBackend(self.data, directory / "journals", is_kept=self.is_kept)
         self.backend: StorageBackend = wrap(self.local) if wrap else self.local
         self.memory = MemoryBackend()
         self.storages = {
@@ -153,7 +153,7 @@ class Served:
         )
         self._runner = self.run(self._start())
 
-    def _is_kept(self, token: str) -> bool:
+    def is_kept(self, token: str) -> bool:
         return self.store.read_sync(lambda tx: uploads.is_kept(tx, token, time.time() + self.ahead))
 
     async def _start(self) -> web.AppRunner:
