@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from backends.errors import InvalidPath, NotFound, OutOfSpace
+from backends.errors import InvalidPath, NotFound
 from backends.paths import StoragePath
+from gateway.errors import Full
 from gateway.store import locks, properties
 from gateway.store.engine import Store
 from gateway.tree import Place
@@ -44,7 +45,7 @@ class Belongings:
         return {paths[path]: values for path, values in found.items()}
 
     def change_properties(self, place: Place, changes: Sequence[tuple[str, str | None]]) -> None:
-        """Set properties to XML, or remove them (None), in this order and all or none; raises OutOfSpace."""
+        """Set properties to XML, or remove them (None), in this order and all or none; raises Full."""
 
         def work(tx: Connection) -> None:
             values = properties.of(tx, place.storage.name, [place.path]).get(place.path, {})
@@ -119,14 +120,14 @@ def forget(tx: Connection, backend: str) -> None:
 
 
 def require_room(values: Mapping[str, str]) -> None:
-    """Check the bounds of one resource's properties; raises OutOfSpace."""
+    """Check the bounds of one resource's properties; raises Full."""
     if len(values) > COUNT_MAX:
-        raise OutOfSpace(f"more than {COUNT_MAX} properties")
+        raise Full("TOO_MANY_PROPERTIES", f"a file or folder has at most {COUNT_MAX} properties")
     sizes = [len(value.encode()) for value in values.values()]
     if any(size > VALUE_MAX for size in sizes):
-        raise OutOfSpace(f"a property of more than {VALUE_MAX} bytes")
+        raise Full("PROPERTY_TOO_LARGE", f"a property has at most {VALUE_MAX} bytes")
     if sum(sizes) + sum(len(name.encode()) for name in values) > TOTAL_MAX:
-        raise OutOfSpace(f"properties of more than {TOTAL_MAX} bytes in all")
+        raise Full("PROPERTIES_TOO_LARGE", f"the properties of a file or folder have at most {TOTAL_MAX} bytes")
 
 
 def _replace(tx: Connection, backend: str, path: StoragePath) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from backends.errors import NotFound
 from backends.paths import StoragePath
-from gateway.errors import Busy, Conflict, Locked, NotAllowed
+from gateway.errors import Conflict, Full, Locked, NotAllowed
 from gateway.store import locks
 from gateway.store.engine import Store
 from gateway.store.locks import Lock as Lock
@@ -89,7 +89,7 @@ class Locks:
         return [lock for lock in found if lock.covers(place.path) or lock.path.is_within(place.path)]
 
     def take(self, place: Place, wish: Wish, holder: Holder) -> Lock:
-        """Lock a place, whether or not anything is there; raises Locked with the roots of what conflicts, and Busy."""
+        """Lock a place, whether or not anything is there; raises Locked with the roots of what conflicts, and Full."""
         now, path = int(self._clock()), place.path
 
         def work(tx: Connection) -> Lock:
@@ -103,7 +103,7 @@ class Locks:
             if conflicting:
                 raise Locked("LOCK_CONFLICT", "another lock does not go together with this one", _roots(conflicting))
             if locks.count_of(tx, holder.principal) >= LOCKS_MAX:
-                raise Busy("TOO_MANY_LOCKS", f"you hold {LOCKS_MAX} locks; release some", retry_after=TIME_DEFAULT)
+                raise Full("TOO_MANY_LOCKS", f"you hold {LOCKS_MAX} locks; release some")
             lock = Lock(
                 token=f"urn:uuid:{uuid.uuid4()}",
                 backend=place.storage.name,

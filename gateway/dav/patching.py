@@ -15,6 +15,7 @@ from gateway.belongings import VALUE_MAX, Belongings
 from gateway.dav.conditions import parse_http_date
 from gateway.dav.errors import translate
 from gateway.dav.xml import DAV, LIVE_NAMESPACES, OWNCLOUD, fragment, split_name
+from gateway.errors import Full
 from gateway.tree import Place
 
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -79,7 +80,7 @@ class Patch:
         self._is_applied = True
         try:
             self._apply()
-        except StorageError as error:
+        except (StorageError, Full) as error:
             self._applied = DAVError(translate(error).status, str(translate(error)))
             raise self._applied from error
 
