@@ -26,7 +26,7 @@ PIECE = 64 * 1024  # bytes read at once
 PROPERTIES = ("resourcetype", "getcontentlength", "getlastmodified", "getetag")
 QUOTA = ("quota-available-bytes", "quota-used-bytes")  # RFC 4331
 
-_SCHEME_AND_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
+_SCHEME_AND_AUTHORITY = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 # Elements by their way from the root, each with the namespace as expat writes it.
 _MULTISTATUS = ("DAV: multistatus",)
 _RESPONSE = (*_MULTISTATUS, "DAV: response")

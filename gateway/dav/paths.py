@@ -16,7 +16,7 @@ from backends.paths import StoragePath
 from gateway.access import Grant
 from gateway.dav.errors import DavError
 
-_ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")  # RFC 9112 §3.2.2
+_ABSOLUTE_FORM = re.compile(r"\A[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")  # RFC 9112 §3.2.2
 _UNRESERVED = re.compile(rb"[A-Za-z0-9._~()\-]+")  # RFC 3986 §2.3, and parentheses
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -21,7 +21,7 @@ DEFAULT_PORT = 443  # discovery is https (draft-07, Discovery, Process)
 _SERVER = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:@/?#%\[\]\\]+)(?::(?P<port>[0-9]{1,5}))?")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_SCHEME = re.compile(r"\A[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 # The standard library knows IDNA 2003, which maps these to other letters and so to another host than IDNA 2008 does
 # (RFC 5894 section 7.2). Nobody should share with the wrong one: they have to be written in their ASCII form.
 _DEVIATIONS = frozenset("\N{LATIN SMALL LETTER SHARP S}\N{GREEK SMALL LETTER FINAL SIGMA}\u200c\u200d")

@@ -322,6 +322,7 @@ def test_names_are_read_from_hrefs_in_any_spelling(serve: Serve, child: str) -> 
         "/dav/",
         "/dav",
         "http://h/dav",
+        "/http://h/dav/bad",
     ],
 )
 def test_what_is_no_child_of_the_directory_is_dropped(serve: Serve, href: str) -> None:

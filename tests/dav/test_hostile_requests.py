@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -93,3 +94,13 @@ def test_requests_are_counted_by_their_door(served: Served, log: list[Any]):
     served.request("PROPFIND", "/dav/ocm/", headers=basic(share.secret, ""))
     served.request("GET", "/nowhere/dav/ocm")
     assert [line["door"] for line in log if line["event"] == "request"] == ["files", "ocm", "web"]
+
+
+def test_a_scheme_in_the_middle_of_a_path_is_a_name(served: Served):
+    """And looking for one takes no longer than the path is long: it is done before anybody has logged in."""
+    served.alice("MKCOL", "/home/http:")
+    assert served.alice("PUT", "/home/http://name", b"x").status == 201
+    assert (served.data / "http:" / "name").read_bytes() == b"x"
+    started = time.monotonic()
+    assert served.request("GET", "/dav/files/alice/" + "a" * 32_000).status == 401
+    assert time.monotonic() - started < 1

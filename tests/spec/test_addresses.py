@@ -218,6 +218,8 @@ def test_what_products_write_is_normalised(raw: str, text: str) -> None:
         "alice@https://nc1/nextcloud/",
         "alice@https://user:password@nc1/",
         "@nc1@nc1",
+        "alice@nc1:https://nc2",
+        pytest.param("alice@" + "h" * 60_000, marks=pytest.mark.timeout(5)),  # seconds, were it searched for a scheme
     ],
 )
 def test_what_cannot_be_normalised_is_refused(raw: str) -> None:
