@@ -30,6 +30,9 @@ from gateway.tree import Place, Storage
 LIFETIME = 24 * 3600  # seconds after the last part
 MOST = 100  # unfinished uploads of one principal
 EVERY = 60.0  # seconds between two looks for what has ended
+KNOWN_FOR = (
+    1.0  # seconds that it is taken for known who has left anything; asking at each PUT costs a fifth of a small one
+)
 
 __all__ = ["Upload", "Uploads"]
 
@@ -54,6 +57,8 @@ class Uploads:
         self._mounts = mounts
         self._clock = clock
         self._every = every
+        self._leaving: frozenset[str] = frozenset()  # principals that have left anything
+        self._looked = float("-inf")
 
     def find(self, principal: str, place: Place, total: int) -> Upload | None:
         """Return what there is of an upload of `total` bytes."""
@@ -114,10 +119,16 @@ class Uploads:
             kept.append(upload)
 
         writer.park(note)
+        self._looked = float("-inf")
         return kept[0]
 
     def finished(self, principal: str, place: Place) -> None:
         """Drop what is left for a path whose content has come: whoever went on with that would mix two contents."""
+        now = time.monotonic()
+        if now - self._looked >= KNOWN_FOR:
+            self._leaving, self._looked = self._store.read_sync(uploads.principals), now
+        if principal not in self._leaving:
+            return
         for upload in self._store.read_sync(lambda tx: uploads.at(tx, principal, place.storage.name, place.path)):
             self.drop(place.backend, upload)
 

@@ -51,6 +51,11 @@ def of_backend(tx: Connection, backend: str) -> list[Upload]:
     return [_upload(row) for row in tx.execute(select(uploads).where(uploads.c.backend == backend)).mappings()]
 
 
+def principals(tx: Connection) -> frozenset[str]:
+    """Return who has left anything."""
+    return frozenset(tx.execute(select(uploads.c.principal).distinct()).scalars())
+
+
 def count(tx: Connection, principal: str, now: float) -> int:
     """Count what `principal` has left and may still go on with."""
     query = select(func.count()).where(uploads.c.principal == principal, uploads.c.expires > now)
