@@ -18,7 +18,8 @@ PAGE = "/"
 
 TREES = (*DISCOVERY, JWKS, API, *DAV)  # each with everything below it
 
-_ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")  # RFC 9112 §3.2.2
+# RFC 9112 §3.2.2; only at the beginning: elsewhere it is part of a name, and looking for it would take for ever
+ABSOLUTE_FORM = re.compile(r"\A[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
 
 Names = tuple[bytes, ...]
 
@@ -38,7 +39,7 @@ class OwnPaths:
         It is read as generously as any door reads it (decoded, doubled slashes and dot segments without a meaning):
         whatever could mean one of ours stays here, so that no Share's credential reaches the server behind.
         """
-        names = _names(_ABSOLUTE_FORM.sub("", target, count=1).partition("?")[0].partition("#")[0])
+        names = _names(ABSOLUTE_FORM.sub("", target, count=1).partition("?")[0].partition("#")[0])
         return self._hold(names) or self._hold(_resolved(names))
 
     def _hold(self, names: Names) -> bool:

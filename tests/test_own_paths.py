@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -113,3 +114,12 @@ async def test_every_row_of_the_table_is_served(base_path: str) -> None:
     for path in served:
         found = await router.resolve(make_mocked_request("GET", path))
         assert found.http_exception is None, path
+
+
+def test_a_scheme_in_the_middle_of_a_target_is_a_name_and_soon_found_to_be_none() -> None:
+    own_paths = OwnPaths("", has_upstream=True)
+    assert not own_paths.include("/files/http://nas/ocm/shares")
+    assert own_paths.include("http://nas/ocm/shares")
+    begun = time.monotonic()
+    assert not own_paths.include("/" + "a" * 32_000)
+    assert time.monotonic() - begun < 1

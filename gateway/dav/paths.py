@@ -15,8 +15,8 @@ from urllib.parse import SplitResult, quote_from_bytes, unquote_to_bytes, urlspl
 from backends.paths import StoragePath
 from gateway.access import Grant
 from gateway.dav.errors import DavError
+from gateway.own_paths import ABSOLUTE_FORM
 
-_ABSOLUTE_FORM = re.compile(r"\A[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")  # RFC 9112 §3.2.2
 _UNRESERVED = re.compile(rb"[A-Za-z0-9._~()\-]+")  # RFC 3986 §2.3, and parentheses
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -79,7 +79,7 @@ class Addresses:
         """
         if "#" in raw:
             raise _malformed("a fragment has no place in a request")
-        path = (raw if raw.startswith("/") else _ABSOLUTE_FORM.sub("", raw, count=1)).partition("?")[0]
+        path = (raw if raw.startswith("/") else ABSOLUTE_FORM.sub("", raw, count=1)).partition("?")[0]
         if not path.startswith("/"):
             raise _malformed("the request target is no path")
         names = _names(path)
