@@ -14,7 +14,7 @@ from backends.pool import Pool
 from gateway.dav import conditions
 from gateway.dav.call import Call, in_pool, release
 from gateway.dav.conditions import ByteRange, http_date
-from gateway.dav.stream import Cut, open_outlet, pump, reset
+from gateway.dav.stream import CACHED_PIECE, Cut, open_outlet, pump, reset
 from gateway.ocm.shares import Permission
 from gateway.watch import Watch
 
@@ -35,6 +35,7 @@ class Get:
 
     def __init__(self, watch: Watch, idle: float) -> None:
         """Give a client up that takes nothing for `idle` seconds."""
+        self._scratch = memoryview(bytearray(CACHED_PIECE))  # of all downloads together
         self._watch = watch
         self._idle = idle
 
@@ -78,7 +79,7 @@ class Get:
             outlet = await open_outlet(call.request, response, self._idle)
             try:
                 with self._watch.over(call.grant, Permission.READ, outlet.abort):
-                    await pump(reader, pool, part, outlet)
+                    await pump(reader, pool, part, outlet, self._scratch)
             finally:
                 outlet.close()
         except (StorageError, Cut, OSError) as error:  # TimeoutError is one

@@ -30,6 +30,7 @@ from gateway.resetting import reset as reset  # for the files beside this one
 CACHED_PIECE = 512 * 1024  # bytes read on the event loop at a time; measured: more gains nothing, less is slower
 STORED_PIECE = 1 << 20  # bytes for each hop to a thread
 TRANSPORT_PIECE = 256 * 1024  # bytes handed to a transport, which copies and keeps what it cannot send
+LEAST_PIECE = 64 * 1024  # bytes read at a time for a client that is slow
 PATIENCE = 1.0  # seconds that a piece is kept for a client that does not take it
 IDLE = 300.0  # seconds in which a client must take at least something
 
@@ -81,6 +82,13 @@ class Outlet(ABC):
         Raises OSError when the connection is gone.
         """
 
+    def send_now(self, piece: Piece) -> int | None:
+        """Send what of `piece` can go without waiting, and return how many bytes; None where `send` has to do it.
+
+        Raises OSError when the connection is gone.
+        """
+        return None
+
     async def wait(self) -> None:
         """Wait until a slow client takes more; raises TimeoutError when it takes nothing at all."""
 
@@ -104,8 +112,9 @@ class ResponseOutlet(Outlet):
         self._idle = idle
 
     async def send(self, piece: Piece) -> int:
+        own = bytes(piece)  # a copy: transports keep what they are given, and others use the piece's memory meanwhile
         async with _patience(self._idle, self._unconfirmed):
-            await self._response.write(bytes(piece))  # a copy of its own: transports keep what they are given
+            await self._response.write(own)
         return len(piece)
 
     def _unconfirmed(self) -> int:
@@ -139,13 +148,16 @@ class SocketOutlet(Outlet):
         self._socket.close()
 
     async def send(self, piece: Piece) -> int:
+        taken = self.send_now(piece)
+        while taken < len(piece) and await self._becomes_writable(PATIENCE):
+            taken += self.send_now(memoryview(piece)[taken:])
+        return taken
+
+    def send_now(self, piece: Piece) -> int:
         rest = memoryview(piece)
-        while rest:
-            try:
+        with contextlib.suppress(BlockingIOError):
+            while rest:
                 rest = rest[self._socket.send(rest) :]
-            except BlockingIOError:
-                if not await self._becomes_writable(PATIENCE):
-                    break
         taken = len(piece) - len(rest)
         self._request.writer.output_size += taken
         return taken
@@ -212,9 +224,13 @@ async def _flush(request: web.Request, transport: asyncio.Transport, idle: float
         transport.set_write_buffer_limits()
 
 
-async def pump(reader: Reader, pool: Pool, part: ByteRange, outlet: Outlet) -> None:
-    """Send `part` of the file. Raises StorageError, OSError, and Cut when the file ends before the part does."""
-    source = _Source(reader, pool, part, outlet.piece_max)
+async def pump(reader: Reader, pool: Pool, part: ByteRange, outlet: Outlet, scratch: memoryview | None = None) -> None:
+    """Send `part` of the file. Raises StorageError, OSError, and Cut when the file ends before the part does.
+
+    What the page cache holds passes through `scratch`, CACHED_PIECE bytes that all transfers of a thread may share:
+    they are used between two turns of the event loop only, so a thousand slow clients hold no memory.
+    """
+    source = _Source(reader, pool, part, outlet.piece_max, scratch or memoryview(bytearray(CACHED_PIECE)))
     offset, end = part.start, part.start + part.length
     piece: Piece = b""
     try:
@@ -222,7 +238,9 @@ async def pump(reader: Reader, pool: Pool, part: ByteRange, outlet: Outlet) -> N
             piece = piece or await source.piece(offset)
             if not piece:
                 raise Cut("the file became shorter while it was read")
-            taken = await outlet.send(piece)
+            now = outlet.send_now(piece) if source.is_cheap else None
+            taken = await outlet.send(piece) if now is None else now
+            source.learn(taken, len(piece))
             offset += taken
             if taken == len(piece):
                 piece = b""
@@ -239,7 +257,9 @@ async def pump(reader: Reader, pool: Pool, part: ByteRange, outlet: Outlet) -> N
 class _Source:
     """The pieces of a file: from the page cache at once, or else from a thread, which then reads one piece ahead."""
 
-    def __init__(self, reader: Reader, pool: Pool, part: ByteRange, piece_max: int) -> None:
+    def __init__(self, reader: Reader, pool: Pool, part: ByteRange, piece_max: int, scratch: memoryview) -> None:
+        self._scratch = scratch
+        self._most = CACHED_PIECE  # bytes that the client takes at a time, as far as it has shown
         self._reader = reader
         self._pool = pool
         self._end = part.start + part.length
@@ -247,14 +267,13 @@ class _Source:
         self._descriptor = reader.fileno()
         self.is_cheap = self._descriptor is not None  # to be read again
         self._answers_from_cache = False
-        self._buffer: memoryview | None = None
         self._ahead: asyncio.Future[bytes] | None = None
         if self._descriptor is not None and part.length > STORED_PIECE:
             with contextlib.suppress(OSError):  # only a hint: read further ahead than usual
                 os.posix_fadvise(self._descriptor, part.start, part.length, os.POSIX_FADV_SEQUENTIAL)
 
     async def piece(self, offset: int) -> Piece:
-        """Return the next bytes from `offset`, valid until the next call; none at the end of the file."""
+        """Return the next bytes from `offset`, valid until the next turn of the loop; none at the end of the file."""
         if self._ahead is None:
             cached = self._cached(offset)
             if cached is not None:
@@ -269,18 +288,21 @@ class _Source:
 
     async def drop(self) -> None:
         """Forget what was read; a file must not be closed, nor read a second time, under a read of a thread."""
-        self._buffer = None
         if self._ahead is not None:
             with contextlib.suppress(Exception):
                 await self._ahead
             self._ahead = None
+
+    def learn(self, taken: int, offered: int) -> None:
+        """Read less at a time for a client that takes less: what it leaves is read again."""
+        self._most = min(CACHED_PIECE, 2 * self._most) if taken == offered else max(LEAST_PIECE, taken)
 
     def _read(self, offset: int) -> asyncio.Future[bytes]:
         size = min(STORED_PIECE, self._piece_max, self._end - offset)
         return asyncio.ensure_future(self._pool.run(self._reader.read_at, offset, size))
 
     def _cached(self, offset: int) -> Piece | None:
-        size = min(CACHED_PIECE, self._piece_max, self._end - offset)
+        size = min(self._most, self._piece_max, self._end - offset)
         # The reader knows where the cache may be asked without waiting; once it has answered, so may we, directly.
         if not self._answers_from_cache:
             first = self._reader.read_cached(offset, 1)
@@ -289,12 +311,10 @@ class _Source:
             self._answers_from_cache = True
         if self._descriptor is None:
             return self._reader.read_cached(offset, size) or None
-        if self._buffer is None:
-            self._buffer = memoryview(bytearray(CACHED_PIECE))
         try:
-            count = os.preadv(self._descriptor, [self._buffer[:size]], offset, os.RWF_NOWAIT)
+            count = os.preadv(self._descriptor, [self._scratch[:size]], offset, os.RWF_NOWAIT)
             # Linux 5.9 and 5.10 tell 0 also before the end (preadv2(2), Bugs); a thread finds out.
-            return self._buffer[:count] if count else None
+            return self._scratch[:count] if count else None
         except BlockingIOError:
             return None
         except OSError:  # tmpfs does not take the flag (preadv2(2)); what is really wrong shows in the reader too
