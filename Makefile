@@ -62,7 +62,7 @@ tools:  # Debian packages that are needed; installed when run as root, named oth
 test: install tools  ## Run every test
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-torture: install tools  ## Run what takes long: faults by the thousand (as root, half an hour), a folder of a million entries
+torture: install tools  ## Run what takes long: faults by the thousand (as root, ten minutes), a folder of a million entries
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/torture
 	ENTRIES=1000000 $(BIN)/python -m pytest tests/dav/test_big_folders.py -s
 
