@@ -392,9 +392,10 @@ def _intend(
 
 def _finish(tx: Connection, move: Move) -> None:
     """Give the Shares and uploads below the old name their places below the new one, and drop the intent."""
+    if not moves.remove(tx, move.id):
+        return  # done by another already: what has come to these names since is not ours
     uploads.move(tx, move.backend, move.source, move.target)
     for share in sent_shares.within(tx, move.backend, move.source):
         with contextlib.suppress(InvalidPath):  # too long now: it is missing until it is moved again
             sent_shares.set_path(tx, share.id, move.target.join(share.path.relative_to(move.source)))
     belongings.move(tx, move.backend, move.source, move.target)
-    moves.remove(tx, move.id)

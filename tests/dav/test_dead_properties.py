@@ -311,6 +311,20 @@ def test_a_crash_in_the_middle_of_a_move_loses_none(served, alice):
     assert served.store.read_sync(moves_table.unfinished) == []
 
 
+def test_a_move_that_two_settle_is_settled_once(served, alice):
+    """As two workers do that start together; the second would take what was moved for something replaced."""
+    folder = StoragePath.parse(alice.root.rpartition("/")[2])
+    old, new = folder.child(b"sub"), folder.child(b"twice")
+    paint(alice, "/sub/deep")
+    identity = served.local.stat(old).identity
+    served.store.run_sync(lambda tx: moves_table.add(tx, "storage", old, new, identity))
+    served.local.rename(old, new, overwrite=False)
+    (left,) = served.store.read_sync(moves_table.unfinished)
+    for _ in range(2):
+        served.moves._settle(left, served.local)
+    assert colour(alice, "/twice/deep") == "red"
+
+
 def test_a_move_without_shares_writes_its_intent_for_properties_alone(served, alice):
     """What the process would leave when it dies within the rename."""
     seen: list[int] = []
