@@ -13,6 +13,7 @@ show a new ETag once. Nobody fetches a file again because of that, as files have
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from hashlib import blake2b
 import structlog
 from sqlalchemy import Connection
 
-from backends.errors import Unavailable
+from backends.errors import StorageError, Unavailable
 from backends.interface import Entry, Kind, StorageBackend
 from backends.paths import StoragePath
 from backends.pool import Pool
@@ -179,7 +180,9 @@ class Changes:
         places = list(touched)
         for place in places:
             if place.storage in self._noticing:
-                await self._noticing[place.storage].own_change(place.path, tree=place.tree)
+                # A storage with no thread free: the next look takes our change for another's, and renews once more.
+                with contextlib.suppress(StorageError):
+                    await self._noticing[place.storage].own_change(place.path, tree=place.tree)
         if self._next is None:
             self._next = batch = _Batch()
             batch.written = asyncio.ensure_future(self._write(batch))

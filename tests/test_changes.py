@@ -248,6 +248,16 @@ def test_a_change_that_could_not_be_written_is_made_up_for(process: Process, mon
     assert process.of("a") > before
 
 
+async def test_a_change_is_written_down_though_no_thread_is_free_to_look(process: Process) -> None:
+    class Busy:
+        async def own_change(self, _path: object, *, tree: bool) -> None:
+            raise Unavailable("the line of waiting operations is full")
+
+    process.changes._noticing["storage"] = Busy()
+    await process.changes.made([Touched("storage", path("a/file"))])
+    assert process.of("a") > 0
+
+
 async def test_what_is_owed_is_written_down_without_another_change(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -178,7 +178,7 @@ class DavDoor:
                 await asyncio.shield(self._changes.made(call.touched))
             raise
         if call.touched and answer.status in CHANGED:
-            await self._changes.made(call.touched)
+            await asyncio.shield(self._changes.made(call.touched))
         return answer
 
     async def _grant(self, root: Root, request: web.Request) -> Grant:
