@@ -315,7 +315,7 @@ async def _open_doors(
         base_path=config.base_path,
         origin=config.origin,
     )
-    stack.callback(dav.close)
+    stack.push_async_callback(dav.close, STOP_TIME)
     dav.add_routes(public.router)
     WebDoor(config, own_paths.pages).add_routes(public)
     await listen_on(stack, public, *seat.doors.http, tls=config.tls)

@@ -91,6 +91,8 @@ class DavDoor:
         self._changes = changes
         self._addresses = Addresses(base_path, origin)
         self._across = Pool("dav-across", threads=2, waiting=64)
+        self._running = 0  # requests
+        self._ended: asyncio.Future[None] | None = None  # somebody waits until none runs
         self._propfind = Propfind(watch, idle, locks, belongings)
         self._guard = guard = Guard(locks)
         get, longtail = Get(watch, idle), LongTail(moves, belongings, guard)
@@ -120,12 +122,29 @@ class DavDoor:
             router.add_route("*", path, self.handle, name=name, expect_handler=_expect_later)
         router.register_resource(_Unexpected("/{anywhere:[\\s\\S]*}"))
 
-    def close(self) -> None:
-        """Take no more work between storages."""
+    async def close(self, wait: float) -> None:
+        """Let at most `wait` seconds pass until all that runs has ended, and take no more work between storages.
+
+        aiohttp's own waiting forgets a request as soon as its connection is lost (web_protocol.py), though what came
+        of an upload is to be kept then.
+        """
+        if self._running:
+            self._ended = asyncio.get_running_loop().create_future()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended, wait)
         self._across.close()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; nothing but a lost connection comes out of here as an exception."""
+        self._running += 1
+        try:
+            return await self._answer(request)
+        finally:
+            self._running -= 1
+            if self._ended is not None and not self._running and not self._ended.done():
+                self._ended.set_result(None)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         asked = _Asked(request)
         try:
             return await self._serve(request, asked)

@@ -178,10 +178,10 @@ class Served:
 
     def __exit__(self, *exception: object) -> None:
         self.run(self._stop())
+        self.run(self.door.close(0))
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
-        self.door.close()
         self.changes.close()
         self._passwords.close()
         for storage in self.storages.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from backends.errors import OutOfSpace
-from backends.interface import Features
+from backends.interface import Features, StorageBackend, Writer
 from gateway import uploads as limits
 from gateway.store import uploads, users
 
@@ -387,6 +388,47 @@ def test_an_upload_that_is_cut_keeps_what_has_come(served, end, log):
     assert (served.data / name).read_bytes() == b"old"
     assert part(served, f"/home/{name}", 2 * MIB, TOTAL, Repr_Digest=digest(CONTENT)).status == 204
     assert (served.data / name).read_bytes() == CONTENT
+
+
+class Slow:
+    """A backend that while `held` looks at a path only once `go` is set, and shows its last Writer."""
+
+    def __init__(self, inner: StorageBackend) -> None:
+        self._inner = inner
+        self.held = False
+        self.writer: Writer | None = None
+        self.looking, self.go = threading.Event(), threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def open_write(self, path, **options):
+        self.writer = self._inner.open_write(path, **options)
+        return self.writer
+
+    def stat(self, path):
+        if self.held:
+            self.looking.set()
+            assert self.go.wait(20)
+        return self._inner.stat(path)
+
+
+def test_a_door_that_closes_waits_until_what_was_cut_is_kept(tmp_path):
+    with Served(tmp_path / "door", wrap=Slow) as served:
+        connection = begin(served, "/dav/files/alice/home/kept", f"Content-Length: {TOTAL}")
+        connection.sendall(CONTENT[: 2 * MIB])
+        assert eventually(lambda: served.backend.writer and served.backend.writer.written == 2 * MIB)
+        served.backend.held = True
+        served.loop.call_soon_threadsafe(served.watch.cut_all)
+        assert served.backend.looking.wait(20)
+        closing = asyncio.run_coroutine_threadsafe(served.door.close(20), served.loop)
+        with pytest.raises(TimeoutError):
+            closing.result(0.3)
+        served.backend.held = False
+        served.backend.go.set()
+        closing.result(20)
+        assert [upload.parked.size for upload in rows(served)] == [2 * MIB]
+        connection.close()
 
 
 def test_a_part_that_is_cut_keeps_what_has_come_of_it(served):
