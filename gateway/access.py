@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from sqlalchemy import Connection
@@ -22,6 +22,7 @@ from gateway.ocm.errors import ProtocolError
 from gateway.ocm.keys import JWKSet
 from gateway.ocm.shares import Permission
 from gateway.ocm.tokens import AccessTokenClaims, verify_access_token
+from gateway.single_flight import SingleFlight
 from gateway.store import sent_shares, users
 from gateway.store.engine import Store
 from gateway.store.sealing import secret_hash
@@ -52,6 +53,7 @@ class Grant:
     who: str  # user name, or the OCM Address that the Share is with
     permissions: frozenset[Permission]
     shared: SharedResource | None  # None: a local user's whole tree
+    read: float = field(default=float("-inf"), compare=False, repr=False)  # when, by the monotonic clock in seconds
 
 
 def share_principal(share_id: str) -> str:
@@ -79,7 +81,9 @@ class Access:
         self._token_keys = token_keys
         self._clock = clock
         self._salt = os.urandom(32)  # cache keys tell nothing of the credentials
-        self._cache: dict[bytes, tuple[float, Grant]] = {}
+        self._cache: dict[bytes, Grant] = {}
+        self._reading: SingleFlight[Grant] = SingleFlight()
+        self._forgotten = float("-inf")  # what was read before this moment counts no more
 
     async def by_password(self, user: str, password: str) -> Grant:
         """Return the Grant of a local user; raises Unproven."""
@@ -136,19 +140,33 @@ class Access:
     def forget(self) -> None:
         """Drop every cached Grant, after a change in this process."""
         self._cache.clear()
+        self._forgotten = time.monotonic()
+
+    def is_fresh(self, grant: Grant) -> bool:
+        """Tell whether a Grant that came with a credential may still be used without reading it again."""
+        return self._forgotten < grant.read > time.monotonic() - GRANT_LIFE
+
+    def digest(self, credential: bytes) -> bytes:
+        """Return 32 bytes by which a credential can be known again, and which tell nothing of it."""
+        return blake2b(credential, digest_size=32, key=self._salt).digest()
 
     async def _grant(self, credential: str, read: Callable[[], Awaitable[Grant]]) -> Grant:
         """Return the Grant of `credential`, read anew when the one in the cache is older than GRANT_LIFE."""
-        key = blake2b(credential.encode("utf-8", "surrogatepass"), digest_size=32, key=self._salt).digest()
-        now = time.monotonic()
+        key = self.digest(credential.encode("utf-8", "surrogatepass"))
         cached = self._cache.get(key)
-        if cached and now - cached[0] < GRANT_LIFE:
-            return cached[1]
-        grant = await read()
-        if len(self._cache) >= CACHE_LIMIT:
-            self._cache.clear()
-        self._cache[key] = (now, grant)
-        return grant
+        if cached and self.is_fresh(cached):
+            return cached
+
+        async def read_anew() -> Grant:
+            now = time.monotonic()
+            grant = replace(await read(), read=now)
+            if len(self._cache) >= CACHE_LIMIT:
+                self._cache.clear()
+            self._cache[key] = grant
+            return grant
+
+        # Once for all connections of a client, and for none that comes after a `forget` what was read before.
+        return await self._reading.run((key, self._forgotten), read_anew)
 
     def _again(self, tx: Connection, grant: Grant) -> Grant:
         if grant.shared is None:
