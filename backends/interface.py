@@ -374,6 +374,11 @@ class StorageBackend(ABC):
         may call it. Raises as open_read."""
         return None
 
+    def try_read(self, path: StoragePath, most: int) -> tuple[Entry, bytes] | None:
+        """Return the entry and the whole content of the file if that is at most `most` bytes and needs nothing but
+        caches, else None, as for what is not there or no file; never blocks. Raises Unavailable."""
+        return None
+
     @abstractmethod
     def open_write(
         self,

@@ -14,7 +14,7 @@ from backends.fresh import FreshFile
 from backends.interface import Entry, Identity, Parked, Reader, Scan, Writer, check_preconditions
 from backends.journal import Journal
 from backends.linux import Abilities, Descriptor
-from backends.local_tree import TYPE_BITS, LocalTree, Opened, entry_at
+from backends.local_tree import TYPE_BITS, LocalTree, Opened, entry_at, read_cached
 from backends.ownership import NewFiles
 from backends.paths import StoragePath, check_name
 from backends.system_errors import StorageErrors, translate
@@ -51,21 +51,10 @@ class LocalReader(Reader):
         return data
 
     def read_cached(self, offset: int, size: int) -> bytes | None:
-        """As the contract says; tmpfs is memory, yet refuses RWF_NOWAIT, and a network file system is never asked."""
-        if self._file_system.is_memory:
-            return self.read_at(offset, size)
-        if not self._file_system.is_local:
-            return None
-        buffer = bytearray(size)
         try:
-            count = os.preadv(self._file.fileno(), [buffer], offset, os.RWF_NOWAIT)
+            return read_cached(self._file.fileno(), offset, size, self.entry.size, self._file_system)
         except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
-                return None
             raise translate(error, self._path) from error
-        if count < size and offset + count < self.entry.size:
-            return None  # the cache ends here, the file does not
-        return bytes(buffer) if count == size else bytes(buffer[:count])
 
     def fileno(self) -> int:
         return self._file.fileno()

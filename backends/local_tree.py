@@ -71,6 +71,28 @@ def entry_of(name: bytes, status: os.stat_result, file_system: FileSystem) -> En
     )
 
 
+def read_cached(number: int, offset: int, size: int, end: int, file_system: FileSystem) -> bytes | None:
+    """Return so many bytes of an open file of `end` bytes, fewer only at its end; None where that could wait.
+
+    tmpfs is memory, yet refuses RWF_NOWAIT, and a network file system is never asked. Raises OSError.
+    """
+    if file_system.is_memory:
+        content = os.pread(number, size, offset)
+    elif file_system.is_local:
+        buffer = bytearray(size)
+        try:
+            count = os.preadv(number, [buffer], offset, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+                return None
+            raise
+        content = bytes(buffer) if count == size else bytes(buffer[:count])
+    else:
+        return None
+    # Where it is shorter, the cache ends there and the file does not.
+    return content if len(content) == size or offset + len(content) >= end else None
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What holds a name: `entry` is what it shows, None if that must not be seen; `status` is not through a link."""
@@ -156,6 +178,34 @@ class LocalTree:
             found.require_shown()
         number = self._confinement.try_open(found.root.fileno(), path, _READING)
         return None if number is None else Opened(found.root, Descriptor(number))
+
+    def try_read(self, path: StoragePath, most: int) -> tuple[Entry, bytes] | None:
+        """Return the entry and content of a regular file of at most `most` bytes if caches hold all of it, else None.
+
+        This is `try_open_content` and what follows it in one piece and without objects: small files are read that way
+        thousands of times in a second, on the event loop.
+        """
+        _require_visible(path)
+        root = self.root.open_if_fresh()
+        if root is None or not root.home.is_local:
+            return None
+        directory, try_open = root.fileno(), self._confinement.try_open
+        if (found := try_open(directory, path, os.O_PATH)) is None:
+            return None
+        try:
+            is_file = stat.S_ISREG(os.fstat(found).st_mode)
+        finally:
+            os.close(found)
+        if not is_file or (number := try_open(directory, path, _READING)) is None:
+            return None
+        try:
+            status = os.fstat(number)
+            file_system = root.file_system(status.st_dev, number)
+            size = status.st_size
+            content = read_cached(number, 0, size, size, file_system) if size <= most else None
+        finally:
+            os.close(number)
+        return None if content is None else (entry_of(path.name, status, file_system), content)
 
     def open_directory(self, path: StoragePath) -> Descriptor:
         """Open a directory for reading, flock and fsync."""

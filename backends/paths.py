@@ -80,7 +80,7 @@ class StoragePath:
 
     def child(self, name: bytes) -> StoragePath:
         """Return the path of `name` in this directory; raises InvalidPath."""
-        return StoragePath((*self.parts, name), self.bounds, self.walked)
+        return self._of_checked((*self.parts, check_name(name)), self.bounds, self.walked)
 
     def join(self, parts: Iterable[bytes]) -> StoragePath:
         """Return this path followed by `parts`; raises InvalidPath."""

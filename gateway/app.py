@@ -314,11 +314,12 @@ async def _open_doors(
         Belongings(ground.store),
         base_path=config.base_path,
         origin=config.origin,
+        like=metrics.like,
     )
     stack.push_async_callback(dav.close, STOP_TIME)
     dav.add_routes(public.router)
     WebDoor(config, own_paths.pages).add_routes(public)
-    await listen_on(stack, public, *seat.doors.http, tls=config.tls)
+    await listen_on(stack, public, *seat.doors.http, tls=config.tls, before=dav.quick.before)
 
 
 def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Roots, seat: Seat) -> Commands:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,9 @@ UNREAD_TIME = (
 
 # What is wrong with the bytes of a client; their texts quote these bytes, credentials among them.
 OF_CLIENTS = (HttpProcessingError, ClientPayloadError, RequestPayloadError)
+
+# Makes what stands between a transport and aiohttp's protocol of a connection.
+Before = Callable[[web.RequestHandler], asyncio.Protocol]
 
 log = structlog.get_logger()
 
@@ -107,17 +111,32 @@ async def listen(
 
 
 async def listen_on(
-    stack: AsyncExitStack, app: web.Application, *listeners: socket.socket, tls: TLSConfig | None = None
+    stack: AsyncExitStack,
+    app: web.Application,
+    *listeners: socket.socket,
+    tls: TLSConfig | None = None,
+    before: Before | None = None,
 ) -> None:
-    """Serve `app` on bound sockets until `stack` closes."""
+    """Serve `app` on bound sockets until `stack` closes; what `before` makes of a connection sees its bytes first."""
     context = _context(tls) if tls else None
-    runner = await _runner(stack, app)
+    runner = await _runner(stack, app, before)
     for listener in listeners:
         await web.SockSite(runner, listener, ssl_context=context, backlog=BACKLOG).start()
 
 
-async def _runner(stack: AsyncExitStack, app: web.Application) -> web.AppRunner:
-    runner = web.AppRunner(
+class Runner(web.AppRunner):
+    """aiohttp's runner, whose sites make connections that `before` stands in front of."""
+
+    before: Before | None = None
+
+    @property
+    def server(self) -> Any:
+        server, before = super().server, self.before
+        return server if server is None or before is None else lambda: before(server())
+
+
+async def _runner(stack: AsyncExitStack, app: web.Application, before: Before | None) -> web.AppRunner:
+    runner = Runner(
         app,
         access_log=None,
         logger=_ServerLog(),
@@ -128,6 +147,7 @@ async def _runner(stack: AsyncExitStack, app: web.Application) -> web.AppRunner:
         shutdown_timeout=STOP_TIME,
         handle_signals=False,
     )
+    runner.before = before
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     return runner

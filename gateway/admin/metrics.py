@@ -68,19 +68,30 @@ class Metrics:
             status = error.status
             raise
         finally:
-            seconds = time.monotonic() - begun
-            door = door_of(request)
-            self._tally.count(self._worker, door, request.method, status, seconds)
+            self.like(request)(_path_of(request), status, time.monotonic() - begun)
+
+    def like(self, request: web.Request) -> Callable[[str, int, float], None]:
+        """Return how requests of the door, method and caller of `request` are counted and logged.
+
+        That takes the path, the status and how many seconds it has lasted.
+        """
+        door, method, principal = door_of(request), request.method, request.match_info.get("principal")
+        remote = client_address(request.remote, request.headers.get("X-Forwarded-For", ""), self._trusted)
+
+        def note(path: str, status: int, seconds: float) -> None:
+            self._tally.count(self._worker, door, method, status, seconds)
             log.info(
                 "request",
                 door=door,
-                method=request.method,
-                path=_path_of(request),
+                method=method,
+                path=path,
                 status=status,
                 seconds=round(seconds, 4),
-                principal=request.match_info.get("principal"),
-                remote=client_address(request.remote, request.headers.get("X-Forwarded-For", ""), self._trusted),
+                principal=principal,
+                remote=remote,
             )
+
+        return note
 
     async def _show(self, _request: web.Request) -> web.Response:
         pending = await self._count_pending()

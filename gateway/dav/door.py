@@ -39,6 +39,7 @@ from gateway.dav.moving import Moving
 from gateway.dav.paths import Addresses, Location, Root
 from gateway.dav.propfind import Propfind
 from gateway.dav.put import Put
+from gateway.dav.quick import Note, Quick
 from gateway.dav.stream import IDLE, reset
 from gateway.errors import Unproven
 from gateway.files import Moves
@@ -79,10 +80,12 @@ class DavDoor:
         *,
         base_path: str,
         origin: str,
+        like: Callable[[web.Request], Note],
         body_time: float = BODY_TIME,
         idle: float = IDLE,
     ) -> None:
         """`base_path` is the path of public_url, which every href carries, and `origin` its scheme and authority.
+        `like` returns how requests like the one that it is given are counted and logged.
 
         A client that sends nothing of a body for `body_time` seconds, or takes nothing for `idle`, is given up.
         """
@@ -91,6 +94,7 @@ class DavDoor:
         self._changes = changes
         self._addresses = Addresses(base_path, origin)
         self._across = Pool("dav-across", threads=2, waiting=64)
+        self.quick = Quick(access, changes, like)
         self._running = 0  # requests
         self._ended: asyncio.Future[None] | None = None  # somebody waits until none runs
         self._propfind = Propfind(watch, idle, locks, belongings)
@@ -186,6 +190,8 @@ class DavDoor:
     async def _recorded(self, call: Call, handler: Handler) -> web.StreamResponse:
         """Run a handler, and have written down what it has changed before that is answered."""
         method, place = call.request.method, call.place
+        if method == "GET":
+            self.quick.learn(call)
         if method in ("GET", "HEAD"):
             self._changes.passed(place.storage.name, place.path)
         if method in _CHANGING:

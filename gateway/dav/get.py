@@ -59,10 +59,10 @@ class Get:
         if conditions.is_not_modified(headers, entry):
             return web.Response(status=304, headers=_validators(entry))
         if call.request.method == "HEAD":
-            return web.Response(headers=_headers(entry, name, entry.size))
+            return web.Response(headers=headers_of(entry, name, entry.size))
         part = conditions.selected_range(headers, entry)
         status, part = (200, ByteRange(0, entry.size)) if part is None else (206, part)
-        sent = _headers(entry, name, part.length)
+        sent = headers_of(entry, name, part.length)
         if status == 206:
             sent["Content-Range"] = part.content_range(entry.size)
         if part.length <= SMALL:
@@ -104,7 +104,8 @@ def _validators(entry: Entry) -> dict[str, str]:
     return {"ETag": f'"{entry.etag}"', "Last-Modified": http_date(entry.modified)}
 
 
-def _headers(entry: Entry, name: bytes, length: int) -> dict[str, str]:
+def headers_of(entry: Entry, name: bytes, length: int) -> dict[str, str]:
+    """Return the header fields of an answer of `length` bytes of a file that is shown as `name`."""
     return {
         **_validators(entry),
         **_SAFE,

@@ -32,6 +32,7 @@ from gateway.changes import Changes
 from gateway.config import MountConfig
 from gateway.dav.door import DavDoor
 from gateway.files import Moves
+from gateway.listening import Runner
 from gateway.living import Living
 from gateway.locks import Locks
 from gateway.mounts import Mounts
@@ -99,12 +100,14 @@ class Served:
         wrap: Any = None,
         tls: ssl.SSLContext | None = None,
         watches: int = 64,
+        quick: bool = True,
+        data: Path | None = None,
         **options: Any,
     ) -> None:
         self.base = base
         self._tls = tls
-        self.data = directory / "data"
-        self.data.mkdir(parents=True)
+        self.data = data or directory / "data"
+        self.data.mkdir(parents=True, exist_ok=data is not None)
         self.store = Store(f"sqlite:///{directory / 'state.db'}")
         self.store.run_sync(lambda tx: [users.add(tx, name, CHEAP.hash(PASSWORD), 0) for name in ("alice", "bob")])
         self.ahead = 0.0  # seconds that the clock of unfinished uploads is ahead
@@ -143,23 +146,25 @@ class Served:
         self.uploads = Uploads(self.store, self.access, mounted, lambda: time.time() + self.ahead, every=3600)
         self.now = time.time  # the clock of locks; a test may put another here
         self.locks = Locks(self.store, lambda: self.now())
+        self.metrics = Metrics(self.store)
         self.door = DavDoor(
             *(self.access, self.tree, self.moves, self.watch, self.changes, self.uploads),
             self.locks,
             Belongings(self.store),
             base_path=base,
             origin=self.origin,
+            like=self.metrics.like,
             **options,
         )
-        self._runner = self.run(self._start())
+        self._runner = self.run(self._start(quick))
 
     def is_kept(self, token: str) -> bool:
         return self.store.read_sync(lambda tx: uploads.is_kept(tx, token, time.time() + self.ahead))
 
-    async def _start(self) -> web.AppRunner:
-        app = web.Application(middlewares=[Metrics(self.store).middleware], client_max_size=0)
+    async def _start(self, quick: bool) -> web.AppRunner:
+        app = web.Application(middlewares=[self.metrics.middleware], client_max_size=0)
         self.door.add_routes(app.router)
-        runner = web.AppRunner(
+        runner = Runner(
             app,
             access_log=None,
             auto_decompress=False,
@@ -168,6 +173,7 @@ class Served:
             read_bufsize=1 << 20,
             shutdown_timeout=1,
         )
+        runner.before = self.door.quick.before if quick else None
         await runner.setup()
         await web.SockSite(runner, self._listener, ssl_context=self._tls).start()
         self._watching = asyncio.ensure_future(self.watch.run())

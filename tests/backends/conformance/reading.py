@@ -187,6 +187,20 @@ class ReadingConformance(StatConformance, ScanConformance):
             with reader:
                 assert (reader.read_at(0, 10), reader.entry) == (b"abc", backend.stat(path("file")))
 
+    @pytest.mark.parametrize(("most", "is_too_long"), [(3, False), (100, False), (2, True), (0, True)])
+    def test_reading_at_once_gives_nothing_or_the_whole(
+        self, backend: StorageBackend, most: int, is_too_long: bool
+    ) -> None:
+        put(backend, "file", b"abc")
+        put(backend, "empty", b"")
+        make(backend, "folder")
+        found = backend.try_read(path("file"), most)
+        assert found is None or (found == (backend.stat(path("file")), b"abc") and not is_too_long)
+        assert backend.try_read(path("empty"), most) in (None, (backend.stat(path("empty")), b""))
+        assert backend.try_read(path("folder"), most) is None
+        assert backend.try_read(path("missing"), most) is None
+        assert backend.try_read(path("file/below"), most) is None
+
     @pytest.mark.parametrize(("name", "error"), [("missing", NotFound), ("folder", IsADirectory)])
     def test_opening_without_waiting_refuses_as_opening_does(
         self, backend: StorageBackend, name: str, error: type[Exception]
