@@ -70,14 +70,8 @@ class Belongings:
         def concerns(tx: Connection) -> bool:
             return _exists(tx, target) or properties.exists_below(tx, source.storage.name, source.path)
 
-        def work(tx: Connection) -> None:
-            _replace(tx, target.storage.name, target.path)
-            for path, values in properties.below(tx, source.storage.name, source.path).items():
-                if path in copied:
-                    _put(tx, target.storage.name, target.path, path.relative_to(source.path), values)
-
         if self._store.read_sync(concerns):
-            self._store.run_sync(work)
+            self._store.run_sync(lambda tx: carry(tx, source, target.storage.name, target.path, copied))
 
     def remove(self, place: Place, left: Sequence[StoragePath] = ()) -> None:
         """Drop what belonged to a tree that was removed, but for what is still `left` of it."""
@@ -104,9 +98,23 @@ def moves_along(tx: Connection, backend: str, source: StoragePath, target: Stora
     )
 
 
+def carry(tx: Connection, source: Place, backend: str, target: StoragePath, copied: Collection[StoragePath]) -> None:
+    """Do what `Belongings.carry` does, in the caller's transaction."""
+    replaced(tx, backend, target)
+    for path, values in properties.below(tx, source.storage.name, source.path).items():
+        if path in copied:
+            _put(tx, backend, target, path.relative_to(source.path), values)
+
+
+def replaced(tx: Connection, backend: str, path: StoragePath) -> None:
+    """Drop what belonged to what had the name before, in the caller's transaction; only a lock on the name stays."""
+    properties.remove_below(tx, backend, path)
+    locks.remove_below(tx, backend, path, spare_root=True)
+
+
 def move(tx: Connection, backend: str, source: StoragePath, target: StoragePath) -> None:
     """Follow a move within a storage, in the caller's transaction."""
-    _replace(tx, backend, target)
+    replaced(tx, backend, target)
     for path, values in properties.below(tx, backend, source).items():
         _put(tx, backend, target, path.relative_to(source), values)
     properties.remove_below(tx, backend, source)
@@ -128,12 +136,6 @@ def require_room(values: Mapping[str, str]) -> None:
         raise Full("PROPERTY_TOO_LARGE", f"a property has at most {VALUE_MAX} bytes")
     if sum(sizes) + sum(len(name.encode()) for name in values) > TOTAL_MAX:
         raise Full("PROPERTIES_TOO_LARGE", f"the properties of a file or folder have at most {TOTAL_MAX} bytes")
-
-
-def _replace(tx: Connection, backend: str, path: StoragePath) -> None:
-    """Something else has the name: only a lock on the name itself stays."""
-    properties.remove_below(tx, backend, path)
-    locks.remove_below(tx, backend, path, spare_root=True)
 
 
 def _put(tx: Connection, backend: str, target: StoragePath, names: Sequence[bytes], values: Mapping[str, str]) -> None:

@@ -8,6 +8,7 @@ something takes the place of a folder in `replacing.py`.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping
 
 import structlog
@@ -29,8 +30,8 @@ from gateway.belongings import Belongings
 from gateway.errors import Conflict, NotAllowed
 from gateway.living import Living
 from gateway.removing import Failure, Incomplete, children, raise_for, record, remove_tree
-from gateway.replacing import Replacing, is_there, renamed, sibling
-from gateway.store import moves, sent_shares, uploads
+from gateway.replacing import Exchange, Replacing, is_there, renamed, require_rest, sibling
+from gateway.store import changes, moves, replacements, sent_shares, uploads
 from gateway.store.engine import Store
 from gateway.store.moves import Move
 from gateway.tree import Place, Storage
@@ -45,6 +46,7 @@ class Cancelled(Exception):
 
 
 Copied = list[tuple[Place, Entry]]
+Carry = Callable[[Place, Place, Copied, Exchange | None], None]
 
 
 def _never() -> bool:
@@ -101,7 +103,7 @@ class _Copying:
         *,
         keep_times: bool,
         cancelled: Callable[[], bool],
-        carry: Callable[[Place, Place, Copied], None],
+        carry: Carry,
     ) -> None:
         self._replacing = replacing
         self._carry = carry
@@ -125,17 +127,17 @@ class _Copying:
             try:
                 self._copy(source, entry, target, overwrite=overwrite, recurse=recurse)
             except Incomplete:
-                self._carry(source, target, self.copied)
+                self._carry(source, target, self.copied, None)
                 raise
-            self._carry(source, target, self.copied)
+            self._carry(source, target, self.copied, None)
             return
         unfinished = sibling(target)
         try:
-            with self._replacing.over(target, unfinished, is_copy=True, identity=None) as set_aside:
+            with self._replacing.over(target, unfinished, is_copy=True, identity=None) as exchange:
                 self._copy(source, entry, unfinished, overwrite=False, recurse=recurse)
-                set_aside()
+                exchange.set_aside()
                 target.backend.rename(unfinished.path, target.path, overwrite=False)
-                self._carry(source, target, self.copied)
+                self._carry(source, target, self.copied, exchange)
         except Incomplete as error:
             if error.failures[0].place.path.is_within(unfinished.path):
                 raise renamed(error, unfinished, target) from None
@@ -168,6 +170,8 @@ class _Copying:
                         if entry.is_directory:
                             pending.append((child, copy))
                     except NotFound as error:
+                        if _look(there) is None:
+                            raise _parent_missing() from None
                         if _look(child) is not None:
                             record(failures, copy, error)  # listed, but not to be had
                     except StorageError as error:
@@ -200,12 +204,16 @@ class _Copying:
         try:
             writer = target.backend.open_write(target.path, size=size, if_none_match=not overwrite)
         except NotFound:
-            raise Conflict("PARENT_MISSING", "the folder that the destination would be in is gone") from None
+            raise _parent_missing() from None
         with writer:
             for offset in range(0, size, PIECE):
                 self.require_wanted()
                 writer.write(reader.read_at(offset, min(PIECE, size - offset)))
             writer.commit()
+
+
+def _parent_missing() -> Conflict:
+    return Conflict("PARENT_MISSING", "the folder that the destination would be in is gone")
 
 
 def _remove_copied(copied: Copied) -> None:
@@ -266,10 +274,12 @@ class Moves:
     the new paths in the state is repaired by `replay`.
     """
 
-    def __init__(self, store: Store, living: Living) -> None:
+    def __init__(self, store: Store, living: Living, clock: Callable[[], int] = time.time_ns) -> None:
+        """`clock` is in nanoseconds since the epoch."""
         self._store = store
         self._living = living
-        self._replacing = Replacing(store, living)
+        self._clock = clock
+        self._replacing = Replacing(store, living, clock)
         self._belongings = Belongings(store)
 
     def remove(self, place: Place) -> None:
@@ -303,10 +313,23 @@ class Moves:
         copying.put(source, entry, target, present, overwrite=overwrite, recurse=recurse)
         return present is None
 
-    def _carry(self, source: Place, target: Place, copied: Copied) -> None:
-        self._belongings.carry(source, target, {place.path for place, _ in copied})
+    def _carry(self, source: Place, target: Place, copied: Copied, exchange: Exchange | None) -> None:
+        """Bring along what belongs to what was copied: at once with what says that it has come where by `exchange`."""
+        paths = {place.path for place, _ in copied}
+        if exchange is None:
+            self._belongings.carry(source, target, paths)
+            return
+        backend = target.storage.name
+        self._store.run_sync(lambda tx: belongings.carry(tx, source, backend, exchange.arrived(tx), paths))
 
-    def move(self, source: Place, target: Place, *, overwrite: bool, cancelled: Callable[[], bool] = _never) -> bool:
+    def move(
+        self,
+        source: Place,
+        target: Place,
+        *,
+        overwrite: bool,
+        cancelled: Callable[[], bool] = _never,
+    ) -> bool:
         """Move a file or a directory and tell whether `target` is new (RFC 4918 §9.9).
 
         Into another storage this is a copy and then a removal of what was copied: Shares stay behind and find their
@@ -318,8 +341,8 @@ class Moves:
         if source.storage.name == target.storage.name:
             with contextlib.suppress(Unsupported):  # another file system is mounted between the two
                 if _is_in_the_way(present, entry):
-                    with self._replacing.over(target, source, is_copy=False, identity=entry.identity) as set_aside:
-                        set_aside()
+                    with self._replacing.over(target, source, is_copy=False, identity=entry.identity) as exchange:
+                        exchange.set_aside()
                         self._rename(source, entry, target, overwrite=False)
                 else:
                     self._rename(source, entry, target, overwrite=overwrite and not entry.is_directory)
@@ -342,60 +365,104 @@ class Moves:
         return present is None
 
     def replay(self, storages: Mapping[str, Storage]) -> None:
-        """Finish or drop the moves that a crash has interrupted; those on a storage that does not answer stay."""
-        self._replacing.replay(storages)
+        """Finish or drop the moves that nobody works on any more, and then the replacements, which go along with them.
+
+        Those on a storage that does not answer stay.
+        """
         for move in self._store.read_sync(moves.unfinished):
             if move.backend in storages and not self._living.is_alive(move.process):
                 self._settle(move, storages[move.backend].backend)
+        self._replacing.replay(storages)
 
     def _rename(self, source: Place, entry: Entry, target: Place, *, overwrite: bool) -> None:
-        intended = self._store.run_sync(
-            lambda tx: _intend(tx, source.storage.name, source.path, target.path, entry.identity, self._living.name)
-        )
-        try:
-            source.backend.rename(source.path, target.path, overwrite=overwrite)
-        except BaseException:
-            if intended:
-                self._settle(intended, source.backend)
-            raise
-        if intended:
-            self._store.run_sync(lambda tx: _finish(tx, intended))
+        backend, paths = source.storage.name, (source.path, target.path)
+        with self._living.at_work() as process:
+            intended = self._store.run_sync(lambda tx: _intend(tx, backend, *paths, entry, process))
+            try:
+                source.backend.rename(*paths, overwrite=overwrite)
+            except BaseException:
+                if intended:
+                    with contextlib.suppress(StorageError):  # of the state; then it is settled later
+                        self._settle(intended, source.backend)
+                raise
+            went_along = intended is not None and self._store.run_sync(lambda tx: _finish(tx, intended))
+        if went_along:  # whoever has given one up meanwhile did not know its name
+            with contextlib.suppress(StorageError):
+                self.replay({backend: source.storage})
 
     def _settle(self, move: Move, backend: StorageBackend) -> None:
-        """Look which of both names the moved thing has, and bring the Shares in line with that."""
+        """Look which of its names the moved thing has, and bring the Shares in line with that."""
+        now: Move | None = move
+        while now is not None:  # again where a folder above was moved meanwhile
+            now = self._settled(now, backend)
+
+    def _settled(self, move: Move, backend: StorageBackend) -> Move | None:
+        """Settle a move if it still has these names; else return it as it is now."""
         try:
             moved = is_there(backend, move.target, move.identity) and not is_there(backend, move.source, move.identity)
         except StorageError as error:
             log.warning("moves.unsettled", backend=move.backend, path=str(move.source), reason=str(error))
             self._store.run_sync(lambda tx: moves.leave(tx, move.id))
-            return
+            return None
+
+        def work(tx: Connection) -> Move | None:
+            present = moves.get(tx, move.id)
+            names = move.source, move.target
+            if present is None:
+                return None  # another has settled it
+            if (present.source, present.target) != names:
+                return present
+            if moved:
+                _finish(tx, move)
+                changes.touch(tx, move.backend, [name.parent for name in names], names, self._clock())
+            elif moves.is_on_the_way(tx, move.backend, names, besides=move.id):
+                moves.leave(tx, move.id)  # where it is now, only that move can say
+            else:
+                moves.remove(tx, move.id)
+            return None
+
         log.info("moves.settled", backend=move.backend, path=str(move.source), moved=moved)
-        if moved:
-            self._store.run_sync(lambda tx: _finish(tx, move))
-        else:
-            self._store.run_sync(lambda tx: moves.remove(tx, move.id))
+        return self._store.run_sync(work)
 
 
 def _intend(
-    tx: Connection, backend: str, source: StoragePath, target: StoragePath, identity: Identity | None, process: str
+    tx: Connection, backend: str, source: StoragePath, target: StoragePath, entry: Entry, process: str
 ) -> Move | None:
-    """Write the intent if anything is affected that the state keeps by path."""
+    """Write the intent if anything is affected that the state keeps by path; of a folder always, as that may come yet.
+
+    Raises Busy while a folder above is being moved, and InvalidPath where something below has no name afterwards.
+    """
     if not (
-        sent_shares.within(tx, backend, source)
-        or uploads.below(tx, backend, source)
+        entry.is_directory
+        or sent_shares.within(tx, backend, source)
         or belongings.moves_along(tx, backend, source, target)
     ):
         return None
-    move_id = moves.add(tx, backend, source, target, identity, process)
-    return Move(move_id, backend, source, target, identity, process)
+    require_rest(tx, backend, source, target)
+    moves.along(tx, backend, source, target)
+    replacements.along(tx, backend, source, target)
+    move_id = moves.add(tx, backend, source, target, entry.identity, process)
+    return Move(move_id, backend, source, target, entry.identity, process)
 
 
-def _finish(tx: Connection, move: Move) -> None:
-    """Give the Shares and uploads below the old name their places below the new one, and drop the intent."""
-    if not moves.remove(tx, move.id):
-        return  # done by another already: what has come to these names since is not ours
-    uploads.move(tx, move.backend, move.source, move.target)
-    for share in sent_shares.within(tx, move.backend, move.source):
+def _finish(tx: Connection, move: Move) -> bool:
+    """Give all that the state keeps below the old name its place below the new one, and drop the intent.
+
+    Tells whether others' moves and replacements were among it.
+    """
+    present = moves.get(tx, move.id)
+    if present is None:
+        return False  # done by another already: what has come to these names since is not ours
+    moves.remove(tx, move.id)
+    backend, source, target = present.backend, present.source, present.target
+    uploads.move(tx, backend, source, target)
+    for share in sent_shares.within(tx, backend, source):
         with contextlib.suppress(InvalidPath):  # too long now: it is missing until it is moved again
-            sent_shares.set_path(tx, share.id, move.target.join(share.path.relative_to(move.source)))
-    belongings.move(tx, move.backend, move.source, move.target)
+            sent_shares.set_path(tx, share.id, target.join(share.path.relative_to(source)))
+    belongings.move(tx, backend, source, target)
+    nested, replacing = moves.along(tx, backend, source, target), replacements.along(tx, backend, source, target)
+    for other in nested:
+        moves.rename(tx, other)
+    for row in replacing:
+        replacements.rename(tx, row)
+    return bool(nested or replacing)

@@ -1,15 +1,18 @@
 """Which processes on this state directory are alive: each holds a lock on a file of its own.
 
 The kernel drops an flock(2) with its process, however that ends. So a row that carries the name of a process tells
-whether somebody still works on what it speaks of, also after its number was given to another program.
+whether somebody still works on what it speaks of, also after its number was given to another program. A row carries
+the name of one piece of work as well: its own process knows when that has ended, though the row could not say so.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -22,25 +25,41 @@ class Living:
         self.directory = directory
         self._bury()
         self.name, self._descriptor = self._begin()
+        self._numbers = itertools.count()
+        self._at_work: set[str] = set()
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[str]:
+        """Give the block a name that is alive until the block ends; to other processes, until this one does."""
+        name = f"{self.name}.{next(self._numbers)}"
+        self._at_work.add(name)
+        try:
+            yield name
+        finally:
+            self._at_work.remove(name)
 
     def is_alive(self, name: str | None) -> bool:
-        """Tell whether the process that gave itself this name still runs; None is nobody's."""
+        """Tell whether the process, or its piece of work, that has this name still runs; None is nobody's."""
         if name is None:
             return False
-        try:
-            descriptor = os.open(self.directory / name, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            return not _locked(descriptor, fcntl.LOCK_SH)
-        finally:
-            os.close(descriptor)
+        process, _, work = name.partition(".")
+        return name in self._at_work if process == self.name and work else self._runs(process)
 
     def close(self) -> None:
         """Take the sign back."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.directory / self.name)
         os.close(self._descriptor)
+
+    def _runs(self, process: str) -> bool:
+        try:
+            descriptor = os.open(self.directory / process, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _locked(descriptor, fcntl.LOCK_SH)
+        finally:
+            os.close(descriptor)
 
     def _begin(self) -> tuple[str, int]:
         while True:
@@ -54,7 +73,7 @@ class Living:
 
     def _bury(self) -> None:
         for name in os.listdir(self.directory):
-            if not self.is_alive(name):
+            if not self._runs(name):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.directory / name)
 

@@ -1,7 +1,8 @@
 """What crashes have left, settled as soon as the storage it lies on answers, and never on anybody's path.
 
 At the start each local storage is given a moment (`app.py`). One that was away then, and the Remote Resources of
-received Shares, are asked again here, while rows of dead processes are left.
+received Shares, are asked again here, while rows are left that nobody works on: of dead processes, and of our own work
+that has ended without being able to write that down.
 """
 
 from __future__ import annotations

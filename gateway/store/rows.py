@@ -29,6 +29,11 @@ def path_from_column(column: bytes) -> StoragePath:
     return StoragePath.parse(column)
 
 
+def followed(path: StoragePath, source: StoragePath, target: StoragePath) -> StoragePath:
+    """Return what `path` is called once `source` has the name `target`; raises InvalidPath where that is too long."""
+    return target.join(path.relative_to(source)) if path.is_within(source) else path
+
+
 def at_or_below(column: ColumnElement[bytes]) -> ColumnElement[bool]:
     """Return the condition that a column of paths holds a path or one below it, in a form that an index answers.
 

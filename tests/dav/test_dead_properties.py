@@ -325,8 +325,8 @@ def test_a_move_that_two_settle_is_settled_once(served, alice):
     assert colour(alice, "/twice/deep") == "red"
 
 
-def test_a_move_without_shares_writes_its_intent_for_properties_alone(served, alice):
-    """What the process would leave when it dies within the rename."""
+def test_a_move_writes_its_intent_for_properties_and_for_folders(served, alice):
+    """What the process would leave when it dies within the rename; below a folder something may begin meanwhile."""
     seen: list[int] = []
 
     class Looking(Refusing):
@@ -337,10 +337,11 @@ def test_a_move_without_shares_writes_its_intent_for_properties_alone(served, al
     storage = served.storages["storage"]
     looking = type(storage)(storage.name, Looking(storage.backend, "", set(), Unavailable("")), storage.pool)
     folder = alice.root.rpartition("/")[2]
-    served.moves.move(place(looking, f"{folder}/sub"), place(looking, f"{folder}/plain"), overwrite=False)
-    paint(alice, "/file")
-    served.moves.move(place(looking, f"{folder}/file"), place(looking, f"{folder}/painted"), overwrite=False)
-    assert seen == [0, 1]
+    served.moves.move(place(looking, f"{folder}/file"), place(looking, f"{folder}/plain"), overwrite=False)
+    paint(alice, "/plain")
+    served.moves.move(place(looking, f"{folder}/plain"), place(looking, f"{folder}/painted"), overwrite=False)
+    served.moves.move(place(looking, f"{folder}/sub"), place(looking, f"{folder}/moved"), overwrite=False)
+    assert seen == [0, 1, 1]
     assert served.store.read_sync(moves_table.unfinished) == []
 
 
