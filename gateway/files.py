@@ -53,6 +53,10 @@ def _never() -> bool:
     return False
 
 
+def _unheard() -> None:
+    """Tell nobody."""
+
+
 def _require_room(source: Place, target: Place, overwrite: bool) -> Entry | None:
     """Check that `source` may become `target`, and return what is there now."""
     if source.storage.name == target.storage.name and (
@@ -103,9 +107,11 @@ class _Copying:
         *,
         keep_times: bool,
         cancelled: Callable[[], bool],
+        changed: Callable[[], None],
         carry: Carry,
     ) -> None:
         self._replacing = replacing
+        self._changed = changed
         self._carry = carry
         self.copied: Copied = []  # as they were read; a directory comes before what is in it
         self._keep_times = keep_times
@@ -184,6 +190,7 @@ class _Copying:
         if _identities(entry) & self._met:
             raise InvalidPath(f"{source.path}: links lead in a circle")
         self._met |= _identities(entry, target.backend.make_directory(target.path))
+        self._changed()
         self.copied.append((source, entry))
 
     def _copy_file(self, source: Place, target: Place, *, overwrite: bool) -> None:
@@ -195,6 +202,7 @@ class _Copying:
             with source.backend.open_read(source.path) as reader:
                 entry = reader.entry
                 self._write(reader, target, overwrite)
+        self._changed()
         if self._keep_times and backend.features.set_modified:
             backend.set_modified(target.path, entry.modified)
         self.copied.append((source, entry))
@@ -299,17 +307,19 @@ class Moves:
         overwrite: bool,
         recurse: bool = True,
         cancelled: Callable[[], bool] = _never,
+        changed: Callable[[], None] = _unheard,
     ) -> bool:
         """Copy a file, or a directory with everything in it (without `recurse` alone); tell whether `target` is new.
 
         The properties of what is copied come along. What is at `target` is replaced as a whole (RFC 4918 §9.8.4) and
         only when the copy is complete. Raises NotFound for the source, AlreadyExists without `overwrite`, Conflict
         (PARENT_MISSING), NotAllowed (SAME_RESOURCE), Incomplete when only something below could not be copied, and
-        Cancelled once `cancelled`, asked for every piece, says so.
+        Cancelled once `cancelled`, asked for every piece, says so. What fails after `changed` was called has been done
+        in part.
         """
         entry = source.backend.stat(source.path)
         present = _require_room(source, target, overwrite)
-        copying = _Copying(self._replacing, keep_times=False, cancelled=cancelled, carry=self._carry)
+        copying = _Copying(self._replacing, keep_times=False, cancelled=cancelled, changed=changed, carry=self._carry)
         copying.put(source, entry, target, present, overwrite=overwrite, recurse=recurse)
         return present is None
 
@@ -329,6 +339,7 @@ class Moves:
         *,
         overwrite: bool,
         cancelled: Callable[[], bool] = _never,
+        changed: Callable[[], None] = _unheard,
     ) -> bool:
         """Move a file or a directory and tell whether `target` is new (RFC 4918 §9.9).
 
@@ -343,11 +354,12 @@ class Moves:
                 if _is_in_the_way(present, entry):
                     with self._replacing.over(target, source, is_copy=False, identity=entry.identity) as exchange:
                         exchange.set_aside()
+                        changed()
                         self._rename(source, entry, target, overwrite=False)
                 else:
                     self._rename(source, entry, target, overwrite=overwrite and not entry.is_directory)
                 return present is None
-        copying = _Copying(self._replacing, keep_times=True, cancelled=cancelled, carry=self._carry)
+        copying = _Copying(self._replacing, keep_times=True, cancelled=cancelled, changed=changed, carry=self._carry)
         try:
             copying.put(source, entry, target, present, overwrite=overwrite)
             copying.require_wanted()

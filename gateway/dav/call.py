@@ -40,6 +40,7 @@ class Call:
     changes: Changes
     tokens: frozenset[str] = frozenset()  # lock tokens in the If header
     touched: list[Touched] = field(default_factory=list)  # what the method may change, for `changes`
+    begun: threading.Event = field(default_factory=threading.Event)  # set once it surely has changed some of that
 
     @property
     def holder(self) -> Holder:

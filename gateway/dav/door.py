@@ -199,7 +199,7 @@ class DavDoor:
         try:
             answer = await handler(call)
         except BaseException as error:
-            if call.touched and may_have_changed(error):
+            if call.touched and (call.begun.is_set() or may_have_changed(error)):
                 await asyncio.shield(self._changes.made(call.touched))
             raise
         if call.touched and answer.status in CHANGED:

@@ -127,7 +127,7 @@ def translate(error: Exception) -> DavError:
 
 
 def may_have_changed(error: BaseException) -> bool:
-    """Tell whether a method that has failed so may have done a part of its work."""
+    """Tell whether a method that has failed so may have done a part of its work, though it does not know of any."""
     if not isinstance(error, REFUSALS):
         return True  # a cancellation, or a mistake of ours
     refusal = translate(error)

@@ -195,6 +195,8 @@ class _Resource:
                 for failure in error.failures
             ]
         except StorageError as error:
+            if self.is_collection:
+                call.begun.set()  # what was in it may be gone
             raise self._refused(error) from error
         return True
 

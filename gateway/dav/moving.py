@@ -48,7 +48,9 @@ class Moving:
         overwrite = _overwrite(call.request)
 
         def work(target: Place, cancelled: Callable[[], bool]) -> bool:
-            return self._moves.move(call.place, target, overwrite=overwrite, cancelled=cancelled)
+            return self._moves.move(
+                call.place, target, overwrite=overwrite, cancelled=cancelled, changed=call.begun.set
+            )
 
         try:
             return await self._answer(call, work)
@@ -62,7 +64,9 @@ class Moving:
         overwrite, recurse = _overwrite(call.request), depth == "infinity"
 
         def work(target: Place, cancelled: Callable[[], bool]) -> bool:
-            return self._moves.copy(call.place, target, overwrite=overwrite, recurse=recurse, cancelled=cancelled)
+            return self._moves.copy(
+                *(call.place, target), overwrite=overwrite, recurse=recurse, cancelled=cancelled, changed=call.begun.set
+            )
 
         return await self._answer(call, work)
 

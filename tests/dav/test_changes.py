@@ -188,6 +188,68 @@ def test_work_that_ends_in_doubt_shows(served: Served, monkeypatch: pytest.Monke
     assert changed(before, etags(served)) == ABOVE
 
 
+def etag_of_other(served: Served) -> str:
+    """Return the ETag of the root of the storage in memory, which tells of nothing by itself."""
+    ((_, propstats),) = parsed(served.alice("PROPFIND", "/other/", BODY, Depth="0")).items()
+    return propstats["200"][GETETAG].text
+
+
+def refused(*_args: object, **_named: object) -> None:
+    raise PermissionDenied("not this")
+
+
+def test_a_move_between_storages_that_is_refused_half_way_shows(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The content is there, and its time is refused."""
+    assert served.alice("MKCOL", "/other/folder").status == 201
+    assert served.alice("PUT", "/other/folder/file", b"old").status == 201
+    before = etag_of_other(served)
+    monkeypatch.setattr(served.memory, "set_modified", refused)
+    answer = served.alice("MOVE", "/home/a/file", Destination="/dav/files/alice/other/folder/file")
+    assert answer.status == 403
+    assert etag_of_other(served) != before
+
+
+def test_a_copy_of_a_folder_that_cannot_be_listed_shows(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused as a whole, though the folder itself was made."""
+    assert served.alice("MKCOL", "/other/folder").status == 201
+    before = etag_of_other(served)
+    monkeypatch.setattr(served.local, "scan", refused)
+    answer = served.alice("COPY", "/home/a", Destination="/dav/files/alice/other/folder/a")
+    assert answer.status == 403
+    assert served.memory.stat(StoragePath.parse("folder/a")).is_directory
+    assert etag_of_other(served) != before
+
+
+def test_a_move_whose_old_content_cannot_be_removed_shows(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("folder", "folder/new", "folder/old"):
+        assert served.alice("MKCOL", f"/other/{path}").status == 201
+    before = etag_of_other(served)
+    monkeypatch.setattr(served.memory, "remove", refused)
+    answer = served.alice("MOVE", "/other/folder/new", Destination="/dav/files/alice/other/folder/old")
+    assert answer.status == 403
+    assert etag_of_other(served) != before
+
+
+def test_a_deletion_that_empties_a_folder_and_may_not_remove_it_shows(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in ("folder", "folder/sub"):
+        assert served.alice("MKCOL", f"/other/{path}").status == 201
+    assert served.alice("PUT", "/other/folder/sub/file", b"x").status == 201
+    before = etag_of_other(served)
+    remove, asked = served.memory.remove, []
+
+    def refuse(path: StoragePath) -> None:
+        asked.append(str(path))
+        refused() if asked.count("folder/sub") > 1 else remove(path)
+
+    monkeypatch.setattr(served.memory, "remove", refuse)
+    assert served.alice("DELETE", "/other/folder/sub").status == 403
+    assert etag_of_other(served) != before
+
+
 # Behind the gateway's back
 
 
