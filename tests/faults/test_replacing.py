@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from parts import new_store
+from sqlalchemy import Connection
 
 from backends.errors import Unavailable
 from backends.local import LocalBackend
@@ -16,7 +17,7 @@ from backends.paths import StoragePath
 from backends.pool import Pool
 from gateway.files import Moves
 from gateway.living import Living
-from gateway.store import replacements
+from gateway.store import properties, replacements
 from gateway.store.engine import Store
 from gateway.tree import Storage
 
@@ -55,8 +56,8 @@ def disk(root: Path) -> Shown:
 @pytest.mark.parametrize(("new", "old"), [(FOLDER, OTHER), (FOLDER, FILE), (FILE, FOLDER)], ids=["dd", "df", "fd"])
 @pytest.mark.parametrize("method", ["copy", "move"])
 def test_a_kill_at_any_change_leaves_the_old_or_the_new(nursery, tmp_path, method, new, old, after):
-    new_store(tmp_path).close()
-    root = tmp_path / "root"
+    store, root = new_store(tmp_path), tmp_path / "root"
+    belonged = set()
     for number in range(1, MOST):
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir()
@@ -65,14 +66,38 @@ def test_a_kill_at_any_change_leaves_the_old_or_the_new(nursery, tmp_path, metho
         finished = {path.replace("new", "old", 1): content for path, content in source.items()}
         if method == "copy":
             finished |= source
+        paint(store, "new", "old")
         nursery.fork(directory=str(tmp_path), method=method, number=number, after=after)
         assert list(nursery.last_words()) == []
         with restarted(tmp_path) as (moves, storage):
             moves.replay({"storage": storage})
         assert disk(root) in ([before, finished] if nursery.was_killed else [finished]), number
+        if disk(root) == before:
+            assert painted(store) == {"new": "new", "old": "old"}
+        else:
+            belonged.add(painted(store).get("old"))
         if not nursery.was_killed:
             break
+    store.close()
+    assert "new" in belonged
+    assert "old" not in belonged, "what was replaced has left its properties"
     assert 3 < number < MOST - 1, "the operation was not killed at each of its changes"
+
+
+def paint(store: Store, *names: str) -> None:
+    """Give each of these alone a property that tells what it belonged to."""
+
+    def work(tx: Connection) -> None:
+        properties.remove_below(tx, "storage", StoragePath())
+        for name in names:
+            properties.put(tx, "storage", StoragePath.parse(name), {"{my:}name": name})
+
+    store.run_sync(work)
+
+
+def painted(store: Store) -> dict[str, str]:
+    found = store.read_sync(lambda tx: properties.below(tx, "storage", StoragePath()))
+    return {str(path): values["{my:}name"] for path, values in found.items()}
 
 
 @contextlib.contextmanager
