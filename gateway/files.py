@@ -279,7 +279,8 @@ class Moves:
     properties.
 
     Where any are affected the intent is a row before the storage is touched, so that a crash between the rename and
-    the new paths in the state is repaired by `replay`.
+    the new paths in the state is repaired by `replay`. Of a folder it always is: what else is under way below goes
+    along, and nothing that is kept by path begins there until the folder has come.
     """
 
     def __init__(self, store: Store, living: Living, clock: Callable[[], int] = time.time_ns) -> None:

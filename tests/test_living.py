@@ -39,3 +39,16 @@ def test_the_dead_are_forgotten_and_nobody_is_not_alive(tmp_path: Path) -> None:
     assert not living.is_alive(None)
     living.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_work_is_alive_until_it_ends_and_to_others_until_its_process_does(tmp_path: Path) -> None:
+    mine, other = Living(tmp_path), Living(tmp_path)
+    with mine.at_work() as first, mine.at_work() as second:
+        assert first != second
+        assert mine.is_alive(first)
+        assert other.is_alive(first)
+    assert not mine.is_alive(first)
+    assert other.is_alive(first)
+    mine.close()
+    assert not other.is_alive(first)
+    other.close()

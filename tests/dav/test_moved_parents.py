@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from backends.errors import Unavailable
 from gateway.files import Moves
 from gateway.living import Living
 from gateway.store import moves as moves_table
@@ -255,3 +256,48 @@ def test_shares_follow_both_of_two_moves_one_in_the_other(served, other, after, 
     assert status == (201 if after else 404)
     assert (served.data / "moved" / name / "deep" / "b").read_bytes() == b"b"
     assert str(served.stored(share).path) == f"moved/{name}/deep"
+
+
+def test_a_folder_does_not_go_where_what_is_under_way_in_it_would_have_no_name(served):
+    """A name of ours is longer than that of the target, and has to be written down."""
+    plant(served.data, "parent/old", OLD)
+    plant(served.data, "new", NEW)
+    deep = "/".join(["d" * 255] * 15)
+    for depth in range(15):
+        assert served.alice("MKCOL", f"/home/{deep[: depth * 256 + 255]}").status == 201
+    answers = []
+    served.backend.at(2, True, lambda: answers.append(send(served, "MOVE", "parent", f"{deep}/{'p' * 210}")))
+    assert send(served, "COPY", "new", "parent/old").status == 204
+    assert [(answer.status, answer.code) for answer in answers] == [(400, "INVALID_PATH")]
+    assert disk(served.data / "parent") == named("old", NEW)
+    assert send(served, "MOVE", "parent", f"{deep}/{'p' * 210}").status == 201
+
+
+def test_a_share_follows_a_move_in_doubt_whose_folder_is_on_its_way(served, other):
+    """The storage fails after the rename, and then nothing is found under either name."""
+    plant(served.data, "parent/inner", NEW)
+    share = served.share("parent/inner/deep")
+    has_new_name, is_answered = threading.Event(), threading.Event()
+    storage = served.storages["storage"]
+
+    def hold(path: str) -> None:
+        if path == "parent":
+            has_new_name.set()
+            assert is_answered.wait(WAIT)
+
+    def move() -> None:
+        other.move(place(storage, "parent"), place(storage, "moved"), overwrite=False)
+
+    moving = threading.Thread(target=move)
+
+    def meanwhile() -> None:
+        moving.start()
+        assert has_new_name.wait(WAIT)
+        raise Unavailable("the directory could not be synced")
+
+    served.backend.renamed = hold
+    served.backend.at(1, True, meanwhile)
+    assert send(served, "MOVE", "parent/inner", "parent/other").status == 503
+    is_answered.set()
+    moving.join(WAIT)
+    assert str(served.stored(share).path) == "moved/other/deep"
