@@ -22,6 +22,11 @@ from backends.paths import StoragePath
 from backends.renaming import rename_to_free_name
 
 _ACL = "system.posix_acl_access"  # xattr(7), acl(5)
+_OPENING = stat.S_IRUSR | stat.S_IWUSR
+
+# How open(2) says that there is nothing to go on with, or something else; EACCES: a crash came between `resemble` and
+# the name, and left what the service may not write
+_NOT_PARKED = frozenset({errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES})
 
 # How a file system says that it has no unnamed files; EISDIR and ENOENT would come from kernels before 3.11
 _NO_UNNAMED_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOSYS})
@@ -90,6 +95,16 @@ class FreshFile:
             # Beside an ACL the group's bits are its mask (acl(5)): alone they would let the group in.
             os.fchmod(self.fileno(), mode & ~stat.S_IRWXG)
             os.setxattr(self.fileno(), _ACL, acl)
+
+    def let_reopen(self) -> None:
+        """Let the service open it for writing again, as far as permitted, whatever the file that it resembles permits.
+
+        Who is not root needs the owner's permissions on what is his own.
+        """
+        with contextlib.suppress(OSError):
+            mode = stat.S_IMODE(os.fstat(self.fileno()).st_mode)
+            if mode & _OPENING != _OPENING:
+                os.fchmod(self.fileno(), mode | _OPENING)
 
     def appear(self, name: bytes) -> None:
         """Give it the name `name`; raises FileExistsError where that is taken."""
@@ -161,7 +176,7 @@ class FreshFile:
         try:
             file = temporaries.open_parked(self._directory.fileno(), self._hidden)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO):  # or something else has its name
+            if error.errno in _NOT_PARKED:
                 raise NothingParked(f"{self._path}: nothing is parked under this token") from error
             raise
         if file is None:

@@ -230,6 +230,7 @@ class LocalWriter(Writer):
             taken = target.tree.taken(target.parent, target.path)
             # So that it can be read by nobody who could not read what it is going to be.
             self._resemble(taken.entry if taken else None)
+            self._fresh.let_reopen()
             self._sync()
             with target.tree.exclusively((target.parent, target.path.parent)):
                 hidden = self._fresh.hide()
@@ -283,6 +284,7 @@ class LocalWriter(Writer):
         if self._resumed:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fresh.fileno(), self.start)
+            self._fresh.let_reopen()  # a commit that failed may have made it resemble the old file
         self._close()
 
     def _close(self) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from two_users import ALICE, BOB, LAB, belongs_to, homes, mapped, owner, permissions, require_root
 
 from backends import credentials, temporaries
 from backends.credentials import CAPABILITIES, Credentials
-from backends.errors import PermissionDenied
+from backends.errors import NothingParked, OutOfSpace, PermissionDenied
+from backends.interface import Parked
+from backends.linux import Abilities
 from backends.local import LocalBackend
 from backends.ownership import NewFiles, Owner
 
@@ -147,3 +151,66 @@ def test_a_fixed_account_needs_one_to_give_and_two_to_work_in_what_is_given(plac
     for name in ("folder", "folder/inner", "folder/file"):
         assert owner(place / "root" / name) == (ALICE.uid, LAB)
     assert (permissions(place / "root/folder"), permissions(place / "root/folder/file")) == (0o750, 0o640)
+
+
+# --- without any --------------------------------------------------------------------------------------------------
+
+
+def serve_own(place: Path, **settings: Any) -> LocalBackend:
+    return LocalBackend(place / "root", place / "journals", is_kept=lambda token: True, **settings)
+
+
+def park(backend: LocalBackend, where: str, content: bytes = b"half") -> Parked:
+    with backend.open_write(path(where), size=8) as writer:
+        writer.write(content)
+        return writer.park(lambda parked: None)
+
+
+def fail(_number: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o000, 0o640])
+@pytest.mark.parametrize("abilities", [Abilities(), Abilities(unnamed_files=False)], ids=["unnamed", "named"])
+def test_an_upload_that_replaces_a_closed_file_is_gone_on_with(place: Path, mode: int, abilities: Abilities) -> None:
+    """What is parked resembles the old file, but for what keeps the service itself out; in the end all of it does."""
+    os.chown(place / "root", SERVICE, SERVICE)
+
+    def work() -> None:
+        backend = serve_own(place, abilities=abilities)
+        put(backend, "file", b"old")
+        (place / "root/file").chmod(mode)
+        parked = park(backend, "file")
+        (hidden,) = (place / "root").glob(".ocm-gateway-*")
+        assert permissions(hidden) == mode | 0o600
+        with backend.open_write(path("file"), size=8, resume=parked) as writer, pytest.MonkeyPatch.context() as patch:
+            writer.write(b"+end")
+            patch.setattr(os, "fsync", fail)
+            with pytest.raises(OutOfSpace):
+                writer.commit()
+        with backend.open_write(path("file"), size=8, resume=parked) as writer:
+            writer.write(b"+end")
+            writer.commit()
+        backend.close()
+
+    as_the_service((), work)
+    assert (place / "root/file").read_bytes() == b"half+end"
+    assert permissions(place / "root/file") == mode
+
+
+def test_what_a_crash_has_left_closed_is_begun_anew(place: Path) -> None:
+    """Between the permissions of the old file and its name; root alone could open it."""
+    os.chown(place / "root", SERVICE, SERVICE)
+
+    def work() -> None:
+        backend = serve_own(place)
+        parked = park(backend, "file")
+        (hidden,) = (place / "root").glob(".ocm-gateway-*")
+        hidden.chmod(0o444)
+        with pytest.raises(NothingParked):
+            backend.open_write(path("file"), size=8, resume=parked)
+        backend.discard(path("file"), parked.token)
+        backend.close()
+
+    as_the_service((), work)
+    assert not list((place / "root").glob(".ocm-gateway-*"))
