@@ -48,6 +48,7 @@ CAPABILITIES: Mapping[str, int] = MappingProxyType(  # the bits of linux/capabil
         "CAP_CHOWN": 1 << 0,
         "CAP_DAC_OVERRIDE": 1 << 1,
         "CAP_FOWNER": 1 << 3,
+        "CAP_FSETID": 1 << 4,
         "CAP_SETGID": 1 << 6,
         "CAP_SETUID": 1 << 7,
     }

@@ -28,6 +28,10 @@ Run = Callable[..., Any]  # of a function and its arguments, with the credential
 class MappedBackend(StorageBackend):
     """`service` as one user may use it, or as nobody may while it is not known who asks."""
 
+    # What a process that is not root's needs (capabilities(7)): the first two to act for users, the others to put in
+    # order what a crash has left in folders that are closed to it, or sticky; none is in effect while it acts for one.
+    NEEDED = ("CAP_SETUID", "CAP_SETGID", "CAP_DAC_OVERRIDE", "CAP_FOWNER")
+
     def __init__(
         self, service: LocalBackend, accounts: Accounts, threads: CredentialThreads, user: str | None = None
     ) -> None:

@@ -36,6 +36,17 @@ class NewFiles:
     owner: Owner | None = None  # None: whoever makes them
     umask: int | None = None
 
+    def needed(self) -> tuple[str, ...]:
+        """Return the capabilities (capabilities(7)) without which this process cannot work with what it gives away."""
+        if self.owner is None:
+            return ()
+        if self.owner.uid == os.geteuid():
+            return () if self.owner.gid in (os.getegid(), *os.getgroups()) else ("CAP_CHOWN",)
+        # To give; to work below folders that are another's; to set times there, and to rename in sticky ones.
+        working = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER")
+        # Else a folder that is given the permissions of `umask` loses the setgid bit of a group that is not ours.
+        return working if self.umask is None else (*working, "CAP_FSETID")
+
     def file_mode(self, directory: Descriptor) -> int:
         """Return the mode with which to create a file in `directory`."""
         return self._mode(FILE_MODE, directory)

@@ -64,17 +64,20 @@ def open_backend(name: str, config: BackendConfig, store: Store, state_dir: Path
 def _local(
     name: str, config: LocalConfig, known: RootIdentity | None, journals: Path, is_kept: Callable[[str], bool]
 ) -> StorageBackend:
-    new_files = NewFiles(umask=config.ownership.umask)
+    new_files = _new_files(config.ownership)
     open_local = partial(LocalBackend, config.root, journals, root_identity=known, name=name, look=False)
     match config.ownership:
-        case ServiceOwnership():
+        case ServiceOwnership() | FixedOwnership():
             return open_local(new_files=new_files, is_kept=is_kept)
-        case FixedOwnership(user=user, group=group):
-            return open_local(new_files=replace(new_files, owner=Owner(user, group)), is_kept=is_kept)
         case MapOwnership(minimum_uid=minimum_uid):
             threads = CredentialThreads(name)
             service = open_local(new_files=new_files, as_service=partial(credentials.acting_with, threads.own))
             return MappedBackend(service, Accounts(minimum_uid), threads)
+
+
+def _new_files(ownership: OwnershipConfig) -> NewFiles:
+    owner = Owner(ownership.user, ownership.group) if isinstance(ownership, FixedOwnership) else None
+    return NewFiles(owner, ownership.umask)
 
 
 def _keeps(store: Store) -> Callable[[str], bool]:
@@ -112,7 +115,7 @@ def require_ownership(config: Config) -> None:
         needed = _needed(backend.ownership) if isinstance(backend, LocalConfig) else ()
         if isinstance(backend, LocalConfig) and (lacking := _lacking(needed)):
             mode = backend.ownership.mode
-            allowed = f"service; {mode} for root, or with {' and '.join(needed)} (README, Whose files)"
+            allowed = f"service; {mode} for root, or with {', '.join(needed)} (README, Whose files)"
             mistakes.append(Mistake(f"backends.{name}.ownership.mode", f"{mode} {lacking}", allowed))
     if mistakes:
         raise ConfigError(mistakes)
@@ -120,14 +123,7 @@ def require_ownership(config: Config) -> None:
 
 def _needed(ownership: OwnershipConfig) -> tuple[str, ...]:
     """Return the capabilities without which new files cannot be whose they are said to be."""
-    match ownership:
-        case FixedOwnership(user=user, group=group):
-            own = user == os.geteuid() and group in (os.getegid(), *os.getgroups())
-            return () if own else ("CAP_CHOWN",)
-        case MapOwnership():
-            return "CAP_SETUID", "CAP_SETGID"
-        case ServiceOwnership():
-            return ()
+    return MappedBackend.NEEDED if isinstance(ownership, MapOwnership) else _new_files(ownership).needed()
 
 
 def _lacking(needed: tuple[str, ...]) -> str:

@@ -15,6 +15,8 @@ import pytest
 from sites import Site
 
 from backends import credentials
+from backends.mapped import MappedBackend
+from backends.ownership import NewFiles, Owner
 
 UNIT = Path(__file__).parent.parent / "systemd" / "ocm-gateway.service"
 README = Path(__file__).parent.parent / "README.md"
@@ -82,7 +84,9 @@ def test_the_drop_ins_for_other_owners_verify(rendered: Path, capability: str) -
     directory = rendered.with_name(f"{UNIT.name}.d")
     directory.mkdir()
     text = drop_in(capability)
-    assert re.search(rf"^AmbientCapabilities=.*{capability}", text, re.MULTILINE)
+    needed = {"CAP_SETUID": MappedBackend.NEEDED, "CAP_CHOWN": NewFiles(Owner(1, 1), umask=0).needed()}[capability]
+    for setting in ("CapabilityBoundingSet", "AmbientCapabilities"):
+        assert re.findall(rf"^{setting}=(.*)$", text, re.MULTILINE) == [" ".join(needed)]
     (directory / "ownership.conf").write_text(text)
     done = analyze("verify", "--man=no", str(rendered))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

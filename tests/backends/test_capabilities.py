@@ -21,6 +21,7 @@ from backends.errors import NothingParked, OutOfSpace, PermissionDenied
 from backends.interface import Parked
 from backends.linux import Abilities
 from backends.local import LocalBackend
+from backends.mapped import MappedBackend
 from backends.ownership import NewFiles, Owner
 
 from .conformance.actions import get, make, path, put
@@ -72,6 +73,20 @@ def as_the_service(capabilities: tuple[str, ...], work: Callable[[], None]) -> N
     with open(told, "rb") as report:
         text = report.read().decode()
     assert os.waitpid(child, 0)[1] == 0, text
+
+
+def serve_own(place: Path, **settings: Any) -> LocalBackend:
+    return LocalBackend(place / "root", place / "journals", is_kept=lambda token: True, **settings)
+
+
+def park(backend: LocalBackend, where: str) -> Parked:
+    with backend.open_write(path(where), size=8) as writer:
+        writer.write(b"half")
+        return writer.park(lambda parked: None)
+
+
+def without(name: str, capabilities: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(other for other in capabilities if other != name)
 
 
 def test_two_capabilities_let_users_work_and_give_them_nothing(place: Path) -> None:
@@ -128,42 +143,92 @@ def test_without_one_of_the_two_nothing_is_done(place: Path, missing: str) -> No
             return
         raise AssertionError("it was written")
 
-    as_the_service(tuple({"CAP_SETUID", "CAP_SETGID"} - {missing}), work)
+    as_the_service(without(missing, MappedBackend.NEEDED), work)
     assert not (place / "root/alice/file").exists()
 
 
-def test_a_fixed_account_needs_one_to_give_and_two_to_work_in_what_is_given(place: Path) -> None:
-    (place / "root").chmod(0o755)
+# --- the others of map: what a crash has left -----------------------------------------------------------------------
+
+
+def settle(place: Path) -> Callable[[], None]:
+    """Return what puts back, as the service, a folder of bob's that was set aside in his home and in a sticky one."""
+    for parent, mode in (("bob", 0o700), ("sticky", 0o1777)):
+        (place / "root" / parent).mkdir(exist_ok=True)
+        (place / "root" / parent).chmod(mode)
+        (place / "root" / parent / "aside").mkdir(mode=0o700)
+        os.chown(place / "root" / parent / "aside", *belongs_to(BOB))
 
     def work() -> None:
-        new_files = NewFiles(owner=Owner(ALICE.uid, LAB), umask=0o027)
-        backend = LocalBackend(place / "root", place / "journals", new_files=new_files)
+        service = mapped(place / "root", place / "journals", as_root=False).service
+        for parent in ("bob", "sticky"):
+            service.rename(path(f"{parent}/aside"), path(f"{parent}/back"), overwrite=False)
+        service.close()
+
+    return work
+
+
+def test_what_a_crash_has_left_of_users_is_put_in_order(place: Path) -> None:
+    as_the_service(MappedBackend.NEEDED, settle(place))
+
+
+@pytest.mark.parametrize("missing", ["CAP_DAC_OVERRIDE", "CAP_FOWNER"])
+def test_without_one_of_the_others_it_is_not(place: Path, missing: str) -> None:
+    work = settle(place)
+    with pytest.raises(AssertionError, match="PermissionDenied"):
+        as_the_service(without(missing, MappedBackend.NEEDED), work)
+
+
+# --- those of fixed -------------------------------------------------------------------------------------------------
+
+GIVEN = NewFiles(owner=Owner(ALICE.uid, LAB), umask=0o007)
+
+
+def work_for_a_fixed_account(place: Path) -> Callable[[], None]:
+    """Return what makes, replaces, goes on with, copies, moves and removes, in a root of hers that hands on a group."""
+    root = place / "root"
+    os.chown(root, ALICE.uid, LAB)
+    root.chmod(0o2750)
+
+    def work() -> None:
+        os.umask(0o027)
+        backend = serve_own(place, new_files=GIVEN)
         make(backend, "folder", "folder/inner")
-        put(backend, "folder/inner/file", b"old")
-        put(backend, "folder/inner/file", b"new")
-        assert get(backend, "folder/inner/file") == b"new"
+        assert permissions(root / "folder/inner") == 0o2770
+        for content in (b"old", b"new"):
+            put(backend, "folder/inner/file", content)
         assert backend.set_modified(path("folder/inner/file"), 1).modified == 1
-        backend.remove(path("folder/inner/file"))
+        (root / "folder/inner/file").chmod(0o444)
+        parked = park(backend, "folder/inner/file")
+        with backend.open_write(path("folder/inner/file"), size=8, resume=parked) as writer:
+            writer.write(b"+end")
+            writer.commit()
+        backend.discard(path("folder/other"), park(backend, "folder/other").token)
+        assert get(backend, "folder/inner/file") == b"half+end"
+        backend.copy(path("folder/inner/file"), path("folder/copy"), overwrite=False)
+        backend.rename(path("folder/copy"), path("folder/moved"), overwrite=False)
+        for name in ("folder/inner/file", "folder/inner"):
+            backend.remove(path(name))
         put(backend, "folder/file", b"x")
         backend.close()
 
-    as_the_service(("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER"), work)
-    for name in ("folder", "folder/inner", "folder/file"):
-        assert owner(place / "root" / name) == (ALICE.uid, LAB)
-    assert (permissions(place / "root/folder"), permissions(place / "root/folder/file")) == (0o750, 0o640)
+    return work
+
+
+def test_a_service_with_these_works_with_what_it_gives_to_a_fixed_account(place: Path) -> None:
+    as_the_service(GIVEN.needed(), work_for_a_fixed_account(place))
+    given = {found.relative_to(place / "root"): permissions(found) for found in (place / "root/folder").rglob("*")}
+    assert given == {Path("folder/moved"): 0o660, Path("folder/file"): 0o660}
+    assert {owner(found) for found in (place / "root/folder").rglob("*")} == {(ALICE.uid, LAB)}
+
+
+@pytest.mark.parametrize("missing", GIVEN.needed())
+def test_without_one_of_these_it_does_not(place: Path, missing: str) -> None:
+    work = work_for_a_fixed_account(place)
+    with pytest.raises(AssertionError, match="permissions" if missing == "CAP_FSETID" else "PermissionDenied"):
+        as_the_service(without(missing, GIVEN.needed()), work)
 
 
 # --- without any --------------------------------------------------------------------------------------------------
-
-
-def serve_own(place: Path, **settings: Any) -> LocalBackend:
-    return LocalBackend(place / "root", place / "journals", is_kept=lambda token: True, **settings)
-
-
-def park(backend: LocalBackend, where: str, content: bytes = b"half") -> Parked:
-    with backend.open_write(path(where), size=8) as writer:
-        writer.write(content)
-        return writer.park(lambda parked: None)
 
 
 def fail(_number: int) -> None:

@@ -196,14 +196,15 @@ FIXED, MAP = {"mode": "fixed", "user": 70_001, "group": 70_001}, {"mode": "map"}
 
 
 @pytest.mark.parametrize(
-    ("ownership", "without", "said"),
+    ("ownership", "without", "mode"),
     [
-        (FIXED, ["CAP_CHOWN"], "fixed in a process of uid {uid} without CAP_CHOWN; allowed: service; fixed for root"),
-        (MAP, ["CAP_SETGID"], "map in a process of uid {uid} without CAP_SETGID; allowed: service; map for root"),
+        *((FIXED, [name], "fixed") for name in ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER")),
+        (FIXED | {"umask": "007"}, ["CAP_FOWNER", "CAP_FSETID"], "fixed"),
+        *((MAP, [name], "map") for name in ("CAP_SETUID", "CAP_SETGID", "CAP_DAC_OVERRIDE", "CAP_FOWNER")),
     ],
 )
 def test_a_mode_of_ownership_that_this_process_has_not_the_rights_for_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ownership: dict[str, object], without: list[str], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ownership: dict[str, object], without: list[str], mode: str
 ) -> None:
     """By check-config, and by serve before it has made anything."""
     config = with_ownership(tmp_path, ownership)
@@ -212,7 +213,9 @@ def test_a_mode_of_ownership_that_this_process_has_not_the_rights_for_is_named(
     for command in ("check-config", "serve"):
         done = run(config, command)
         assert done.exit_code == 1
-        assert f"backends.storage.ownership.mode: found {said.format(uid=os.geteuid())}" in done.stderr
+        found = f"{mode} in a process of uid {os.geteuid()} without {' and '.join(without)}"
+        allowed = f"service; {mode} for root, or with "
+        assert f"backends.storage.ownership.mode: found {found}; allowed: {allowed}" in done.stderr
         assert "Traceback" not in done.output
     assert not (tmp_path / "state").exists()
 
@@ -231,6 +234,8 @@ def test_the_services_own_account_needs_no_rights_to_be_given_files(
     monkeypatch.setattr(credentials, "missing", list)
     own = {"mode": "fixed", "user": os.geteuid(), "group": os.getegid()}
     assert run(with_ownership(tmp_path, own), "check-config").exit_code == 0
+    refused = run(with_ownership(tmp_path, own | {"group": 70_001}), "check-config")
+    assert (refused.exit_code, "without CAP_CHOWN;" in refused.stderr) == (1, True)
     assert run(with_ownership(tmp_path, FIXED), "check-config").exit_code == 1
 
 

@@ -1,4 +1,4 @@
-"""Two sites of their own processes: alice's has files, bob's has none."""
+"""Two sites of their own processes, of which alice's has files and bob's has none; two accounts of the machine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from machine_accounts import Accounts, two_accounts
 from pairs import ALICE, BOB, Pair, sealed_values
 from sites import Site
 
@@ -23,6 +24,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
             log = site.log.read_text()
             assert "Traceback" not in log, log
             assert not [secret for secret in secrets if secret in log], "a secret stands in a log"
+
+
+@pytest.fixture(scope="module")
+def accounts() -> Iterator[Accounts]:
+    with two_accounts() as made:
+        yield made
 
 
 @pytest.fixture

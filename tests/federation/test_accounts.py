@@ -3,60 +3,16 @@
 from __future__ import annotations
 
 import os
-import pwd
-import secrets
-import subprocess
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from machine_accounts import Accounts
 from pairs import BOB, Pair
 from sites import Reply, Site
-from two_users import owner, permissions, require_root, without_account
+from two_users import owner, permissions, without_account
 
 PASSWORD = "a password of both"
-PATIENCE = 30.0  # seconds; another test, or the machine, may be changing accounts
-
-
-@dataclass
-class Accounts:
-    """Two accounts and a group of both, made for the tests of one module."""
-
-    anna: str
-    bert: str
-    group: str
-
-    def ids(self, name: str) -> tuple[int, int]:
-        entry = pwd.getpwnam(name)
-        return entry.pw_uid, entry.pw_gid
-
-
-def change_accounts(*command: str) -> None:
-    """Run useradd or one of its family, again while somebody else holds their lock."""
-    deadline = time.monotonic() + PATIENCE
-    while (done := subprocess.run(command, capture_output=True, text=True)).returncode != 0:
-        assert "lock" in done.stderr, f"{command}: {done.stderr}"
-        assert time.monotonic() < deadline, done.stderr
-        time.sleep(0.2)
-
-
-@pytest.fixture(scope="module")
-def accounts() -> Iterator[Accounts]:
-    require_root()
-    names = [f"ocm-test-{secrets.token_hex(4)}" for _ in range(3)]
-    made = Accounts(*names)
-    change_accounts("groupadd", made.group)
-    try:
-        for name in (made.anna, made.bert):
-            change_accounts("useradd", "--no-create-home", "--user-group", "--groups", made.group, name)
-        yield made
-    finally:
-        for name in (made.anna, made.bert):
-            if name in {entry.pw_name for entry in pwd.getpwall()}:
-                change_accounts("userdel", name)
-        change_accounts("groupdel", made.group)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +36,7 @@ def site(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     (directory.parent / "plain").mkdir()
     (data / "homes").mkdir()
     (data / "group").mkdir()
-    os.chown(data / "group", 0, int(subprocess.check_output(["getent", "group", accounts.group]).split(b":")[2]))
+    os.chown(data / "group", 0, accounts.group_id)
     (data / "group").chmod(0o2770)
     for name in (accounts.anna, accounts.bert):
         (data / "homes" / name).mkdir(mode=0o700)
