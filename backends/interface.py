@@ -448,6 +448,13 @@ class StorageBackend(ABC):
         """
         raise Unsupported("this storage keeps its own modification times")
 
+    def require_writable(self, path: StoragePath) -> None:
+        """Make sure that the storage lets what is at `path` be changed or replaced, and change nothing.
+
+        For what concerns it and is not kept in the storage; where every path has the same rights nothing happens.
+        Raises PermissionDenied, and NotFound where nothing is there.
+        """
+
     def space(self) -> Space:
         """Return the space on the storage (feature quota)."""
         raise Unsupported("this storage does not tell its free space")

@@ -24,6 +24,11 @@ RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_CACHED = 0x20
 
+# faccessat2(2), linux/fcntl.h; this number too is the same everywhere
+_SYS_FACCESSAT2 = 439
+_AT_EACCESS = 0x200
+_AT_EMPTY_PATH = 0x1000
+
 _RENAME_NOREPLACE = 1  # renameat2(2), linux/fs.h
 _SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2), linux/fs.h
 
@@ -91,6 +96,11 @@ def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
     """Open `path` below the descriptor `directory` under the rules `resolve`; returns a descriptor."""
     address, _ = _open_how(flags, resolve)
     return _call(_syscall, _SYS_OPENAT2, directory, path, address, _OPEN_HOW_SIZE)
+
+
+def access_in_effect(descriptor: int, mode: int) -> None:
+    """Raise OSError where who the thread acts for may not do `mode` (os.R_OK and the like) to what is open."""
+    _call(_syscall, _SYS_FACCESSAT2, descriptor, b"", mode, _AT_EACCESS | _AT_EMPTY_PATH)
 
 
 def rename_noreplace(source_directory: int, source: bytes, target_directory: int, target: bytes) -> None:
@@ -174,12 +184,22 @@ class Abilities:
     openat2: bool = True
     unnamed_files: bool = True  # O_TMPFILE, given a name through /proc/self/fd
     rename_noreplace: bool = True
+    access_in_effect: bool = True
 
     @classmethod
     def detect(cls) -> Abilities:
-        """Try openat2 (Linux 5.6; ENOSYS before, EPERM under some seccomp filters) and look for /proc."""
-        try:
-            openat2(-1, b".", os.O_PATH, RESOLVE_BENEATH)
-        except OSError as error:
-            known = error.errno == errno.EBADF  # the call exists, and no descriptor is -1
-        return cls(openat2=known, unnamed_files=os.path.isdir("/proc/self/fd"))
+        """Try openat2 (Linux 5.6) and faccessat2 (5.8), and look for /proc."""
+        return cls(
+            openat2=_is_known(lambda: openat2(-1, b".", os.O_PATH, RESOLVE_BENEATH)),
+            unnamed_files=os.path.isdir("/proc/self/fd"),
+            access_in_effect=_is_known(lambda: access_in_effect(-1, os.F_OK)),
+        )
+
+
+def _is_known(call: Callable[[], object]) -> bool:
+    """Tell whether a call exists that was given -1 for a descriptor: ENOSYS, or EPERM from a seccomp filter, if not."""
+    try:
+        call()
+    except OSError as error:
+        return error.errno == errno.EBADF
+    return True

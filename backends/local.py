@@ -6,7 +6,7 @@
     local_tree      what is visible, as entries                   renaming      names changed under a lock
     local_content   reading, scanning, writing                    system_errors errno -> StorageError
     ownership       whose new files are                           mapped        one account for each user
-    local_watcher   who else changes something
+    permission      may the thread write?                         local_watcher who else changes something
 
 Links: a visible one is read through, and its permissions, times and etag are those of what it leads to; removing,
 renaming and replacing act on the link itself, so a PUT onto a link puts a file in its place and leaves what it
@@ -47,6 +47,7 @@ from backends.local_tree import ABSENT_BELOW_A_FILE, LocalTree, Taken
 from backends.local_watcher import LocalWatcher
 from backends.ownership import BY_THE_KERNEL, NewFiles
 from backends.paths import StoragePath
+from backends.permission import may_write
 from backends.renaming import rename_to_free_name
 from backends.root import Root, RootIdentity
 from backends.system_errors import StorageErrors
@@ -291,6 +292,20 @@ class LocalBackend(StorageBackend):
                 os.utime(file.fileno(), ns=(os.fstat(file.fileno()).st_atime_ns, modified))
                 os.fsync(file.fileno())
                 return opened.entry(path.name)
+
+    def require_writable(self, path: StoragePath) -> None:
+        with StorageErrors(path, ABSENT_BELOW_A_FILE):
+            with (present := self._tree.open(path, os.O_PATH)).file:
+                present.require_shown()
+                allowed = may_write(present.file, self._abilities)
+            if not allowed and (path.is_root or not self._may_replace(path)):
+                raise PermissionDenied(f"{path}: its permissions let it neither be changed nor be replaced")
+
+    def _may_replace(self, path: StoragePath) -> bool:
+        """Tell whether the directory lets everybody who may write to it replace what is in it."""
+        with self._tree.open_parent(path) as parent:
+            # In a sticky one the owners alone may (inode(7)), who by their own permissions are known already.
+            return not os.fstat(parent.fileno()).st_mode & stat.S_ISVTX and may_write(parent, self._abilities)
 
     def space(self) -> Space:
         with StorageErrors("the root"):

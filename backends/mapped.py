@@ -91,6 +91,9 @@ class MappedBackend(StorageBackend):
     def set_modified(self, path: StoragePath, modified: int) -> Entry:
         return self._run(self.service.set_modified, path, modified)
 
+    def require_writable(self, path: StoragePath) -> None:
+        self._run(self.service.require_writable, path)
+
     def space(self) -> Space:
         return self._run(self.service.space)
 

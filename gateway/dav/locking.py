@@ -74,6 +74,8 @@ class Locking:
         require_conditions(call)
         self._guard.require(call)
         present = _look(call.place)
+        if present is not None:
+            call.place.backend.require_writable(call.place.path)
         lock = self._locks.take(call.place, wish, call.holder)
         try:
             is_new = present is None and self._create(call.place)

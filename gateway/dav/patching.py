@@ -87,6 +87,8 @@ class Patch:
     def _apply(self) -> None:
         backend, path = self._place.backend, self._place.path
         before = backend.stat(path).modified
+        if self._dead:
+            backend.require_writable(path)
         if self._modified is not None:
             backend.set_modified(path, self._modified)
         try:

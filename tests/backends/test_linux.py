@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,15 +28,21 @@ def failing(number: int) -> object:
 
 
 def test_what_is_found_works(tmp_path: Path) -> None:
-    """The verdict about openat2 is compared with an attempt on a real directory."""
+    """The verdicts are compared with attempts on a real directory."""
     root = os.open(tmp_path, os.O_PATH)
-    try:
-        os.close(linux.openat2(root, b".", os.O_PATH, linux.RESOLVE_BENEATH))
-        works = True
-    except OSError:
-        works = False
-    os.close(root)
-    assert Abilities.detect().openat2 == works
+
+    def works(call: Callable[[], object]) -> bool:
+        try:
+            call()
+        except OSError:
+            return False
+        return True
+
+    found = Abilities.detect()
+    with Descriptor(root):
+        opens = works(lambda: os.close(linux.openat2(root, b".", os.O_PATH, linux.RESOLVE_BENEATH)))
+        asks = works(lambda: linux.access_in_effect(root, os.W_OK))
+    assert (found.openat2, found.access_in_effect) == (opens, asks)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM])
@@ -48,6 +55,20 @@ def test_without_openat2_the_walk_takes_over(tmp_path: Path, monkeypatch: pytest
     backend = LocalBackend(tmp_path / "root", tmp_path / "journals")
     put(backend, "file", b"content")
     assert get(backend, "file") == b"content"
+    backend.close()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM])
+def test_without_faccessat2_an_open_tells_who_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(linux, "access_in_effect", failing(number))
+    abilities = Abilities.detect()
+    assert not abilities.access_in_effect
+    (tmp_path / "file").touch()
+    backend = LocalBackend(tmp_path, tmp_path / "journals", abilities=abilities)
+    for where in ("file", ""):
+        backend.require_writable(StoragePath.parse(where))
     backend.close()
 
 

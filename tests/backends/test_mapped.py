@@ -25,7 +25,7 @@ from backends.mapped import MappedBackend
 from .conformance import BackendConformance
 from .conformance.actions import get, make, names, path, put
 
-ABILITIES = {"modern": Abilities(), "old": Abilities(openat2=False, unnamed_files=False, rename_noreplace=False)}
+ABILITIES = {"modern": Abilities(), "old": Abilities(*[False] * 4)}
 
 
 class TestMapped(BackendConformance):
@@ -113,6 +113,65 @@ def test_a_folder_that_only_its_owner_may_enter_is_closed_to_all_others(site: Si
         with pytest.raises(PermissionDenied):
             attempt()
     assert names(site.bob, "bob") == [b"file"]
+
+
+@pytest.mark.parametrize(
+    ("where", "mode", "allowed"),
+    [
+        ("lab/file", 0o640, {"alice", "bob"}),  # alice may replace it
+        ("sticky/file", 0o640, {"bob"}),
+        ("sticky/file", 0o660, {"alice", "bob"}),
+        ("shown/file", 0o640, {"bob"}),
+        ("shown/file", 0o660, {"alice", "bob"}),
+        ("shown/file", 0o440, set()),  # nor may its owner replace it
+        ("shown/folder", 0o750, {"bob"}),
+        ("shown/folder", 0o770, {"alice", "bob"}),
+        ("shown", 0o750, set()),
+        ("bob", 0o700, {"bob"}),
+        ("", 0o755, set()),
+    ],
+)
+def test_who_may_change_or_replace_something_is_asked_without_a_change(
+    site: Site, where: str, mode: int, allowed: set[str]
+) -> None:
+    for name, permitted in (("sticky", 0o1777), ("shown", 0o755)):
+        (site.root / name).mkdir()
+        (site.root / name).chmod(permitted)
+        (site.root / name / "file").write_bytes(b"x")
+    (site.root / "lab/file").write_bytes(b"x")
+    (site.root / "shown/folder").mkdir()
+    found = site.root / where
+    if found.name in ("file", "folder"):
+        os.chown(found, BOB.uid, LAB)
+    found.chmod(mode)
+    before = found.stat()
+    assert {name for name in PEOPLE if may_change(getattr(site, name), where)} == allowed
+    assert found.stat() == before
+    assert may_change(site.backend.service, where), "root may everything"
+
+
+def may_change(backend: StorageBackend, where: str) -> bool:
+    try:
+        backend.require_writable(path(where))
+    except PermissionDenied:
+        return False
+    return True
+
+
+def test_an_acl_says_who_may_change_something(site: Site) -> None:
+    (site.root / "shown").mkdir()
+    (site.root / "shown/file").write_bytes(b"x")
+    for name in ("shown/file", "shown"):
+        assert not may_change(site.alice, name)
+        subprocess.run(["setfacl", "-m", f"u:{ALICE.uid}:rwx", site.root / name], check=True)
+        assert (may_change(site.alice, name), may_change(site.bob, name)) == (True, False)
+
+
+def test_what_is_not_there_or_hidden_may_be_changed_by_nobody(site: Site) -> None:
+    os.mkfifo(site.root / "fifo")
+    for where in ("nothing", "nothing/below", "fifo", temporaries.new_name().decode()):
+        with pytest.raises(NotFound):
+            site.alice.require_writable(path(where))
 
 
 def test_an_acl_is_obeyed(site: Site) -> None:
@@ -256,6 +315,7 @@ def operations(backend: StorageBackend) -> list[Any]:
         "rename": lambda: backend.rename(where, new, overwrite=True),
         "copy": lambda: backend.copy(where, new, overwrite=True),
         "set_modified": lambda: backend.set_modified(where, 0),
+        "require_writable": lambda: backend.require_writable(where),
         "space": lambda: backend.space(),
         "discard": lambda: backend.discard(new, "0" * 32),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from two_users import ALICE, BOB, LAB, belongs_to, homes, mapped, owner, permissions
 
+from . import locking
 from .served import WRITE, Served, basic
 
 TO_1970 = (
@@ -175,6 +177,83 @@ def test_a_share_is_used_with_the_rights_of_its_owner(served: Served) -> None:
     finally:
         served.data.joinpath("alice").chmod(0o700)
     assert sharee("GET", "/file") == 200
+
+
+# --- locks and properties, which the kernel knows nothing of --------------------------------------------------------
+
+PAINT = b'<propertyupdate xmlns="DAV:"><set><prop><colour xmlns="my:">red</colour></prop></set></propertyupdate>'
+
+
+@pytest.fixture
+def shown(served: Served) -> Iterator[Path]:
+    """A folder that everybody may read and nobody may write to, with a file of bob's."""
+    folder = served.data / "shown"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"of bob")
+    os.chown(folder / "file", *belongs_to(BOB))
+    for found, mode in ((folder, 0o755), (folder / "file", 0o644)):
+        found.chmod(mode)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def as_user(served: Served, user: str) -> locking.Client:
+    return locking.owner(served, "/home", user)
+
+
+def test_nobody_locks_or_describes_what_he_may_not_change(served: Served, shown: Path) -> None:
+    alice, bob = as_user(served, "alice"), as_user(served, "bob")
+    for path in ("/shown/file", "/shown/", "/"):
+        reply = alice("LOCK", path, locking.LOCKINFO)
+        assert (reply.status, reply.code) == (403, "PERMISSION_DENIED"), path
+        assert b"HTTP/1.1 403" in alice("PROPPATCH", path, PAINT).body
+    assert b"HTTP/1.1 403" in bob("PROPPATCH", "/shown/", PAINT).body
+    assert alice("LOCK", "/shown/new", locking.LOCKINFO).status == 403
+    assert b">red<" not in bob("PROPFIND", "/shown/", Depth="1").body
+    held = bob.lock("/shown/file")
+    assert b"HTTP/1.1 200" in bob("PROPPATCH", "/shown/file", PAINT, If=f"(<{held}>)").body
+    bob.unlock("/shown/file", held)
+    subprocess.run(["setfacl", "-m", f"u:{ALICE.uid}:rw-", shown / "file"], check=True)
+    alice.unlock("/shown/file", alice.lock("/shown/file"))
+    assert bob("PROPPATCH", "/shown/file", PAINT.replace(b"set>", b"remove>")).status == 207
+
+
+def test_what_may_be_replaced_may_be_locked_before(served: Served) -> None:
+    """As by an editor that locks, saves and unlocks in a folder of a group."""
+    alice, bob = as_user(served, "alice"), as_user(served, "bob")
+    assert bob("PUT", "/lab/text", b"of bob").status == 201
+    assert permissions(served.data / "lab/text") == 0o640
+    held = alice.lock("/lab/text")
+    assert bob("PUT", "/lab/text", b"late").status == 423
+    assert alice("PUT", "/lab/text", b"of alice", If=f"(<{held}>)").status == 204
+    alice.unlock("/lab/text", held)
+    assert bob("DELETE", "/lab/text").status == 204
+
+
+def test_the_owner_and_whoever_it_is_shared_with_meet_the_same_locks(served: Served) -> None:
+    """The Share is used with the rights of its owner, and a lock is its holder's own all the same."""
+    folder = served.data / "alice/together"
+    folder.mkdir()
+    os.chown(folder, *belongs_to(ALICE))
+    alice, carol = as_user(served, "alice"), locking.sharee(served, served.share("alice/together", WRITE))
+    new = carol.lock("/text")
+    assert owner(folder / "text") == belongs_to(ALICE)
+    for method, body in (("PUT", b"late"), ("DELETE", None), ("LOCK", locking.LOCKINFO)):
+        assert alice(method, "/alice/together/text", body).status == 423, method
+    assert carol("PUT", "/text", b"of carol", If=f"(<{new}>)").status == 204
+    carol.unlock("/text", new)
+    held = alice.lock("/alice/together/text")
+    assert carol("PUT", "/text", b"late").status == 423
+    assert carol("UNLOCK", "/text", Lock_Token=f"<{held}>").status == 403
+    alice.unlock("/alice/together/text", held)
+    assert carol("PROPPATCH", "/text", PAINT).status == 207
+    assert b">red<" in alice("PROPFIND", "/alice/together/text", Depth="0").body
+    (folder / "of-root").write_bytes(b"x")
+    (folder / "of-root").chmod(0o600)
+    folder.chmod(0o500)
+    assert carol("LOCK", "/of-root", locking.LOCKINFO).status == 403
+    assert b"HTTP/1.1 403" in carol("PROPPATCH", "/of-root", PAINT).body
+    folder.chmod(0o700)
 
 
 # --- uploads that end -----------------------------------------------------------------------------------------------
