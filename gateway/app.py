@@ -256,7 +256,7 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         remote=remote,
         tree=tree,
         watch=Watch(ground.access),
-        uploads=Uploads(store, ground.access, ground.mounts, clock),
+        uploads=Uploads(store, ground.access, ground.mounts, clock, parked=team.parked),
         sending=sending,
         receiving=receiving,
         issuing=Issuing(store, ground.keys, origin=config.origin, clock=clock),

@@ -6,6 +6,8 @@ import contextlib
 import mmap
 import os
 
+from gateway.stamp import Stamp
+
 
 class Team:
     """Who serves, in memory that all share, and a bell to wake the one worker that leads.
@@ -17,6 +19,7 @@ class Team:
     def __init__(self, size: int = 1) -> None:
         self.size = size
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.parked = Stamp()  # another one when any worker has left an unfinished upload
         self._serving = mmap.mmap(-1, size)  # one byte each; anonymous memory stays shared across fork
 
     def ring(self) -> None:

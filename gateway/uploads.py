@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import Connection
@@ -22,6 +22,7 @@ from gateway.access import Access, Grant
 from gateway.errors import Conflict, Full, Unproven
 from gateway.mounts import Mounts
 from gateway.ocm.shares import Permission
+from gateway.stamp import Stamp
 from gateway.store import uploads
 from gateway.store.engine import Store
 from gateway.store.uploads import Upload
@@ -30,13 +31,21 @@ from gateway.tree import Place, Storage
 LIFETIME = 24 * 3600  # seconds after the last part
 MOST = 100  # unfinished uploads of one principal
 EVERY = 60.0  # seconds between two looks for what has ended
-KNOWN_FOR = (
-    1.0  # seconds that it is taken for known who has left anything; asking at each PUT costs a fifth of a small one
-)
+# Seconds after which it is read again who has left anything, though nobody has left more; reading it at each PUT would
+# cost a fifth of a small one.
+KNOWN_FOR = 1.0
 
 __all__ = ["Upload", "Uploads"]
 
 log = structlog.get_logger()
+
+
+class _Known(NamedTuple):
+    """Who has left anything: read when the stamp was `stamp`, at the time `read`."""
+
+    stamp: bytes
+    read: float
+    principals: frozenset[str]
 
 
 class Uploads:
@@ -50,15 +59,16 @@ class Uploads:
         clock: Callable[[], float] = time.time,
         *,
         every: float = EVERY,
+        parked: Stamp | None = None,
     ) -> None:
-        """Look each `every` seconds for what has ended."""
+        """Look each `every` seconds for what has ended; `parked` is the one of all processes that share the state."""
         self._store = store
         self._access = access
         self._mounts = mounts
         self._clock = clock
         self._every = every
-        self._leaving: frozenset[str] = frozenset()  # principals that have left anything
-        self._looked = float("-inf")
+        self._parked = parked or Stamp()
+        self._known = _Known(b"", float("-inf"), frozenset())
 
     def find(self, principal: str, place: Place, total: int) -> Upload | None:
         """Return what there is of an upload of `total` bytes."""
@@ -113,30 +123,39 @@ class Uploads:
         def note(parked: Parked) -> None:
             expires = int(self._clock()) + LIFETIME
             upload = Upload(principal, place.storage.name, place.path, total, parked, expires)
-            if known is not None and known.parked.token != parked.token:
-                self._drop(place.backend, known)
-            self._store.run_sync(lambda tx: self._note(tx, upload))
+            replaced = known or self._expired(principal, place, total)
+            if replaced is not None and replaced.parked.token != parked.token:
+                self._drop(place.backend, replaced)
+            self._store.run_sync(lambda tx: self._note(tx, upload, known))
+            self._parked.renew()
             kept.append(upload)
 
         writer.park(note)
-        self._looked = float("-inf")
         return kept[0]
 
     def finished(self, principal: str, place: Place) -> None:
         """Drop what is left for a path whose content has come: whoever went on with that would mix two contents."""
-        now = time.monotonic()
-        if now - self._looked >= KNOWN_FOR:
-            self._leaving, self._looked = self._store.read_sync(uploads.principals), now
-        if principal not in self._leaving:
+        if principal not in self._leaving():
             return
         for upload in self._store.read_sync(lambda tx: uploads.at(tx, principal, place.storage.name, place.path)):
             self.drop(place.backend, upload)
 
+    def _leaving(self) -> frozenset[str]:
+        """Return who has left anything, whichever process keeps it."""
+        stamp, now, known = self._parked.read(), time.monotonic(), self._known
+        if known.stamp != stamp or now - known.read >= KNOWN_FOR:
+            known = self._known = _Known(stamp, now, self._store.read_sync(uploads.principals))
+        return known.principals
+
     def drop(self, backend: StorageBackend, upload: Upload) -> None:
-        """Remove what is parked and its row; one that is being worked on, or cannot be reached, waits for the sweep."""
+        """Remove what is parked and its row; one that is being worked on, or cannot be reached, waits for the sweep.
+
+        Nobody goes on with it in either case.
+        """
         try:
             self._drop(backend, upload)
         except (InUse, Unavailable) as error:
+            self._store.run_sync(lambda tx: uploads.expire(tx, upload.parked.token))
             log.info("upload.undropped", principal=upload.principal, path=str(upload.path), reason=str(error))
 
     async def run(self, storage: Storage) -> None:
@@ -175,13 +194,20 @@ class Uploads:
             for backend, path, rights in roots
         )
 
-    def _note(self, tx: Connection, upload: Upload) -> None:
+    def _note(self, tx: Connection, upload: Upload, known: Upload | None) -> None:
         present = uploads.find(tx, upload.principal, upload.backend, upload.path, upload.total)
-        if present is None:
+        if known is not None and known.parked.token == upload.parked.token:
+            if present is None or present.expires <= self._clock():
+                raise Conflict("UPLOAD_ENDED", "the whole file has come meanwhile, or this upload was dropped")
+        elif present is None:
             self._require_room(tx, upload.principal)
-        elif present.parked.token != upload.parked.token:
+        if present is not None and present.parked.token != upload.parked.token:
             raise Conflict("UPLOAD_IN_PROGRESS", "another request has stored a part of this upload meanwhile")
         uploads.put(tx, upload)
+
+    def _expired(self, principal: str, place: Place, total: int) -> Upload | None:
+        found = self._store.read_sync(lambda tx: uploads.find(tx, principal, place.storage.name, place.path, total))
+        return found if found and found.expires <= self._clock() else None
 
     def _require_room(self, tx: Connection, principal: str) -> None:
         if uploads.count(tx, principal, self._clock()) >= MOST:

@@ -167,7 +167,10 @@ class Put:
         try:
             if total is not None and place.backend.features.resumable and _is_unchanged(place, opening.present):
                 known = opening.known or self._uploads.find(call.grant.principal, place, total)
-                self._uploads.keep(writer, call.grant.principal, place, total, known)
+                upload = self._uploads.keep(writer, call.grant.principal, place, total, known)
+                if not _is_unchanged(place, opening.present):  # by whoever came too early to find what is kept
+                    self._uploads.drop(place.backend, upload)
+                    return
                 log.info("dav.upload.kept", principal=call.grant.principal, path=str(call.location.path))
         except (StorageError, Refusal) as error:
             log.info("dav.upload.unkept", principal=call.grant.principal, reason=str(error))

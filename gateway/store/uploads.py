@@ -90,6 +90,11 @@ def claim(tx: Connection, token: str, size: int) -> bool:
     return tx.execute(update(uploads).where(wanted).values(size=size)).rowcount == 1
 
 
+def expire(tx: Connection, token: str) -> None:
+    """Say that nobody may go on with it, though it is still in the storage."""
+    tx.execute(update(uploads).where(uploads.c.token == token).values(expires=0))
+
+
 def move(tx: Connection, backend: str, source: StoragePath, target: StoragePath) -> None:
     """Let what lies in the directory `source` follow it to `target`; what was there before has been replaced."""
     for upload in below(tx, backend, source):

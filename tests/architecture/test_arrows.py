@@ -16,7 +16,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "core": ("gateway.ocm",),
     "words": (
         *("gateway", "gateway.errors", "gateway.limits", "gateway.living", "gateway.own_paths", "gateway.proof"),
-        *("gateway.proxies", "gateway.single_flight", "gateway.team", "gateway.turns"),
+        *("gateway.proxies", "gateway.single_flight", "gateway.stamp", "gateway.team", "gateway.turns"),
     ),
     "config": ("gateway.config",),
     "store": ("gateway.store",),

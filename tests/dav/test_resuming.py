@@ -368,6 +368,40 @@ def test_a_whole_upload_ends_what_was_left_of_older_ones(served):
     assert stored(ask(served, "/home/whole")) == 0
 
 
+def test_a_whole_upload_ends_an_older_one_that_is_being_worked_on(served):
+    """What is on its way may end, but what is stored of it is no beginning any more, not even for a new upload."""
+    part(served, "/home/busy", 0, MIB)
+    fields = (f"Content-Length: {MIB}", f"Content-Range: bytes {MIB}-{2 * MIB - 1}/{TOTAL}", "Expect: 100-continue")
+    with begin(served, "/dav/files/alice/home/busy", *fields) as connection:
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
+        assert served.alice("PUT", "/home/busy", b"whole").status == 201
+        assert stored(ask(served, "/home/busy")) == 0
+        connection.sendall(CONTENT[MIB : 2 * MIB])
+        answer = connection.recv(1000)
+    assert answer.startswith(b"HTTP/1.1 409 ")
+    assert b"UPLOAD_ENDED" in answer
+    assert stored(part(served, "/home/busy", MIB, 2 * MIB)) == 0
+    assert (served.data / "busy").read_bytes() == b"whole"
+    assert stored(part(served, "/home/busy", 0, MIB)) == MIB
+    assert len(served.temporaries()) == 1
+    assert part(served, "/home/busy", MIB, TOTAL).status == 204
+
+
+def test_a_whole_upload_ends_an_older_one_that_is_cut_while_it_is_worked_on(served):
+    part(served, "/home/busy-cut", 0, 10)
+    fields = (f"Content-Length: {TOTAL - 10}", f"Content-Range: bytes 10-{TOTAL - 1}/{TOTAL}")
+    connection = begin(served, "/dav/files/alice/home/busy-cut", *fields)
+    connection.sendall(CONTENT[10 : 2 * MIB])
+    assert eventually(lambda: served.watch._transfers)
+    assert served.alice("PUT", "/home/busy-cut", b"whole").status == 201
+    connection.close()
+    assert eventually(lambda: not served.watch._transfers)
+    for _ in range(2):
+        assert stored(ask(served, "/home/busy-cut")) == 0
+        sweep(served)
+    assert eventually(lambda: not served.temporaries())
+
+
 # ------------------------------------------------------------------------------------------------ what was cut off
 
 
@@ -461,6 +495,22 @@ def test_what_another_upload_has_overtaken_is_not_kept(served, log):
     assert eventually(lambda: [line for line in log if line["event"] == "dav.upload.cut"])
     assert stored(ask(served, "/home/overtaken")) == 0
     assert served.temporaries() == []
+
+
+def test_what_is_overtaken_while_it_is_kept_is_dropped_again(served, monkeypatch):
+    """The newer one has looked what to end before there was anything."""
+    keep, kept = served.uploads.keep, []
+
+    def overtaken(*arguments):
+        assert served.alice("PUT", "/home/overtaken-late", b"newer").status == 201
+        kept.append(keep(*arguments))
+        return kept[0]
+
+    monkeypatch.setattr(served.uploads, "keep", overtaken)
+    cut(begin(served, "/dav/files/alice/home/overtaken-late", f"Content-Length: {TOTAL}"), CONTENT[: 2 * MIB])
+    assert eventually(lambda: kept)
+    assert eventually(lambda: (rows(served), served.temporaries()) == ([], []))
+    assert stored(ask(served, "/home/overtaken-late")) == 0
 
 
 def test_an_upload_that_stands_still_keeps_what_has_come_and_one_that_creeps_is_never_cut(tmp_path):
