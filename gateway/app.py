@@ -142,7 +142,8 @@ async def _lead(
     stack.callback(loop.remove_reader, team.bell)
     _background(stack, sharing.expiring.run(), "expiring")
     for name, storage in storages.items():
-        _background(stack, sharing.uploads.run(storage), f"uploads {name}")
+        _background(stack, sharing.uploads.run(as_service(storage)), f"uploads {name}")
+    _background(stack, sharing.uploads.run_without(storages), "uploads elsewhere")
     sharing.outbox.start()
     stack.push_async_callback(sharing.outbox.stop)
     await listen_on(stack, metrics.app(), *seat.doors.metrics)

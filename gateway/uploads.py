@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import structlog
@@ -159,12 +159,28 @@ class Uploads:
             log.info("upload.undropped", principal=upload.principal, path=str(upload.path), reason=str(error))
 
     async def run(self, storage: Storage) -> None:
-        """Drop what has ended in `storage`, again and again until cancelled."""
-        while storage.backend.features.resumable:
+        """Drop what has ended in `storage`, again and again until cancelled.
+
+        Also where nothing can be resumed any more: it may have been otherwise.
+        """
+        while True:
             try:
                 await self.sweep(storage)
             except StorageError as error:
                 log.warning("upload.unswept", backend=storage.name, reason=str(error))
+            await asyncio.sleep(self._every)
+
+    async def run_without(self, configured: Collection[str]) -> None:
+        """Forget what has expired in storages that are not `configured` any more, until cancelled.
+
+        Should one come back, what is parked there is debris like any other.
+        """
+        while True:
+            try:
+                if await self._store.read(uploads.backends) - set(configured):
+                    await self._store.run(lambda tx: uploads.forget_expired(tx, configured, self._clock()))
+            except StorageError as error:
+                log.warning("upload.unswept", reason=str(error))
             await asyncio.sleep(self._every)
 
     async def sweep(self, storage: Storage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -54,6 +55,16 @@ def of_backend(tx: Connection, backend: str) -> list[Upload]:
 def principals(tx: Connection) -> frozenset[str]:
     """Return who has left anything."""
     return frozenset(tx.execute(select(uploads.c.principal).distinct()).scalars())
+
+
+def backends(tx: Connection) -> set[str]:
+    """Return where anything was left."""
+    return set(tx.execute(select(uploads.c.backend).distinct()).scalars())
+
+
+def forget_expired(tx: Connection, configured: Collection[str], now: float) -> None:
+    """Remove the rows that have expired, but for those of backends that are `configured`."""
+    tx.execute(delete(uploads).where(uploads.c.backend.not_in(configured), uploads.c.expires <= now))
 
 
 def count(tx: Connection, principal: str, now: float) -> int:
