@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from sites import Site
+from pairs import ALICE, Pair
+from sites import Site, eventually
 
 PASSWORD = "alice-password"
 
@@ -34,8 +38,8 @@ def test_a_replaced_root_is_unavailable_until_it_is_accepted(tmp_path: Path) -> 
         assert site.json("backend", "list")[0]["problem"] is None
 
 
-def read(site: Site) -> tuple[int, bytes]:
-    reply = site.http("GET", "/dav/files/alice/home/a.txt", user="alice", password=PASSWORD)
+def read(site: Site, path: str = "a.txt", password: str = PASSWORD) -> tuple[int, bytes]:
+    reply = site.http("GET", f"/dav/files/alice/home/{path}", user="alice", password=password)
     return reply.status, reply.body
 
 
@@ -57,6 +61,60 @@ def test_a_root_that_is_away_keeps_nothing_else_from_starting(tmp_path: Path) ->
         assert read(site) == (200, b"alpha")
         assert site.http("PUT", "/dav/files/alice/nas/x", b"x", user="alice", password=PASSWORD).status == 503
         assert "storage is away" in site.log.read_text()
+
+
+LOCKINFO = (
+    b'<lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope><locktype><write/></locktype></lockinfo>'
+)  # fmt: skip
+PAINT = b'<propertyupdate xmlns="DAV:"><set><prop><colour xmlns="my:">red</colour></prop></set></propertyupdate>'
+PART = {"Content-Range": "bytes 0-0/2"}
+
+
+def test_while_a_nas_is_unmounted_every_request_is_told_to_come_again(pair: Pair, as_bob: Callable[..., Any]) -> None:
+    """Its owner's, and those of whom it is shared with, here and at another server; and then it is as before."""
+    nas = pair.alice.directory / "nas"
+    pair.folder("kept", a_txt=b"alpha")
+    pair.alice.data.rename(nas)
+    pair.alice.data.mkdir()
+    mount(nas, pair.alice.data)
+    try:
+        received = pair.accept(pair.share("kept", "read,write"))
+        bearer = {"Authorization": f"Bearer {pair.bobs_token(received)}"}
+        assert read(pair.alice, "kept/a.txt", ALICE) == (200, b"alpha")
+        unmount(pair.alice.data)
+        eventually(lambda: read(pair.alice, "kept/a.txt", ALICE)[0], 503)
+        for method, body, more in (
+            *(("GET", None, {}), ("HEAD", None, {}), ("PUT", b"x", {}), ("PUT", b"x", PART), ("DELETE", None, {})),
+            *(("PROPFIND", None, {"Depth": depth}) for depth in ("0", "1")),
+            *(("LOCK", LOCKINFO, {}), ("PROPPATCH", PAINT, {}), ("MKCOL", None, {})),
+            *(
+                (method, None, {"Destination": f"{pair.alice.url}/dav/files/alice/home/b.txt"})
+                for method in ("COPY", "MOVE")
+            ),
+        ):
+            target = f"/dav/files/alice/home/kept/{'new' if method == 'MKCOL' else 'a.txt'}"
+            answers = [pair.alice.http(method, target, body, more, user="alice", password=ALICE)]
+            if "Destination" not in more:
+                answers.append(pair.alice.http(method, "/dav/ocm/a.txt", body, bearer | more))
+            for answer in answers:
+                assert answer.status == 503, (method, answer)
+                assert int(answer.headers["Retry-After"]) > 0, method
+        assert as_bob("GET", pair.bobs_url(received, "a.txt")).status == 503
+        assert list(pair.alice.data.iterdir()) == [], "nothing was written below the mount point"
+        mount(nas, pair.alice.data)
+        eventually(lambda: read(pair.alice, "kept/a.txt", ALICE), (200, b"alpha"))
+    finally:
+        unmount(pair.alice.data)
+
+
+def mount(source: Path, target: Path) -> None:
+    subprocess.run(["mount", "--bind", source, target], check=True)
+
+
+def unmount(target: Path) -> None:
+    """Take the mount away from its place at once, whatever is still open there."""
+    while f" {target} " in Path("/proc/self/mountinfo").read_text():
+        subprocess.run(["umount", "--lazy", target], check=True)
 
 
 def test_a_root_that_never_was_there_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
