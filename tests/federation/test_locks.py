@@ -88,6 +88,36 @@ def test_properties_go_into_and_out_of_received_shares(pair: Pair, as_bob: Reque
     assert rows(pair.bob, "properties") == 1
 
 
+def test_a_folder_takes_its_properties_along_into_a_received_share(pair: Pair, as_bob: Request) -> None:
+    """Each thing by its own name, whatever that is; what has the name there before loses its own."""
+    folder = pair.folder("trees")
+    received = pair.accept(pair.share("trees", "read,write"))
+    home, before = "/dav/files/bob/home", rows(pair.bob, "properties")
+    tree = ("tree/", "tree/inner/", "tree/inner/caf%C3%A9%20%231.txt")
+    for path in tree:
+        assert (
+            as_bob(*(("MKCOL", f"{home}/{path}") if path.endswith("/") else ("PUT", f"{home}/{path}", b"x"))).status
+            == 201
+        )
+        painted = PAINT.replace(b"red", path.encode())
+        assert b"HTTP/1.1 200" in as_bob("PROPPATCH", f"{home}/{path}", painted).body
+    assert as_bob("MKCOL", pair.bobs_url(received, "moved/")).status == 201
+    assert as_bob("PUT", pair.bobs_url(received, "moved/older.txt"), b"x").status == 201
+    for path in ("moved/", "moved/older.txt"):
+        assert as_bob("PROPPATCH", pair.bobs_url(received, path), PAINT).status == 207
+    for method, target, status in (("COPY", "copied/", 201), ("MOVE", "moved/", 204)):
+        reply = as_bob(method, f"{home}/tree/", Destination=pair.bobs_url(received, target))
+        assert reply.status == status, reply.body
+        for path in tree:
+            there = pair.bobs_url(received, target + path.removeprefix("tree/"))
+            assert f">{path}<".encode() in as_bob("PROPFIND", there, Depth="0").body, there
+        listed = as_bob("PROPFIND", pair.bobs_url(received, f"{target}inner/"), Depth="1").body
+        assert all(f">{path}<".encode() in listed for path in tree[1:])
+    assert rows(pair.bob, "properties") == before + 2 * len(tree)
+    assert (folder / "moved/inner/caf\u00e9 #1.txt").read_bytes() == b"x"
+    assert b"tree/" not in as_alice(pair.alice, "PROPFIND", "trees/moved/inner/", Depth="1").body
+
+
 def test_what_the_sender_has_locked_is_refused_here(pair: Pair, as_bob: Request) -> None:
     folder = pair.folder("theirs", a_txt=b"alpha")
     received = pair.accept(pair.share("theirs", "read,write"))
