@@ -1,4 +1,4 @@
-"""A gateway that is not root, with the capabilities that README names and no other, in both modes that need some."""
+"""A gateway that is not root, with the capabilities that README names and no other."""
 
 from __future__ import annotations
 
@@ -86,6 +86,24 @@ def crash_while_replacing(site: Site, *folders: Path) -> None:
 
 def below(folder: Path) -> set[str]:
     return {str(found.relative_to(folder)) for found in folder.rglob("*")}
+
+
+def test_its_own_files_need_no_capability(place: Path) -> None:
+    """An upload over a file that is closed even to its owner is left twice, by a kill too, and gone on with."""
+    site = serve(place, (), backend={})
+    os.chown(site.data, SERVICE, SERVICE)
+    with site:
+        site.add_user("alice", PASSWORD)
+        assert ask(site, "alice", "PUT", "file", b"old").status == 201
+        (site.data / "file").chmod(0o400)
+        assert ask(site, "alice", "PUT", "file", b"on", Content_Range="bytes 0-1/6").status == 202
+        assert ask(site, "alice", "PUT", "file", b"e ", Content_Range="bytes 2-3/6").status == 202
+        site.kill()
+        site.start()
+        assert ask(site, "alice", "PUT", "file", b"", Content_Range="bytes */6").headers["Range"] == "bytes=0-3"
+        assert ask(site, "alice", "PUT", "file", b"by", Content_Range="bytes 4-5/6").status == 204
+    assert (site.data / "file").read_bytes() == b"one by"
+    assert (below(site.data), permissions(site.data / "file")) == ({"file"}, 0o400)
 
 
 def test_files_of_a_fixed_account(place: Path) -> None:
