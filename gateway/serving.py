@@ -98,14 +98,14 @@ async def _run(
     signs: Coroutine[Any, Any, None],
     watch: Callable[[Callable[[], None]], None] | None = None,
 ) -> None:
-    """Be one process of the gateway until it is told to stop; `signs` is kept running, and tells that it lives."""
+    """Be one process of the gateway until it is told to stop; `signs` tells until all is closed that it lives."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     if watch is not None:
         watch(stop.set)
-    async with AsyncExitStack() as stack:
+    async with AsyncExitStack() as life, AsyncExitStack() as stack:
         lead = await app.start(stack, config, seat)
         leads = asyncio.Event()
         leading_task = asyncio.create_task(_lead(config, lead, leads))
@@ -113,12 +113,11 @@ async def _run(
         if seat.is_first:
             await _until(leads, leading_task)
         ready()
-        living = asyncio.create_task(signs)
+        life.push_async_callback(_end, asyncio.create_task(signs))
         await _until(stop, leading_task)
         if watch is None:
             log.info("stopping", seconds_for_running_requests=STOP_TIME)
             systemd.notify("STOPPING=1")
-        await _end(living)
 
 
 async def _lead(config: Config, lead: Callable[[AsyncExitStack], Awaitable[None]], leads: asyncio.Event) -> None:

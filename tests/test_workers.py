@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,14 @@ PASSWORD, OTHER_PASSWORD = "alice-password", "another-password"
 WITHIN = 1.0  # seconds: the promise for what is revoked
 SIZE = 64 << 20  # bytes of a file that does not fit into any buffer on its way
 HOME = "/dav/files/alice/home/"
+SILENT = 3.0  # seconds; less than running requests have to end
+IMPATIENT = f"""
+from functools import partial
+from gateway import cli, serving
+from gateway.supervisor import Patience
+serving.Supervisor = partial(serving.Supervisor, patience=Patience(silent={SILENT}))
+cli.main()
+"""
 
 
 def basic(password: str = PASSWORD) -> dict[str, str]:
@@ -379,6 +388,36 @@ def test_a_client_that_does_not_end_is_not_waited_for(pair: Site) -> None:
         assert time.monotonic() - begun < 13
         assert pair.process is not None
         assert pair.process.returncode == 0
+
+
+class Impatient(Site):
+    """A site whose supervisor waits no longer than SILENT for a sign of life."""
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", IMPATIENT, "--config", str(self.config)]
+
+
+def test_a_worker_that_stops_is_not_taken_for_one_that_hangs(tmp_path: Path) -> None:
+    """Running requests have longer than a worker may be silent: it gives signs of life until the last has ended."""
+    site = Impatient(tmp_path / "site", workers=2, log={"format": "json"}).start()
+    try:
+        site.add_user("alice", PASSWORD)
+        content = os.urandom(SIZE)
+        (site.data / "large").write_bytes(content)
+        with connections(site) as each:
+            for connection in each.values():
+                connection.request("GET", HOME + "large", headers=basic())
+            answers = [connection.getresponse() for connection in each.values()]
+            assert site.process is not None
+            site.process.terminate()
+            eventually(lambda: len(logged(site, "stopping")), 1)
+            time.sleep(2 * SILENT)  # what is shown is that nothing happens meanwhile
+            assert all(answer.read() == content for answer in answers)
+        assert site.process.wait(20) == 0
+    finally:
+        site.stop()
+    assert logged(site, "a worker gives no sign of life and is killed") == []
 
 
 def test_the_service_manager_hears_the_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
