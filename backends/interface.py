@@ -182,7 +182,7 @@ class Writer(ABC):
     """New content for one path, invisible until `commit` and gone without a trace after `abort`.
 
     This class keeps rule 6 of the project for every backend: length and digests are checked before the
-    backend's `_commit`, which returns only when content and name are durable. Whatever fails, the old
+    backend's `_prepare` and `_commit`, which returns only when content and name are durable. Whatever fails, the old
     content stays; a Writer whose `write` has failed is aborted, so that a part can never be committed.
     """
 
@@ -193,6 +193,7 @@ class Writer(ABC):
         self._expected = size
         self._hashes = {name: hashlib.new(name) for name in hashes}
         self._open = True
+        self._prepared: int | None = None  # bytes that are
         self.start = start  # bytes that were there before
         self.written = start  # bytes in all
 
@@ -215,6 +216,23 @@ class Writer(ABC):
             self.abort()
             raise
 
+    def prepare(self, digests: Mapping[str, bytes] | None = None) -> None:
+        """Do all of `commit` that takes long and shows nothing, for whoever looks at something else right before that.
+
+        Raises as `commit`, and is aborted then.
+        """
+        self._require_open()
+        try:
+            if self._expected is not None and self.written != self._expected:
+                raise IncompleteWrite(f"{self.written} bytes received, {self._expected} announced")
+            if digests:
+                _compare(self._hashes_of_all(digests) if self.start else self._hashes, digests)
+            self._prepare()
+        except BaseException:
+            self.abort()
+            raise
+        self._prepared = self.written
+
     def commit(self, digests: Mapping[str, bytes] | None = None) -> Entry:
         """Make the content durable under its name and return its entry.
 
@@ -224,12 +242,10 @@ class Writer(ABC):
         after any of them the old content is in place and the new is gone. After Unavailable alone either may be
         there, whole: the storage failed between the change of the name and making it durable.
         """
+        if digests or self._prepared != self.written:
+            self.prepare(digests)
         self._require_open()
         try:
-            if self._expected is not None and self.written != self._expected:
-                raise IncompleteWrite(f"{self.written} bytes received, {self._expected} announced")
-            if digests:
-                _compare(self._hashes_of_all(digests) if self.start else self._hashes, digests)
             entry = self._commit()
         except BaseException:
             self.abort()
@@ -286,9 +302,12 @@ class Writer(ABC):
     def _write(self, data: bytes | bytearray | memoryview) -> None:
         """Append all of `data`."""
 
+    def _prepare(self) -> None:
+        """Make the content durable, where that can be done before it is visible."""
+
     @abstractmethod
     def _commit(self) -> Entry:
-        """Check the preconditions, make the content durable and visible, and return its entry."""
+        """Check the preconditions, make the content visible, that durably, and return its entry."""
 
     @abstractmethod
     def _abort(self) -> None:

@@ -139,7 +139,7 @@ class Target:
 
 
 class LocalWriter(Writer):
-    """Writes a FreshFile and gives it its name in `commit`: fsync, compare and rename under a lock, fsync."""
+    """Writes a FreshFile: fsync in `prepare`; in `commit` compare and rename under a lock, and fsync of the name."""
 
     def __init__(
         self,
@@ -209,12 +209,17 @@ class LocalWriter(Writer):
         while rest:
             rest = rest[os.write(self._fresh.fileno(), rest) :]
 
+    def _prepare(self) -> None:
+        target = self._target
+        with StorageErrors(target.path):
+            target.tree.root.open()
+            self._resemble(target.present())
+            self._sync()
+
     def _commit(self) -> Entry:
         target = self._target
         with StorageErrors(target.path):
             root = target.tree.root.open()
-            self._resemble(target.present())
-            self._sync()
             with target.tree.exclusively((target.parent, target.path.parent)):
                 self._give_name()
             os.fsync(target.parent.fileno())

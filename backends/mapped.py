@@ -145,6 +145,9 @@ class _MappedWriter(Writer):
     def _write(self, data: bytes | bytearray | memoryview) -> None:
         self._run(self._inner.write, data)
 
+    def _prepare(self) -> None:
+        self._run(self._inner.prepare)
+
     def _commit(self) -> Entry:
         entry: Entry = self._run(self._inner.commit)
         return entry

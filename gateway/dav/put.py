@@ -135,22 +135,24 @@ class Put:
 
     def _end(self, call: Call, opening: _Opening) -> web.Response:
         """Commit what is complete and park what is not; runs in the storage's threads."""
-        self._guard.require(call)  # again: an upload may have lasted hours
         writer, part, digests = opening.writer, opening.part, opening.digests
         principal = call.grant.principal
         if part is not None and not part.is_whole:
             writer.verify(digests.of_part)
         if part is not None and not part.is_last:
+            self._guard.require(call)  # again: a part may have lasted hours
             upload = self._uploads.keep(writer, principal, call.place, part.total, opening.known)
             return parts.stored(upload.parked.size)
-        if opening.present is None:
-            self._belongings.make_way(call.place)
         try:
-            entry = writer.commit(digests.of_whole)
+            writer.prepare(digests.of_whole)
         except DigestMismatch:
             if opening.known is not None:  # nothing that is added could make it right
                 self._uploads.drop(call.place.backend, opening.known)
             raise
+        self._guard.require(call)  # again: what came before this may have lasted hours, and the change of name does not
+        if opening.present is None:
+            self._belongings.make_way(call.place)
+        entry = writer.commit()
         with contextlib.suppress(StorageError):  # the file is there, and that is the answer
             self._uploads.finished(principal, call.place)
         return web.Response(status=201 if opening.present is None else 204, headers={"ETag": f'"{entry.etag}"'})

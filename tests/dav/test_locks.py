@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -102,6 +104,24 @@ def test_a_lock_of_one_is_in_the_way_of_the_other_in_every_verb(two, holder):
     assert mine("PUT", "/file", b"mine", If=f"(<{held}>)").status == 204
     mine.unlock("/file", held)
     assert theirs("PUT", "/file", b"free").status == 204
+
+
+@pytest.mark.parametrize("name", ["file", "new"])
+def test_a_lock_is_met_that_is_taken_while_an_upload_becomes_durable(two, name, monkeypatch):
+    fsync, held, before = os.fsync, [], two.content()
+
+    def slow(descriptor: int) -> None:
+        fsync(descriptor)
+        if not held and stat.S_ISREG(os.fstat(descriptor).st_mode):
+            held.append("")
+            held[0] = two.carol.lock("" if name == "new" else f"/{name}")
+
+    monkeypatch.setattr(os, "fsync", slow)
+    reply = two.alice("PUT", f"/{name}", b"alice was here first")
+    assert (reply.status, error(reply).tag) == (423, "{DAV:}lock-token-submitted")
+    assert held[0]
+    assert two.content() == before
+    assert not two.served.temporaries()
 
 
 def test_each_verb_succeeds_when_the_token_is_shown(two):

@@ -50,6 +50,40 @@ class WritingConformance:
             with pytest.raises(NotFound):
                 backend.stat(path("new"))
 
+    def test_prepared_content_is_checked_and_invisible_until_the_commit(self, backend: StorageBackend) -> None:
+        put(backend, "file", b"old")
+        digests = {"sha256": hashlib.sha256(CONTENT).digest()}
+        for name in ("file", "new"):
+            for last in (Writer.abort, Writer.commit):
+                with backend.open_write(path(name), size=len(CONTENT), hashes=("sha256",)) as writer:
+                    writer.write(CONTENT)
+                    writer.prepare(digests)
+                    assert get(backend, "file") == b"old"
+                    assert names(backend) == [b"file"]
+                    last(writer)
+            assert get(backend, name) == CONTENT
+            backend.remove(path(name))
+            put(backend, "file", b"old")
+
+    def test_what_is_written_after_preparing_is_part_of_the_content(self, backend: StorageBackend) -> None:
+        with backend.open_write(path("file")) as writer:
+            writer.write(b"one")
+            writer.prepare()
+            writer.write(b", two")
+            writer.commit()
+        assert get(backend, "file") == b"one, two"
+
+    def test_what_cannot_be_prepared_is_aborted(self, backend: StorageBackend) -> None:
+        put(backend, "file", b"old")
+        for refused, digests in ((IncompleteWrite, {}), (DigestMismatch, {"sha256": bytes(32)})):
+            with backend.open_write(path("file"), size=3 + (not digests), hashes=("sha256",)) as writer:
+                writer.write(b"abc")
+                with pytest.raises(refused):
+                    writer.prepare(digests)
+                with pytest.raises(ValueError, match="closed"):
+                    writer.commit()
+        assert (names(backend), get(backend, "file")) == ([b"file"], b"old")
+
     @pytest.mark.parametrize("leave", [Writer.abort, lambda writer: writer.__exit__(None, None, None)])
     def test_an_aborted_write_leaves_no_trace(self, backend: StorageBackend, leave: Callable[[Writer], None]) -> None:
         put(backend, "old", b"old")
