@@ -56,11 +56,6 @@ class Grant:
     read: float = field(default=float("-inf"), compare=False, repr=False)  # when, by the monotonic clock in seconds
 
 
-def share_principal(share_id: str) -> str:
-    """Return the principal of whoever comes with the credential of a sent Share."""
-    return f"share:{share_id}"
-
-
 class Access:
     """Turns credentials into Grants and keeps them honest."""
 
@@ -176,7 +171,7 @@ class Access:
     def _of_user(self, tx: Connection, name: str) -> Grant:
         if not users.is_enabled(tx, name):
             raise _refused(f"there is no enabled user {name}")
-        return Grant(f"user:{name}", name, frozenset(Permission), None)
+        return Grant(users.principal(name), name, frozenset(Permission), None)
 
     def _of_secret(self, tx: Connection, digest: bytes) -> Grant:
         share = sent_shares.by_secret_hash(tx, digest)
@@ -205,7 +200,7 @@ class Access:
         kind = Kind.FILE if share.resource_type == "file" else Kind.DIRECTORY
         path = mount.path.join(share.path.relative_to(mount.path)).bounded()
         resource = SharedResource(share.id, share.backend, path, kind, share.identity, share.owner)
-        return Grant(share_principal(share.id), share.share_with, permissions, resource)
+        return Grant(sent_shares.principal(share.id), share.share_with, permissions, resource)
 
 
 def _refused(reason: str) -> Unproven:

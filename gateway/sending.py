@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from backends.errors import NotFound
 from backends.interface import Entry, Kind
 from backends.paths import StoragePath, printable
-from gateway.access import Access, Grant, share_principal
+from gateway.access import Access, Grant
 from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, PeerFailed, Unproven
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.errors import ProtocolError
@@ -170,7 +170,7 @@ class Sending:
                 self._require_within(permissions, rights)
                 sent_shares.set_permissions(tx, share.id, permissions, now)
                 if Permission.WRITE not in permissions:
-                    locks.remove_of(tx, share_principal(share.id))
+                    locks.remove_of(tx, sent_shares.principal(share.id))
                 kind = NotificationType.SHARE_CHANGE_PERMISSION.value
                 outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
                 detail["permissions"] = sorted(permission.value for permission in permissions)
@@ -193,7 +193,7 @@ class Sending:
             if state == share.state:
                 return  # it has ended already
             sent_shares.set_state(tx, share.id, state, now)
-            locks.remove_of(tx, share_principal(share.id))
+            locks.remove_of(tx, sent_shares.principal(share.id))
             events.add(tx, at=now, actor=actor, action="share.revoke", subject=share.id)
             self._farewell(tx, share, now)
 
@@ -219,7 +219,7 @@ class Sending:
             sent_shares.set_state(tx, share.id, state, now)
         if state in SENT_OPEN:
             return
-        locks.remove_of(tx, share_principal(share.id))
+        locks.remove_of(tx, sent_shares.principal(share.id))
         if not outbox.pending_of(tx, ROLE, share.id):
             sent_shares.wipe_secret(tx, share.id)
 

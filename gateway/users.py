@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from backends.pool import Pool
 from gateway.errors import Conflict, Invalid, NoSuch
 from gateway.single_flight import SingleFlight
-from gateway.store import events, users
+from gateway.store import events, locks, sent_shares, users
 from gateway.store.engine import Store
 from gateway.store.users import User
 
@@ -117,9 +117,19 @@ class Users:
         await self._change(name, actor, "user.passwd", lambda tx: users.set_password_hash(tx, name, hashed))
 
     async def set_disabled(self, name: str, disabled: bool, actor: str) -> None:
-        """Disable or enable: a disabled user logs in nowhere, and nothing the user has shared opens."""
-        action = "user.disable" if disabled else "user.enable"
-        await self._change(name, actor, action, lambda tx: users.set_disabled(tx, name, disabled))
+        """Disable or enable: a disabled user logs in nowhere, and nothing the user has shared opens.
+
+        The locks of whoever is shut out by that end: nobody else could release them.
+        """
+
+        def change(tx: Connection) -> bool:
+            if disabled:
+                shut_out = [sent_shares.principal(share.id) for share in sent_shares.of_owner(tx, name)]
+                for principal in (users.principal(name), *shut_out):
+                    locks.remove_of(tx, principal)
+            return users.set_disabled(tx, name, disabled)
+
+        await self._change(name, actor, "user.disable" if disabled else "user.enable", change)
 
     async def _change(self, name: str, actor: str, action: str, change: Callable[[Connection], bool]) -> None:
         now = int(self._clock())

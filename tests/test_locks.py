@@ -13,14 +13,14 @@ from parts import NOW, Clock, new_store, sent
 from backends.memory import MemoryBackend
 from backends.paths import StoragePath
 from backends.pool import Pool
-from gateway.access import share_principal
 from gateway.errors import Locked
 from gateway.locks import TIME_DEFAULT, Holder, Lock, Locks, Touch, Wish
 from gateway.store import locks as table
+from gateway.store import sent_shares
 from gateway.store.engine import Store
 from gateway.tree import READ_WRITE, Place, Storage
 
-ALICE, CAROL = Holder("user:alice"), Holder(share_principal("share-1"))
+ALICE, CAROL = Holder("user:alice"), Holder(sent_shares.principal("share-1"))
 EXCLUSIVE, SHARED = Wish(exclusive=True, deep=True), Wish(exclusive=False, deep=True)
 
 

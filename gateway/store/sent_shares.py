@@ -56,6 +56,11 @@ class SentShare:
         return self.state in SENT_OPEN and not self.expired(now)
 
 
+def principal(share_id: str) -> str:
+    """Return who comes with the credential of a Share, as locks and unfinished uploads are kept."""
+    return f"share:{share_id}"
+
+
 def add(tx: Connection, share: SentShare, secret_hash: bytes, secret_sealed: bytes) -> None:
     tx.execute(
         insert(sent_shares).values(

@@ -16,6 +16,11 @@ class User:
     created: int
 
 
+def principal(name: str) -> str:
+    """Return the user as locks and unfinished uploads are kept."""
+    return f"user:{name}"
+
+
 def add(tx: Connection, name: str, password_hash: str, now: int) -> None:
     tx.execute(insert(users).values(name=name, password_hash=password_hash, disabled=False, created=now))
 

@@ -144,6 +144,28 @@ def test_a_revoked_share_leaves_no_lock_behind(pair: Pair) -> None:
             pair.alice.json("share", "update", share["id"], "--permissions", "read,write", "--as", "alice")
 
 
+def test_a_disabled_user_leaves_no_lock_behind_nor_does_who_used_a_share_of_it(pair: Pair) -> None:
+    pair.folder("disabled", hers=b"alpha", theirs=b"beta", others=b"gamma")
+    received = pair.accept(pair.share("disabled", "read,write"))
+    pair.alice.add_user("dora", ALICE)
+
+    def as_dora(method: str, path: str, body: bytes) -> int:
+        target = f"/dav/files/dora/home/disabled/{path}"
+        return pair.alice.http(method, target, body, user="dora", password=ALICE).status
+
+    assert as_alice(pair.alice, "LOCK", "disabled/hers", LOCKINFO).status == 200
+    headers = {"Authorization": f"Bearer {pair.bobs_token(received)}"}
+    assert pair.alice.http("LOCK", "/dav/ocm/theirs", LOCKINFO, headers).status == 200
+    assert as_dora("LOCK", "others", LOCKINFO) == 200
+    assert [as_dora("PUT", name, b"x") for name in ("hers", "theirs")] == [423, 423]
+    assert pair.alice.cli("user", "disable", "alice").returncode == 0
+    try:
+        assert [as_dora("PUT", name, b"x") for name in ("hers", "theirs")] == [204, 204]
+        assert as_dora("PUT", "others", b"x") == 423, "the locks of others stay"
+    finally:
+        assert pair.alice.cli("user", "enable", "alice").returncode == 0
+
+
 def test_cadaver_locks_and_unlocks(tmp_path: Path) -> None:
     with Site(tmp_path / "site") as site:
         site.add_user("alice", ALICE)
