@@ -15,10 +15,12 @@ import structlog
 from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
+from aiohttp.web_urldispatcher import MaskDomain, MatchedSubAppResource, MatchInfoError
 
 from gateway.config import Address, TLSConfig
 
 MAX_LINE = 32 * 1024  # bytes of a request line or header field; aiohttp's 8,190 are too few for deep paths
+WALK_MAX = 20_000_000  # bytes; the deepest path there can be, 2,048 names that are all escaped, needs 17 million
 READ_BUFFER = 1024 * 1024  # bytes received ahead of an upload's storage
 STOP_TIME = 10.0  # seconds that running requests have to end
 BACKLOG = 511  # connections that wait to be accepted, also while a worker is replaced; the kernel may allow fewer
@@ -135,7 +137,25 @@ class Runner(web.AppRunner):
         return server if server is None or before is None else lambda: before(server())
 
 
+class _TooDeep(MatchedSubAppResource):
+    """Refuses a path that would keep the router, and so all other requests, busy: it looks at every beginning of a path
+    that ends at a slash, each as long as it is. 30,000 slashes took 150 ms; now nothing takes 10.
+
+    Resources of this kind alone are asked before that (web_urldispatcher.py).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(MaskDomain("*"), web.Application())
+
+    async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
+        path = request.rel_url.path_safe
+        if path.count("/") * len(path) <= WALK_MAX:
+            return None, set()
+        return MatchInfoError(web.HTTPRequestURITooLong()), set()
+
+
 async def _runner(stack: AsyncExitStack, app: web.Application, before: Before | None) -> web.AppRunner:
+    app.router.register_resource(_TooDeep())
     runner = Runner(
         app,
         access_log=None,

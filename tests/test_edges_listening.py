@@ -79,6 +79,32 @@ async def test_what_is_no_http_is_one_line_that_quotes_none_of_it(lines: list[An
     assert SECRET not in repr(lines)
 
 
+async def _status(path: str) -> int:
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response()
+
+    async with AsyncExitStack() as stack:
+        app = web.Application()
+        app.router.add_get("/{anything:[\\s\\S]*}", answer)
+        ((host, port),) = await listening.listen(stack, app, [Address("127.0.0.1", 0)])
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        status = int((await reader.readline()).split()[1])
+        writer.close()
+        await writer.wait_closed()
+        return status
+
+
+@pytest.mark.parametrize("path", ["/" * 16_000, "/a" * 16_000, "/" + "a" * 20_000 + "/" * 5_000])
+async def test_a_path_that_would_keep_the_router_busy_is_refused(path: str) -> None:
+    assert await _status(path) == 414
+
+
+@pytest.mark.parametrize("path", ["/%FF" * 2_048, "/dav/files/alice" + "//%C3%A4" * 1_024, "/" + "a" * 32_000, "/"])
+async def test_the_deepest_paths_that_storage_can_have_are_not(path: str) -> None:
+    assert await _status(path) == 200
+
+
 async def test_a_bug_of_ours_keeps_its_traceback(lines: list[Any]) -> None:
     assert b" 500 " in await _send(HEAD.replace("{path}", "break") + "Content-Length: 0\r\n\r\n")
     assert [(line["log_level"], type(line["exc_info"])) for line in lines] == [("error", LookupError)]
