@@ -10,8 +10,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -176,8 +177,20 @@ class Served:
         runner.before = self.door.quick.before if quick else None
         await runner.setup()
         await web.SockSite(runner, self._listener, ssl_context=self._tls).start()
-        self._watching = asyncio.ensure_future(self.watch.run())
+        await self._watch()
         return runner
+
+    async def _watch(self) -> None:
+        self._watching = asyncio.ensure_future(self.watch.run())
+
+    @contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """Have nobody look meanwhile whether running transfers are still permitted."""
+        self.loop.call_soon_threadsafe(self._watching.cancel)
+        try:
+            yield
+        finally:
+            self.run(self._watch())
 
     def __enter__(self) -> Served:
         return self
