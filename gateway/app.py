@@ -57,7 +57,6 @@ from gateway.sending import Sending
 from gateway.settling import Settling
 from gateway.signing_keys import SigningKeys
 from gateway.store.engine import Store
-from gateway.store.lifesigns import LifeSign
 from gateway.store.sealing import Sealer, key_file
 from gateway.team import Team
 from gateway.tree import Storage, Tree
@@ -104,9 +103,7 @@ async def start(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callab
     ground = _ground(stack, config, clock)
     outside = _outside(stack, config, ground)
     sharing = _sharing(stack, config, ground, outside, seat.team)
-    living = Living(config.state_dir / "processes")
-    stack.callback(living.close)
-    moves, roots = Moves(ground.store, living), Roots(ground.store, ground.storages, ground.clock)
+    moves, roots = Moves(ground.store, ground.living), Roots(ground.store, ground.storages, ground.clock)
     await _settle(stack, moves, ground)
     settling = Settling(ground.store, moves, ground.storages, sharing.remote.named)
     _background(stack, settling.run(), "settling")
@@ -159,6 +156,7 @@ class _Ground:
     sealer: Sealer
     keys: SigningKeys
     storages: Mapping[str, Storage]
+    living: Living
     changes: Changes
     mounts: Mounts
     passwords: Passwords
@@ -194,6 +192,9 @@ def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -
     store = Store(config.database_url)
     stack.callback(store.close)
     require_roots(config, store)
+    living = Living(config.state_dir / "processes")
+    stack.callback(living.close)
+    living.adopt(config.state_dir / "alive")
     keys = SigningKeys(keys_directory, config.origin, clock)
     storages = {name: _storage(stack, store, config, name) for name in config.backends}
     mounts = Mounts(config.mounts, config.groups)
@@ -205,7 +206,8 @@ def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -
         sealer=Sealer(key_file(keys_directory / "state.key", lambda: os.urandom(32))),
         keys=keys,
         storages=storages,
-        changes=_changes(stack, config, store, storages),
+        living=living,
+        changes=_changes(stack, config, store, storages, living),
         mounts=mounts,
         passwords=passwords,
         access=Access(store, mounts, passwords, issuer=config.origin, token_keys=keys.public, clock=clock),
@@ -346,9 +348,11 @@ def _storage(stack: AsyncExitStack, store: Store, config: Config, name: str) -> 
     return Storage(name, backend, pool, view_of(backend))
 
 
-def _changes(stack: AsyncExitStack, config: Config, store: Store, storages: Mapping[str, Storage]) -> Changes:
-    changes = Changes(store, LifeSign(config.state_dir / "alive"))
-    changes.start(storages)
+def _changes(
+    stack: AsyncExitStack, config: Config, store: Store, storages: Mapping[str, Storage], living: Living
+) -> Changes:
+    changes = Changes(store)
+    changes.start(storages, living)
     stack.callback(changes.close)
     for name, storage in storages.items():
         backend = config.backends[name]

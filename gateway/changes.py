@@ -26,11 +26,11 @@ from backends.errors import StorageError, Unavailable
 from backends.interface import Entry, Kind, StorageBackend
 from backends.paths import StoragePath
 from backends.pool import Pool
+from gateway.living import Living
 from gateway.noticing import Noticed, Noticing
 from gateway.store import changes, sent_shares
 from gateway.store.changes import Generation as Generation
 from gateway.store.engine import Store
-from gateway.store.lifesigns import LifeSign
 
 TRY_AGAIN = 10.0  # seconds until a change that is owed is written down, should no other be before
 ROWS = 200_000  # for each backend; one has about 100 bytes
@@ -69,14 +69,12 @@ def _is_answered(noticed: Noticed, row: Generation | None) -> bool:
 
 
 class Changes:
-    """What has changed in which folder; `close` it before the Store."""
+    """What has changed in which folder; `close` it before the Store and the sign of life."""
 
-    def __init__(
-        self, store: Store, life_sign: LifeSign, *, rows: int = ROWS, clock: Callable[[], int] = time.time_ns
-    ) -> None:
+    def __init__(self, store: Store, *, rows: int = ROWS, clock: Callable[[], int] = time.time_ns) -> None:
         """Keep about `rows` rows for each storage; `clock` is in nanoseconds since the epoch."""
         self._store = store
-        self._life_sign = life_sign
+        self._living: Living | None = None  # once it has begun
         self._rows = rows
         self._clock = clock
         self._noticing: dict[str, Noticing] = {}
@@ -89,16 +87,17 @@ class Changes:
 
     # Life
 
-    def start(self, storages: Iterable[str]) -> None:
+    def start(self, storages: Iterable[str], living: Living) -> None:
         """Begin, after a look whether another process has died; raises OSError, Unavailable."""
-        self._life_sign.begin()
 
         def doubt(tx: Connection) -> None:
             for name in {*storages, *changes.storages(tx)}:
                 changes.touch(tx, name, [], [StoragePath()], self._clock())
 
-        if self._life_sign.bury(lambda: self._store.run_sync(doubt)):
+        if living.bury(lambda: self._store.run_sync(doubt)):
             log.info("changes.in_doubt", reason="a process was killed: every folder shows a new ETag once")
+        self._living = living
+        living.in_doubt = True
 
     def follow(self, name: str, backend: StorageBackend, pool: Pool, watches: int) -> None:
         """Notice what other programs change in a storage, with at most `watches` folders watched at a time."""
@@ -114,7 +113,7 @@ class Changes:
                 self._noticing[name].watch(share.path)
 
     def close(self) -> None:
-        """Bring everything to the disk and say farewell."""
+        """Bring everything to the disk: then nothing is in doubt when this process ends."""
         if self._later is not None:
             self._later.cancel()
         for noticing in self._noticing.values():
@@ -127,9 +126,9 @@ class Changes:
             self._store.run_sync(changes.rewrite)
         except Unavailable as error:
             log.warning("changes.in_doubt", reason=str(error))
-            self._life_sign.drop()
         else:
-            self._life_sign.end()
+            if self._living is not None:
+                self._living.in_doubt = False
 
     # What is shown; called in the storage's threads
 

@@ -14,11 +14,9 @@ import pytest
 from argon2 import PasswordHasher
 
 from backends.paths import StoragePath
-from gateway.changes import Changes
 from gateway.ocm.shares import Permission
 from gateway.store import engine
 from gateway.store.engine import Store
-from gateway.store.lifesigns import LifeSign
 from gateway.store.received_shares import ReceivedShare
 from gateway.store.sent_shares import SentShare
 
@@ -44,11 +42,6 @@ def new_store(directory: Path) -> Store:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "_migrate", lambda _engine: None)  # done already
         return Store(f"sqlite:///{path}")
-
-
-def new_changes(store: Store, directory: Path) -> Changes:
-    """Return the changes in `store`, with signs of life in `directory`; nothing has begun yet."""
-    return Changes(store, LifeSign(directory / "alive"))
 
 
 class Clock:

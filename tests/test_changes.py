@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,10 +23,10 @@ from backends.pool import Pool
 from gateway import changes as module
 from gateway.changes import Changes, Touched
 from gateway.files import remove_tree
+from gateway.living import Living
 from gateway.noticing import Noticed
 from gateway.store import changes as table
 from gateway.store.engine import Store
-from gateway.store.lifesigns import LifeSign
 from gateway.tree import Place, Storage
 
 ROOT = StoragePath()
@@ -42,9 +41,9 @@ class Process:
 
     def __init__(self, directory: Path, store: Store, **options: int) -> None:
         self.store = store
-        self.life_sign = LifeSign(directory / "alive")
-        self.changes = Changes(store, self.life_sign, **options)
-        self.changes.start(["storage"])
+        self.living = Living(directory / "processes")
+        self.changes = Changes(store, **options)
+        self.changes.start(["storage"], self.living)
 
     def change(self, *places: str, tree: bool = False, storage: str = "storage") -> None:
         asyncio.run(self.changes.made([Touched(storage, path(place), tree) for place in places]))
@@ -52,8 +51,12 @@ class Process:
     def of(self, place: str = "", storage: str = "storage") -> int:
         return self.changes.generation(storage, path(place)).own
 
+    def end(self) -> None:
+        self.changes.close()
+        self.living.close()
+
     def die(self) -> None:
-        self.life_sign.drop()
+        self.living.close()
 
 
 @pytest.fixture
@@ -129,7 +132,7 @@ def test_a_change_that_was_cut_off_at_the_end_is_made_up_for(tmp_path: Path, sto
             asking.cancel()
 
     asyncio.run(cut())
-    process.changes.close()
+    process.end()
     assert Process(tmp_path, store).of("a") > before
 
 
@@ -151,7 +154,7 @@ def test_two_processes_see_each_others_changes_at_once(tmp_path: Path, store: St
         assert process.of("a/b") == other.of("a/b") == process.of() == other.of()
         seen.add(process.of())
     assert len(seen) == 21
-    other.changes.close()
+    other.end()
     other_store.close()
 
 
@@ -177,8 +180,8 @@ def test_a_pruned_folder_shows_a_new_value(tmp_path: Path, store: Store, monkeyp
 def test_nothing_changes_with_a_good_end(tmp_path: Path, store: Store, process: Process) -> None:
     process.change("a/file")
     before = [process.of(place) for place in ("", "a", "b")]
-    process.changes.close()
-    assert list((tmp_path / "alive").iterdir()) == []
+    process.end()
+    assert list((tmp_path / "processes").iterdir()) == []
     again = Process(tmp_path, store)
     assert [again.of(place) for place in ("", "a", "b")] == before
 
@@ -196,41 +199,6 @@ def test_everything_changes_once_when_a_process_has_died(tmp_path: Path, store: 
     assert all(new > old for new, old in zip(after, before, strict=True))
     fourth = Process(tmp_path, store)
     assert [fourth.of(*place) for place in places] == after, "the dead are forgotten, the living are none"
-
-
-def test_one_who_is_just_beginning_is_not_taken_for_dead_for_good(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another process looks between the creation of the sign and its lock: the sign it buries is given anew."""
-    mine, other = LifeSign(tmp_path / "alive"), LifeSign(tmp_path / "alive")
-    lock = fcntl.flock
-    buried: list[int] = []
-
-    def late(descriptor: int, kind: int) -> None:
-        if kind == fcntl.LOCK_EX and not buried:
-            buried.append(other.bury(lambda: None))
-        lock(descriptor, kind)
-
-    monkeypatch.setattr(fcntl, "flock", late)
-    mine.begin()
-    assert buried == [1]
-    assert other.bury(lambda: None) == 0, "it lives"
-    mine.drop()
-    assert other.bury(lambda: None) == 1, "and its death is noticed"
-
-
-def test_the_dead_are_remembered_until_they_are_mourned(tmp_path: Path) -> None:
-    mine, other = LifeSign(tmp_path / "alive"), LifeSign(tmp_path / "alive")
-    mine.begin()
-    mine.drop()
-
-    def fail() -> None:
-        raise Unavailable("the state is away")
-
-    with pytest.raises(Unavailable):
-        other.bury(fail)
-    assert other.bury(lambda: None) == 1
-    assert other.bury(lambda: None) == 0
 
 
 def test_a_change_that_could_not_be_written_is_made_up_for(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +254,7 @@ def test_a_change_that_never_could_be_written_is_one_for_the_next_process(
 
         patch.setattr(table, "touch", full)
         process.change("a/file")
-        process.changes.close()
+        process.end()
     assert Process(tmp_path, store).of("a") > before
 
 
@@ -397,7 +365,7 @@ class Model(RuleBasedStateMachine):
     @rule(who=st.integers(0, 1))
     def restart(self, who: int) -> None:
         before = self.shown(who)
-        self.processes[who].changes.close()
+        self.processes[who].end()
         self.processes[who] = Process(self.directory, self.store)
         assert self.shown(who) == before
 
@@ -441,5 +409,5 @@ def test_only_storage_that_others_write_to_is_followed(tmp_path: Path, process: 
     (tmp_path / "data").mkdir()
     process.changes.follow("storage", LocalBackend(tmp_path / "data", tmp_path / "journals"), pool, 8)
     assert process.changes._noticing.keys() == {"storage"}
-    process.changes.close()
+    process.end()
     pool.close()

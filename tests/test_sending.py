@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 from fake_peers import MODERN, NO_ANSWER, FakePeers
-from parts import CHEAP, NOW, READ, WRITE, Clock, new_changes, new_store, received, sent, until
+from parts import CHEAP, NOW, READ, WRITE, Clock, new_store, received, sent, until
 
 from backends.errors import Unavailable
 from backends.memory import MemoryBackend
@@ -19,6 +19,7 @@ from backends.paths import StoragePath
 from backends.pool import Pool
 from gateway import sending as module
 from gateway.access import Access
+from gateway.changes import Changes
 from gateway.config import MountConfig
 from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, Refusal, Unproven
 from gateway.expiring import GRACE, Expiring
@@ -73,9 +74,7 @@ class Place:
         self.access = Access(
             self.store, mounts, self.passwords, issuer=SERVER, token_keys=lambda: keys, clock=self.clock
         )
-        self.tree = Tree(
-            self.store, mounts, self.storages, self._remote, new_changes(self.store, directory), self.clock
-        )
+        self.tree = Tree(self.store, mounts, self.storages, self._remote, Changes(self.store), self.clock)
         self.outbox = Outbox(self.store, self.clock)
         self.trust = Trust(self.store, self.clock)
         self.sending = Sending(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parts import NOW, READ, WRITE, Clock, new_changes, new_store, received
+from parts import NOW, READ, WRITE, Clock, new_store, received
 
 from backends.errors import InvalidPath, NotFound, StorageError, Unavailable
 from backends.interface import Entry, Identity, Kind
@@ -18,6 +18,7 @@ from backends.paths import StoragePath
 from backends.pool import Pool
 from gateway import mounts
 from gateway.access import Grant, SharedResource
+from gateway.changes import Changes
 from gateway.config import MountConfig
 from gateway.mounts import Mounts
 from gateway.ocm.shares import Permission
@@ -74,7 +75,7 @@ class Site:
             {"lab": ["alice"]},
         )
         self.reached: list[str] = []
-        self.changes = new_changes(self.store, directory)
+        self.changes = Changes(self.store)
         self.tree = Tree(self.store, self.mounts, self.storages, self.remote, self.changes, self.clock)
 
     async def remote(self, share: ReceivedShare) -> Storage:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from parts import CHEAP, Clock, new_changes, new_store, received, sent
+from parts import CHEAP, Clock, new_store, received, sent
 from peer_servers import SERVER, PeerServer, client, peer_server
 
 from backends.memory import MemoryBackend
@@ -25,6 +25,7 @@ from gateway import listening
 from gateway.access import Access
 from gateway.admin.metrics import Metrics
 from gateway.api.door import ApiDoor
+from gateway.changes import Changes
 from gateway.config import Address, MountConfig
 from gateway.issuing import Issuing
 from gateway.mounts import Mounts
@@ -101,7 +102,7 @@ class Served:
         access = Access(self.store, mounts, passwords, issuer=ORIGIN, token_keys=keys.public, clock=self.clock)
         self.access = access
         outbox = Outbox(self.store, self.clock)
-        tree = Tree(self.store, mounts, storages, None, new_changes(self.store, directory), self.clock)
+        tree = Tree(self.store, mounts, storages, None, Changes(self.store), self.clock)
         self.trust = Trust(self.store, self.clock)
         door = ApiDoor(
             Sending(

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from click.testing import CliRunner, Result
 from fake_peers import FakePeers
-from parts import READ, Clock, new_changes, new_store, received
+from parts import READ, Clock, new_store, received
 from peer_servers import SERVER, client
 
 from backends.memory import MemoryBackend
@@ -23,6 +23,7 @@ from gateway.access import Access
 from gateway.admin import views
 from gateway.admin.commands import Commands
 from gateway.admin.socket import AdminSocket, bind
+from gateway.changes import Changes
 from gateway.cli import main
 from gateway.config import MountConfig
 from gateway.listening import listen_on
@@ -97,7 +98,7 @@ class Served:
         keys = real_peers._keys
         access = Access(store, mounts, passwords, issuer=SERVER, token_keys=keys.public, clock=clock)
         outgoing = Outbox(store, clock)
-        tree = Tree(store, mounts, storages, None, new_changes(store, directory), clock)
+        tree = Tree(store, mounts, storages, None, Changes(store), clock)
         trust = Trust(store, clock)
         sending = Sending(
             store,

@@ -43,7 +43,6 @@ from gateway.roots import view_of
 from gateway.signing_keys import SigningKeys
 from gateway.store import sent_shares, uploads, users
 from gateway.store.engine import Store
-from gateway.store.lifesigns import LifeSign
 from gateway.store.sealing import secret_hash
 from gateway.store.sent_shares import SentShare
 from gateway.tree import Storage, Tree
@@ -136,12 +135,12 @@ class Served:
         mounted = Mounts(mounts, {})
         self._passwords = Passwords(self.store)
         self.access = Access(self.store, mounted, self._passwords, issuer=self.origin, token_keys=self.keys.public)
-        self.changes = Changes(self.store, LifeSign(directory / "alive"))
-        self.changes.start(self.storages)
+        self.living = Living(directory / "processes")
+        self.changes = Changes(self.store)
+        self.changes.start(self.storages, self.living)
         for name, storage in self.storages.items():
             self.changes.follow(name, storage.backend, storage.pool, watches)
         self.tree = Tree(self.store, mounted, self.storages, _no_remote, self.changes)
-        self.living = Living(directory / "processes")
         self.moves = Moves(self.store, self.living)
         self.watch = Watch(self.access)
         self.uploads = Uploads(self.store, self.access, mounted, lambda: time.time() + self.ahead, every=3600)

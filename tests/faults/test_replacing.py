@@ -104,6 +104,7 @@ def painted(store: Store) -> dict[str, str]:
 def restarted(directory: Path) -> Iterator[tuple[Moves, Storage]]:
     """What the next process has; it leaves nothing in state."""
     store, living = Store(f"sqlite:///{directory / 'state.sqlite'}"), Living(directory / "processes")
+    living.bury(lambda: None)
     storage = Storage("storage", LocalBackend(directory / "root", directory / "journals"), Pool("storage"))
     yield Moves(store, living), storage
     assert store.read_sync(replacements.unfinished) == []

@@ -103,6 +103,23 @@ def test_no_change_is_missed_when_the_gateway_is_killed(site: Site) -> None:
             path.unlink()
 
 
+@pytest.mark.parametrize("left", [f"alive/{'1' * 32}.alive", "processes/" + "2" * 32])
+def test_what_an_earlier_version_has_left_when_it_was_killed_is_in_doubt_once(site: Site, left: str) -> None:
+    state = site.directory / "state"
+    shown = of_alice(site)
+    site.stop()
+    assert list((state / "processes").iterdir()) == []
+    (state / left).parent.mkdir(exist_ok=True)
+    (state / left).touch()
+    for renewed in (True, False):
+        before = shown
+        site.start()
+        shown = of_alice(site)
+        assert {href for href in shown if shown[href] != before[href]} == (set(shown) if renewed else set())
+        site.stop()
+    assert (list((state / "processes").iterdir()), (state / "alive").exists()) == ([], False)
+
+
 def test_changes_behind_the_back_show_in_the_running_service(site: Site) -> None:
     before = of_alice(site)
     (site.data / "a" / "b" / "file").write_bytes(b"in place")
