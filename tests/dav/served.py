@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import uvloop
 from aiohttp import web
 from argon2 import PasswordHasher
 
-from backends.interface import StorageBackend
+from backends.interface import StorageBackend, Writer
 from backends.local import LocalBackend
 from backends.memory import MemoryBackend
 from backends.paths import StoragePath
@@ -114,6 +115,9 @@ class Served:
         self.local = LocalBackend(self.data, directory / "journals", is_kept=self.is_kept)
         self.backend: StorageBackend = wrap(self.local) if wrap else self.local
         self.memory = MemoryBackend()
+        self._opened: weakref.WeakSet[Writer] = weakref.WeakSet()
+        for backend in (self.local, self.memory):
+            self._remember_writers(backend)
         self.storages = {
             "storage": Storage("storage", self.backend, Pool("storage", threads=4), view_of(self.backend)),
             "memory": Storage("memory", self.memory, Pool("memory", threads=2)),
@@ -157,6 +161,21 @@ class Served:
             **options,
         )
         self._runner = self.run(self._start(quick))
+
+    def _remember_writers(self, backend: Any) -> None:
+        open_write = backend.open_write
+
+        def remembered(*args: Any, **options: Any) -> Writer:
+            writer: Writer = open_write(*args, **options)
+            self._opened.add(writer)
+            return writer
+
+        backend.open_write = remembered
+
+    @property
+    def writers(self) -> list[Writer]:
+        """All that are open now."""
+        return [writer for writer in list(self._opened) if writer.is_open]
 
     def is_kept(self, token: str) -> bool:
         return self.store.read_sync(lambda tx: uploads.is_kept(tx, token, time.time() + self.ahead))

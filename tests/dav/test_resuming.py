@@ -68,10 +68,15 @@ def nothing_is_left(served):
     assert (rows(served), served.temporaries()) == ([], [])
 
 
-def cut(connection: socket.socket, content: bytes = b"") -> None:
-    """Send some of a body, let it arrive, and be gone."""
+def send(served: Served, connection: socket.socket, content: bytes, first: int = 0) -> None:
+    """Send some of a body, which belongs after the first `first` bytes, and wait until it has arrived."""
     connection.sendall(content)
-    time.sleep(0.3)
+    assert eventually(lambda: first + len(content) in [writer.written for writer in served.writers])
+
+
+def cut(served: Served, connection: socket.socket, content: bytes, first: int = 0) -> None:
+    """Send some of a body, let it arrive, and be gone."""
+    send(served, connection, content, first)
     connection.close()
 
 
@@ -263,7 +268,7 @@ def test_a_principal_has_a_bounded_number_of_unfinished_uploads(tmp_path, monkey
         assert b"TOO_MANY_UPLOADS" in answer
         assert stored(part(served, "/other/0", MIB, 2 * MIB)) == 2 * MIB
         assert stored(part(served, "/other/1", 0, 10)) == 10
-        cut(begin(served, "/dav/files/alice/other/cut", f"Content-Length: {TOTAL}"), CONTENT[: 2 * MIB])
+        cut(served, begin(served, "/dav/files/alice/other/cut", f"Content-Length: {TOTAL}"), CONTENT[: 2 * MIB])
         assert eventually(lambda: not served.watch._transfers)
         assert stored(ask(served, "/other/cut")) == 0
         assert part(served, "/other/0", 2 * MIB, TOTAL).status == 201
@@ -410,8 +415,7 @@ def test_an_upload_that_is_cut_keeps_what_has_come(served, end, log):
     name = f"kept-{end}"
     served.alice("PUT", f"/home/{name}", b"old")
     connection = begin(served, f"/dav/files/alice/home/{name}", f"Content-Length: {TOTAL}")
-    connection.sendall(CONTENT[: 2 * MIB])
-    time.sleep(0.3)
+    send(served, connection, CONTENT[: 2 * MIB])
     if end == "reset":
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     if end == "half-close":
@@ -468,10 +472,10 @@ def test_a_door_that_closes_waits_until_what_was_cut_is_kept(tmp_path):
 def test_a_part_that_is_cut_keeps_what_has_come_of_it(served):
     part(served, "/home/cut-part", 0, 10)
     fields = (f"Content-Length: {TOTAL - 10}", f"Content-Range: bytes 10-{TOTAL - 1}/{TOTAL}")
-    cut(begin(served, "/dav/files/alice/home/cut-part", *fields), CONTENT[10 : 2 * MIB])
+    cut(served, begin(served, "/dav/files/alice/home/cut-part", *fields), CONTENT[10 : 2 * MIB], 10)
     assert eventually(lambda: stored(ask(served, "/home/cut-part")) == 2 * MIB)
     fields = (f"Content-Length: {TOTAL - 2 * MIB}", f"Content-Range: bytes {2 * MIB}-{TOTAL - 1}/{TOTAL}")
-    cut(begin(served, "/dav/files/alice/home/cut-part", *fields), b"too little to be worth it")
+    cut(served, begin(served, "/dav/files/alice/home/cut-part", *fields), b"too little to be worth it", 2 * MIB)
     assert eventually(lambda: not served.watch._transfers)
     assert stored(ask(served, "/home/cut-part")) == 2 * MIB
     assert part(served, "/home/cut-part", 2 * MIB, TOTAL).status == 201
@@ -480,7 +484,7 @@ def test_a_part_that_is_cut_keeps_what_has_come_of_it(served):
 
 def test_a_second_cut_takes_the_place_of_the_first(served):
     for length in (MIB + 5, 2 * MIB):
-        cut(begin(served, "/dav/files/alice/home/again", f"Content-Length: {TOTAL}"), CONTENT[:length])
+        cut(served, begin(served, "/dav/files/alice/home/again", f"Content-Length: {TOTAL}"), CONTENT[:length])
         # Not by asking the door: whoever asks at that very moment is at the first one, which then keeps its place.
         assert eventually(lambda length=length: [upload.parked.size for upload in rows(served)] == [length])
         assert stored(ask(served, "/home/again")) == length
@@ -490,8 +494,7 @@ def test_a_second_cut_takes_the_place_of_the_first(served):
 
 def test_what_another_upload_has_overtaken_is_not_kept(served, log):
     connection = begin(served, "/dav/files/alice/home/overtaken", f"Content-Length: {TOTAL}")
-    connection.sendall(CONTENT[: 2 * MIB])
-    time.sleep(0.2)
+    send(served, connection, CONTENT[: 2 * MIB])
     assert served.alice("PUT", "/home/overtaken", b"newer").status == 201
     connection.close()
     assert eventually(lambda: [line for line in log if line["event"] == "dav.upload.cut"])
@@ -509,7 +512,7 @@ def test_what_is_overtaken_while_it_is_kept_is_dropped_again(served, monkeypatch
         return kept[0]
 
     monkeypatch.setattr(served.uploads, "keep", overtaken)
-    cut(begin(served, "/dav/files/alice/home/overtaken-late", f"Content-Length: {TOTAL}"), CONTENT[: 2 * MIB])
+    cut(served, begin(served, "/dav/files/alice/home/overtaken-late", f"Content-Length: {TOTAL}"), CONTENT[: 2 * MIB])
     assert eventually(lambda: kept)
     assert eventually(lambda: (rows(served), served.temporaries()) == ([], []))
     assert stored(ask(served, "/home/overtaken-late")) == 0
@@ -532,8 +535,7 @@ def test_a_cut_upload_of_a_revoked_share_is_not_kept(served, log):
     (served.data / "revoking").mkdir()
     share = served.share("revoking", WRITE)
     connection = begin(served, "/dav/ocm/file", f"Content-Length: {TOTAL}", headers=bearer(share.secret))
-    connection.sendall(CONTENT[: 2 * MIB])
-    time.sleep(0.2)
+    send(served, connection, CONTENT[: 2 * MIB])
     served.revoke(share)
     assert eventually(lambda: [line for line in log if line["event"] == "dav.upload.cut"])
     assert (rows(served), served.temporaries()) == ([], [])
@@ -571,7 +573,7 @@ def test_a_storage_that_cannot_says_so_and_keeps_nothing(tmp_path, log):
     with Served(tmp_path, wrap=Plain) as served:
         for reply in (part(served, "/home/file", 0, 10), part(served, "/home/file", 5, 10), ask(served, "/home/file")):
             assert (reply.status, reply.code) == (501, "NOT_RESUMABLE")
-        cut(begin(served, "/dav/files/alice/home/file", f"Content-Length: {TOTAL}"), CONTENT[: 2 * MIB])
+        cut(served, begin(served, "/dav/files/alice/home/file", f"Content-Length: {TOTAL}"), CONTENT[: 2 * MIB])
         assert eventually(lambda: [line for line in log if line["event"] == "dav.upload.cut"])
         assert served.temporaries() == []
         assert part(served, "/home/file", 0, TOTAL).status == 201
@@ -624,8 +626,7 @@ def test_curl_goes_on_after_it_was_killed(served, big):
     user = ("-sS", "-u", "alice:correct horse")
     url = served.url("/dav/files/alice/home/curled")
     client = subprocess.Popen(["curl", *user, "--limit-rate", "16M", "-T", str(big), url])
-    assert eventually(lambda: served.watch._transfers)
-    time.sleep(0.5)
+    assert eventually(lambda: any(writer.written >= 4 * MIB for writer in served.writers))
     client.kill()
     client.wait()
     total = big.stat().st_size
