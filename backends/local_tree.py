@@ -202,7 +202,8 @@ class LocalTree:
             status = os.fstat(number)
             file_system = root.file_system(status.st_dev, number)
             size = status.st_size
-            content = read_cached(number, 0, size, size, file_system) if size <= most else None
+            is_file = stat.S_ISREG(status.st_mode)  # as another may have its name by now
+            content = read_cached(number, 0, size, size, file_system) if is_file and size <= most else None
         finally:
             os.close(number)
         return None if content is None else (entry_of(path.name, status, file_system), content)

@@ -14,7 +14,6 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from typing import NamedTuple, cast
 
 from aiohttp import HttpVersion11, web
@@ -29,10 +28,12 @@ from gateway.dav.get import SMALL, headers_of
 from gateway.tree import Place
 
 MOST = 1_000  # requests that are remembered
+LONGEST = 8 * 1024  # bytes of a request that is looked at
+DEEPEST = 1024  # bytes of a folder's path that is remembered
 AGAIN = 60.0  # seconds after which a connection goes the whole way again, so that aiohttp does not take it for idle
 
 _NAME = re.compile(rb"[A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,200}")  # which is its own encoding, and that of no hidden name
-_OF_THE_FILE = re.compile(rb"If|If-.*|Range|Expect|Content-.*|Transfer-Encoding|Upgrade", re.IGNORECASE)
+_NOT_ALIKE = re.compile(rb"If|If-.*|Range|Expect|Content-.*|Transfer-Encoding|Upgrade", re.IGNORECASE)
 _END = b"\r\n\r\n"
 
 # Counts and logs an answer to one kind of request: its path, status and seconds.
@@ -49,7 +50,8 @@ class _Known:
 class _Parts(NamedTuple):
     folder: bytes  # with the slash at its end
     name: bytes
-    rest: bytes  # of the head, and the address of the client, for the log
+    rest: bytes
+    peer: bytes  # the client's address, for the log
 
 
 class Quick:
@@ -61,23 +63,25 @@ class Quick:
         self._changes = changes
         self._like = like
         self._known: dict[bytes, _Known] = {}
-        self._connections: dict[object, _Connection] = {}  # by aiohttp's protocol for each
 
     def before(self, protocol: web.RequestHandler) -> asyncio.Protocol:
         """Return a protocol that answers what it can by itself, and leaves the rest to aiohttp's."""
-        return _Connection(self, protocol, self._connections)
+        return _Connection(self, protocol)
 
     def learn(self, call: Call) -> None:
         """Remember a request that is being answered the whole way, if those like it may be answered here."""
         request, place = call.request, call.place
-        connection = self._connections.get(request.protocol)
-        if connection is None or not connection.ends_with(request):
+        connection = request.transport.get_protocol() if request.transport is not None else None
+        if not isinstance(connection, _Connection) or any(
+            _NOT_ALIKE.fullmatch(field) for field, _ in request.raw_headers
+        ):
             return
-        parts = _split(connection.last, connection.peer)
+        head = connection.is_between_after(request)
+        parts = _split(head, connection.peer) if head else None
         # A Share has to be looked at each time, and what was received lies with another server: both may wait.
         if parts is None or place.is_root or place.shared is not None or place.received is not None:
             return
-        if b"?" in parts.folder or any(_OF_THE_FILE.fullmatch(field) for field, _ in request.raw_headers):
+        if b"?" in parts.folder or len(parts.folder) > DEEPEST:
             return
         if len(self._known) >= MOST:
             self._known.clear()
@@ -103,29 +107,27 @@ class Quick:
         entry, content = found
         self._changes.passed(place.storage.name, path)
         shown = (parts.folder + parts.name).decode("utf-8", "surrogateescape")
-        known.note(shown, HTTPStatus.OK, time.monotonic() - begun)
+        known.note(shown, 200, time.monotonic() - begun)
         return _head(headers_of(entry, entry.name, entry.size)) + content
 
     def _key(self, parts: _Parts) -> bytes:
         """Return what the request is known by, which tells nothing of its credential."""
-        return self._access.digest(parts.folder + parts.rest)
+        return self._access.digest(b"\0".join((parts.peer, parts.folder, parts.rest)))
 
 
 class _Connection(asyncio.Protocol):
     """Stands between a transport and aiohttp's protocol, and hands on everything that it does not answer."""
 
-    def __init__(self, quick: Quick, inner: web.RequestHandler, all_of_them: dict[object, _Connection]) -> None:
+    def __init__(self, quick: Quick, inner: web.RequestHandler) -> None:
         self._quick = quick
         self._inner = inner
-        self._all = all_of_them
         self._transport: asyncio.Transport | None = None
         self.peer = b""  # its address
-        self.last = b""  # the bytes that were handed on last
-        self._is_between = False  # they were one request, so that what comes next begins another
+        self._last = b""  # the bytes that were handed on last, if they may be one request for a file
+        self._is_between = False  # they were one, so that what comes next begins another
         self._handed_on = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._all[self._inner] = self
         self._transport = cast("asyncio.Transport", transport)
         self.peer = str((transport.get_extra_info("peername") or [""])[0]).encode()
         self._inner.connection_made(transport)
@@ -135,7 +137,8 @@ class _Connection(asyncio.Protocol):
             assert self._transport is not None
             self._transport.write(answer)
             return
-        self.last, self._is_between, self._handed_on = data, False, time.monotonic()
+        looks_whole = data.startswith(b"GET /") and data.endswith(_END) and len(data) <= LONGEST
+        self._last, self._is_between, self._handed_on = data if looks_whole else b"", False, time.monotonic()
         self._inner.data_received(data)
 
     def eof_received(self) -> None:
@@ -148,22 +151,22 @@ class _Connection(asyncio.Protocol):
         self._inner.resume_writing()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._all.pop(self._inner, None)
         self._inner.connection_lost(exc)
 
-    def ends_with(self, request: web.Request) -> bool:
-        """Tell whether the bytes handed on last are this very request, nothing less or more, and remember it.
+    def is_between_after(self, request: web.Request) -> bytes | None:
+        """Return the bytes handed on last if they are this very request, nothing less or more; else None.
 
         The lines are as many as it has header fields, so that nothing of them belongs to another.
         """
+        head, self._last = self._last, b""
         line = b"GET %s HTTP/1.1\r\n" % request.raw_path.encode("utf-8", "surrogateescape")
-        is_whole = self.last.startswith(line) and self.last.find(_END) == len(self.last) - len(_END)
         lines = len(request.raw_headers) + 2
-        is_alone = self.last.count(b"\n") == self.last.count(b"\r\n") == lines
+        is_alone = head.startswith(line) and head.count(_END) == 1
+        has_lines = head.count(b"\n") == head.count(b"\r\n") == lines
         is_last = not self._inner._messages  # noqa: SLF001 -- the same once more may wait there
         persists = request.version == HttpVersion11 and request.keep_alive and not request.body_exists
-        self._is_between = is_whole and is_alone and is_last and persists
-        return self._is_between
+        self._is_between = is_alone and has_lines and is_last and persists
+        return head if self._is_between else None
 
     def _is_at_rest(self) -> bool:
         """Tell whether aiohttp has answered what was handed on, which it has no public way to ask, and that is sent."""
@@ -179,12 +182,14 @@ class _Connection(asyncio.Protocol):
 
 def _split(head: bytes, peer: bytes) -> _Parts | None:
     """Split a request for a plain name below a folder in origin-form; None for anything else."""
-    end = head.find(b" HTTP/1.1\r\n")
-    begin = head.rfind(b"/", 0, end) + 1 if end > 0 else 0
-    name = head[begin:end]
-    if not begin or not head.startswith(b"GET /") or not _NAME.fullmatch(name):
+    if not head.startswith(b"GET /"):
         return None
-    return _Parts(head[4:begin], name, head[end:] + peer)
+    end = head.find(b" HTTP/1.1\r\n")
+    begin = head.rfind(b"/", 0, end) + 1
+    name = head[begin:end]
+    if end < 0 or not _NAME.fullmatch(name):
+        return None
+    return _Parts(head[4:begin], name, head[end:], peer)
 
 
 def _head(headers: dict[str, str]) -> bytes:
