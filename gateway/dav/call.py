@@ -102,7 +102,8 @@ def refuse_body(request: web.Request) -> None:
 
 async def invite_body(request: web.Request) -> None:
     """Send 100 Continue to a client that waits for it: everything that can be known before the body was checked."""
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+    waits = has_body(request) and request.headers.get("Expect", "").lower() == "100-continue"
+    if waits and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the response itself has not begun
 
