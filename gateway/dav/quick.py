@@ -169,10 +169,14 @@ class _Connection(asyncio.Protocol):
         return head if self._is_between else None
 
     def _is_at_rest(self) -> bool:
-        """Tell whether aiohttp has answered what was handed on, which it has no public way to ask, and that is sent."""
+        """Tell whether aiohttp has answered what was handed on, which it has no public way to ask, and that is sent.
+
+        Once the gateway stops it drops what still comes, so that nothing tells what was answered.
+        """
         transport = self._transport
         return (
             not self._inner._request_in_progress  # noqa: SLF001
+            and not self._inner._close  # noqa: SLF001
             and transport is not None
             and not transport.is_closing()
             and not transport.get_write_buffer_size()

@@ -350,6 +350,23 @@ def test_a_connection_keeps_nothing_of_what_it_has_handed_on(door: Served, clien
         assert made[0]._last == b""
 
 
+def test_a_connection_that_is_to_end_answers_nothing_by_itself(
+    door: Served, client: Client, made: list[Any], answered: list[bytes]
+) -> None:
+    """aiohttp drops what comes then, so the next answer could be taken for that of a request that was dropped."""
+    with connected(door) as other:
+        other.get("one.txt")
+        other.get("one.txt")
+        assert len(answered) == 1
+
+        async def late() -> None:
+            made[0]._inner.close()  # as at a stop (web_server.py, pre_shutdown)
+            made[0].data_received(head(f"{FOLDER}/one.txt"))
+
+        door.run(late())
+        assert len(answered) == 1
+
+
 def test_deep_folders_are_not_remembered(door: Served, client: Client) -> None:
     before = len(door.door.quick._known)
     client.ask(head("/dav/files/alice/home" + "/ab" * 500 + "/one.txt"))
