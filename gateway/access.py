@@ -53,7 +53,7 @@ class Grant:
     who: str  # user name, or the OCM Address that the Share is with
     permissions: frozenset[Permission]
     shared: SharedResource | None  # None: a local user's whole tree
-    read: float = field(default=float("-inf"), compare=False, repr=False)  # when, by the monotonic clock in seconds
+    read_at: float = field(default=float("-inf"), compare=False, repr=False)  # by the monotonic clock, in seconds
 
 
 class Access:
@@ -139,7 +139,7 @@ class Access:
 
     def is_fresh(self, grant: Grant) -> bool:
         """Tell whether a Grant that came with a credential may still be used without reading it again."""
-        return self._forgotten < grant.read > time.monotonic() - GRANT_LIFE
+        return self._forgotten < grant.read_at > time.monotonic() - GRANT_LIFE
 
     def digest(self, credential: bytes) -> bytes:
         """Return 32 bytes by which a credential can be known again, and which tell nothing of it."""
@@ -154,7 +154,7 @@ class Access:
 
         async def read_anew() -> Grant:
             now = time.monotonic()
-            grant = replace(await read(), read=now)
+            grant = replace(await read(), read_at=now)
             if len(self._cache) >= CACHE_LIMIT:
                 self._cache.clear()
             self._cache[key] = grant

@@ -129,11 +129,13 @@ async def listen_on(
 class Runner(web.AppRunner):
     """aiohttp's runner, whose sites make connections that `before` stands in front of."""
 
-    before: Before | None = None
+    def __init__(self, app: web.Application, before: Before | None, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._before = before
 
     @property
     def server(self) -> Any:
-        server, before = super().server, self.before
+        server, before = super().server, self._before
         return server if server is None or before is None else lambda: before(server())
 
 
@@ -158,6 +160,7 @@ async def _runner(stack: AsyncExitStack, app: web.Application, before: Before | 
     app.router.register_resource(_TooDeep())
     runner = Runner(
         app,
+        before,
         access_log=None,
         logger=_ServerLog(),
         auto_decompress=False,  # aiohttp would otherwise gunzip uploads silently
@@ -167,7 +170,6 @@ async def _runner(stack: AsyncExitStack, app: web.Application, before: Before | 
         shutdown_timeout=STOP_TIME,
         handle_signals=False,
     )
-    runner.before = before
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     return runner

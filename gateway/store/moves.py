@@ -73,9 +73,8 @@ def leave(tx: Connection, move_id: int) -> None:
     tx.execute(update(moves).where(moves.c.id == move_id).values(process=None))
 
 
-def remove(tx: Connection, move_id: int) -> bool:
-    """Drop an intent, and tell whether it was still there: of several who settle it, one is the first."""
-    return tx.execute(delete(moves).where(moves.c.id == move_id)).rowcount == 1
+def remove(tx: Connection, move_id: int) -> None:
+    tx.execute(delete(moves).where(moves.c.id == move_id))
 
 
 def unfinished(tx: Connection) -> list[Move]:

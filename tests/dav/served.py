@@ -185,6 +185,7 @@ class Served:
         self.door.add_routes(app.router)
         runner = Runner(
             app,
+            self.door.quick.before if quick else None,
             access_log=None,
             auto_decompress=False,
             max_line_size=32768,
@@ -192,7 +193,6 @@ class Served:
             read_bufsize=1 << 20,
             shutdown_timeout=1,
         )
-        runner.before = self.door.quick.before if quick else None
         await runner.setup()
         await web.SockSite(runner, self._listener, ssl_context=self._tls).start()
         await self._watch()

@@ -30,7 +30,6 @@ PROFILE = settings(
     deadline=None,
     max_examples=500,
     database=None,
-    derandomize=True,  # whoever changes something else must not meet a find of chance
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

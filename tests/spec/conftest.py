@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from gateway.ocm.keys import JWKSet, SigningKey, jwks_document
 
-settings.register_profile("gateway", deadline=None, max_examples=40, database=None, derandomize=True)
+settings.register_profile("gateway", deadline=None, max_examples=40, database=None)
 settings.load_profile("gateway")
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "draft-07-appendix-b.json"
