@@ -17,6 +17,8 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from gateway.durable import sync_directory
+
 
 class Living:
     """The sign of life of this process, and the look at those of others; open it after a fork, not before."""
@@ -76,7 +78,7 @@ class Living:
         """Take the sign back, durably; while this process is `in_doubt`, leave it as the dead do."""
         if not self.in_doubt:
             (self.directory / self.name).unlink(missing_ok=True)
-            _sync(self.directory)
+            sync_directory(self.directory)
         os.close(self._descriptor)
 
     def _begin(self) -> tuple[str, int]:
@@ -87,7 +89,7 @@ class Living:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_named(descriptor):
                 os.fsync(descriptor)
-                _sync(self.directory)
+                sync_directory(self.directory)
                 return name, descriptor
             os.close(descriptor)  # between both calls another process has taken it for one of the dead
 
@@ -114,11 +116,3 @@ def _is_held(sign: int) -> bool:
 def _is_named(sign: int) -> bool:
     """Tell whether it is still there: neither taken back nor buried by now."""
     return os.fstat(sign).st_nlink > 0
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -365,14 +365,20 @@ def refuses(site: Site) -> bool:
         return connection.connect_ex(("127.0.0.1", site.port)) == errno.ECONNREFUSED
 
 
-@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
-def test_running_requests_end_before_the_workers_do(pair: Site, told: signal.Signals) -> None:
+@contextmanager
+def downloads(site: Site) -> Iterator[tuple[bytes, list[http.client.HTTPResponse]]]:
+    """A large file, and an answer with it that has begun at each worker."""
     content = os.urandom(SIZE)
-    (pair.data / "large").write_bytes(content)
-    with connections(pair) as each:
+    (site.data / "large").write_bytes(content)
+    with connections(site) as each:
         for connection in each.values():
             connection.request("GET", HOME + "large", headers=basic())
-        answers = [connection.getresponse() for connection in each.values()]
+        yield content, [connection.getresponse() for connection in each.values()]
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_running_requests_end_before_the_workers_do(pair: Site, told: signal.Signals) -> None:
+    with downloads(pair) as (content, answers):
         assert pair.process is not None
         pair.process.send_signal(told)
         eventually(lambda: refuses(pair), True, 5)
@@ -410,12 +416,7 @@ def test_a_worker_that_stops_is_not_taken_for_one_that_hangs(tmp_path: Path) -> 
     site = Impatient(tmp_path / "site", workers=2, log={"format": "json"}).start()
     try:
         site.add_user("alice", PASSWORD)
-        content = os.urandom(SIZE)
-        (site.data / "large").write_bytes(content)
-        with connections(site) as each:
-            for connection in each.values():
-                connection.request("GET", HOME + "large", headers=basic())
-            answers = [connection.getresponse() for connection in each.values()]
+        with downloads(site) as (content, answers):
             assert site.process is not None
             site.process.terminate()
             eventually(lambda: len(logged(site, "stopping")), 1)

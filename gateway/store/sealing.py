@@ -11,6 +11,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from gateway.durable import sync_directory
+
 _NONCE = 12  # bytes; NIST SP 800-38D §8.2
 
 
@@ -60,13 +62,5 @@ def key_file(path: Path, make: Callable[[], bytes]) -> bytes:
                 os.link(temporary, path)
         finally:
             temporary.unlink()
-        _fsync_directory(path.parent)
+        sync_directory(path.parent)
     return path.read_bytes()
-
-
-def _fsync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

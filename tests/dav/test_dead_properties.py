@@ -15,6 +15,7 @@ from gateway.belongings import COUNT_MAX, TOTAL_MAX, VALUE_MAX, Belongings
 from gateway.store import locks
 from gateway.store import moves as moves_table
 from gateway.store import properties as table
+from gateway.store.moves import Move
 
 from .locking import LOCKINFO, Client, owner, sharee
 from .served import READ, WRITE, Served
@@ -299,13 +300,20 @@ def test_a_removal_that_fails_in_parts_leaves_those_of_what_is_left(tmp_path):
         assert set(map(str, left)) == {"tree", "tree/sub", "tree/sub/stays"}
 
 
-def test_a_crash_in_the_middle_of_a_move_loses_none(served, alice):
+def left_by_a_crash(served: Served, alice: Client, name: str) -> Move:
+    """Return the intent of a move of `sub`, with a painted folder in it, to `name`: renamed, and not written down."""
     folder = StoragePath.parse(alice.root.rpartition("/")[2])
-    old, new = folder.child(b"sub"), folder.child(b"new")
+    old, new = folder.child(b"sub"), folder.child(name.encode())
     paint(alice, "/sub/deep")
     identity = served.local.stat(old).identity
     served.store.run_sync(lambda tx: moves_table.add(tx, "storage", old, new, identity))
     served.local.rename(old, new, overwrite=False)
+    (left,) = served.store.read_sync(moves_table.unfinished)
+    return left
+
+
+def test_a_crash_in_the_middle_of_a_move_loses_none(served, alice):
+    left_by_a_crash(served, alice, "new")
     served.moves.replay(served.storages)
     assert colour(alice, "/new/deep") == "red"
     assert served.store.read_sync(moves_table.unfinished) == []
@@ -313,13 +321,7 @@ def test_a_crash_in_the_middle_of_a_move_loses_none(served, alice):
 
 def test_a_move_that_two_settle_is_settled_once(served, alice):
     """As two workers do that start together; the second would take what was moved for something replaced."""
-    folder = StoragePath.parse(alice.root.rpartition("/")[2])
-    old, new = folder.child(b"sub"), folder.child(b"twice")
-    paint(alice, "/sub/deep")
-    identity = served.local.stat(old).identity
-    served.store.run_sync(lambda tx: moves_table.add(tx, "storage", old, new, identity))
-    served.local.rename(old, new, overwrite=False)
-    (left,) = served.store.read_sync(moves_table.unfinished)
+    left = left_by_a_crash(served, alice, "twice")
     for _ in range(2):
         served.moves._settle(left, served.local)
     assert colour(alice, "/twice/deep") == "red"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planted import Shown, disk, named, plant
 
 from backends.errors import Unavailable
 from gateway.files import Moves
@@ -22,8 +23,6 @@ from .test_files import place
 CHANGES = frozenset({"open_write", "make_directory", "remove", "rename", "copy", "set_modified"})
 MOST = 40  # changes of storage in one request here, at most
 WAIT = 20  # seconds
-
-Shown = dict[str, bytes | None]  # path -> content, None for a folder
 
 NEW: Shown = {"": None, "/a": b"a", "/deep": None, "/deep/b": b"b"}
 OLD: Shown = {"": None, "/c": b"c", "/d": None}
@@ -79,24 +78,6 @@ def other(served: Served, tmp_path: Path) -> Iterator[Moves]:
     yield Moves(store, living)
     living.close()
     store.close()
-
-
-def plant(root: Path, name: str, what: Shown) -> Shown:
-    for path, content in what.items():
-        if content is None:
-            (root / f"{name}{path}").mkdir(parents=True)
-        else:
-            (root / f"{name}{path}").write_bytes(content)
-    return named(name, what)
-
-
-def named(name: str, what: Shown) -> Shown:
-    return {f"{name}{path}": content for path, content in what.items()}
-
-
-def disk(root: Path) -> Shown:
-    """Return everything on the disk, whatever its name."""
-    return {str(path.relative_to(root)): path.read_bytes() if path.is_file() else None for path in root.rglob("*")}
 
 
 def send(served: Served, method: str, source: str, target: str) -> Reply:

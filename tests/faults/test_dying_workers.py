@@ -12,10 +12,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from planted import Shown, disk, plant
 from sites import Site, eventually
 from spread import connections, workers
 
-from .test_replacing import FOLDER, OTHER, Shown, disk, plant
+from .test_replacing import FOLDER, OTHER
 
 PASSWORD = "alice-password"
 HOME = "/dav/files/alice/home"

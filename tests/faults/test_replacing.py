@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from parts import new_store
+from planted import Shown, disk, plant
 from sqlalchemy import Connection
 
 from backends.errors import Unavailable
@@ -25,8 +26,6 @@ from ..dav.test_files import refusing
 from .nursery import Nursery
 
 MOST = 40  # changes of storage in one operation here, at most
-Shown = dict[str, bytes | None]  # path -> content, None for a folder
-
 FOLDER: Shown = {"": None, "/a": b"a", "/deep": None, "/deep/b": b"b"}
 OTHER: Shown = {"": None, "/c": b"c", "/d": None}
 FILE: Shown = {"": b"file"}
@@ -36,20 +35,6 @@ FILE: Shown = {"": b"file"}
 def nursery() -> Iterator[Nursery]:
     with Nursery("tests.faults.replacing_child:perform") as nursery:
         yield nursery
-
-
-def plant(root: Path, name: str, what: Shown) -> Shown:
-    for path, content in what.items():
-        if content is None:
-            (root / f"{name}{path}").mkdir(parents=True)
-        else:
-            (root / f"{name}{path}").write_bytes(content)
-    return {f"{name}{path}": content for path, content in what.items()}
-
-
-def disk(root: Path) -> Shown:
-    """Return everything on the disk, whatever its name."""
-    return {str(path.relative_to(root)): path.read_bytes() if path.is_file() else None for path in root.rglob("*")}
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
