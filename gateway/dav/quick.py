@@ -126,7 +126,7 @@ class Quick:
     def _remember(self, key: bytes, known: _Known) -> None:
         """Have it forgotten after all others: there are clients of which no request is like another."""
         self._known.pop(key, None)
-        if len(self._known) >= MOST:
+        while len(self._known) >= MOST:
             del self._known[next(iter(self._known))]
         self._known[key] = known
 
