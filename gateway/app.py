@@ -21,6 +21,7 @@ from backends.interface import StorageBackend
 from backends.pool import Pool
 from gateway import __version__
 from gateway.access import Access
+from gateway.admin.calling import Command
 from gateway.admin.commands import Commands
 from gateway.admin.metrics import Metrics
 from gateway.admin.socket import AdminSocket
@@ -42,6 +43,7 @@ from gateway.outbound import AsyncOutbound, Guard, SyncOutbound
 from gateway.outbox import Outbox
 from gateway.own_paths import OwnPaths
 from gateway.peers import Peers
+from gateway.proving import Proving
 from gateway.receiving import Receiving
 from gateway.remote import Remote
 from gateway.roots import (
@@ -122,7 +124,7 @@ async def _lead(
     storages: Mapping[str, Storage],
     sharing: _Sharing,
     metrics: Metrics,
-    commands: Commands,
+    commands: Mapping[str, Command],
     seat: Seat,
     stack: AsyncExitStack,
 ) -> None:
@@ -169,6 +171,7 @@ class _Outside:
 
     trust: Trust
     peers: Peers
+    proving: Proving
     streaming: SyncOutbound
 
 
@@ -230,7 +233,7 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
         http_allowed=config.federation.http_allowed,
         clock=ground.clock,
     )
-    return _Outside(trust, peers, streaming)
+    return _Outside(trust, peers, Proving(ground.store, peers, trust, ground.clock), streaming)
 
 
 def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _Outside, team: Team) -> _Sharing:
@@ -305,7 +308,7 @@ async def _open_doors(
         sharing.sending,
         sharing.receiving,
         sharing.issuing,
-        outside.peers,
+        outside.proving,
         ground.keys,
         document=_document(config),
         origin=config.origin,
@@ -325,7 +328,7 @@ async def _open_doors(
     await listen_on(stack, public, *seat.doors.http, tls=config.tls, before=dav.quick.before)
 
 
-def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Roots, seat: Seat) -> Commands:
+def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Roots, seat: Seat) -> Mapping[str, Command]:
     return Commands(
         Users(ground.store, ground.passwords, ground.clock),
         ground.access,
@@ -337,7 +340,7 @@ def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Root
         ground.keys,
         roots,
         lambda: {"version": __version__, "pid": os.getpid(), "workers": seat.team.size, "worker": seat.number},
-    )
+    ).table
 
 
 def _storage(stack: AsyncExitStack, store: Store, config: Config, name: str) -> Storage:

@@ -1,4 +1,4 @@
-"""The OCM client: discovery and keys of peers, cached; requests to them, signed; and the proof of who sent theirs."""
+"""The OCM client: discovery and keys of peers, cached; requests to them, signed."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from urllib.parse import quote, urlsplit
 import structlog
 from sqlalchemy import Connection
 
-from gateway.errors import Busy, PeerFailed, Unproven
+from gateway.errors import PeerFailed
 from gateway.ocm.discovery import Discovery, parse_discovery
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.fields import decode_object
 from gateway.ocm.keys import JWKSet
 from gateway.ocm.secret import Secret
-from gateway.ocm.signatures import Message, VerifiedRequest, find_signature, sign, verify
+from gateway.ocm.signatures import Message, sign
 from gateway.ocm.text import line
 from gateway.outbound import AsyncOutbound, OutboundRefused, PeerUnreachable, Response
-from gateway.proof import Evidence, Peer
 from gateway.signing_keys import SigningKeys
 from gateway.single_flight import SingleFlight
-from gateway.store import peers, seen_signatures
+from gateway.store import peers
 from gateway.store.engine import Store
 from gateway.store.peers import PeerRecord
 from gateway.trust import Trust
@@ -42,7 +41,6 @@ REQUEST_TIME = 20.0  # seconds for one request of the OCM API
 MAX_DISCOVERY = 64 * 1024  # bytes
 MAX_JWKS = 256 * 1024
 MAX_ANSWER = 64 * 1024
-REPLAY_WINDOW = 600  # seconds a signature is remembered: the freshness window and the clock skew, twice
 
 # Old products answer only the second and third (peers.md §1).
 DISCOVERY_PATHS = ("/.well-known/ocm", "/ocm-provider/")
@@ -153,67 +151,6 @@ class Peers:
     async def record(self, server: str) -> PeerRecord | None:
         """Return what is known of `server`, None when nothing is."""
         return await self._store.read(lambda tx: peers.get(tx, server) if peers.is_known(tx, server) else None)
-
-    async def prove(self, message: Message, server: str, *, once: bool = False) -> Peer:
-        """Return who sent `message`, which speaks for `server`, by the signature on it.
-
-        An unsigned message from a server that signs is refused, one from a server that cannot sign gives a Peer
-        without evidence. `once`: refuse a second message with the same signature. Raises Unproven, Busy when the
-        server's keys cannot be fetched now, NotAllowed.
-        """
-        await self._trust.require(server)
-        try:
-            found = find_signature(message.headers, accept_labelled=True)
-            if found is None:
-                return await self._unsigned(server)
-            verified = await self._verified(message, server)
-        except ProtocolError as error:
-            base = getattr(error, "signature_base", None)
-            log.warning("signature refused", peer=server, code=error.code, reason=str(error), signature_base=base)
-            raise Unproven(error.code, f"{server}: {error}") from error
-        except PeerFailed as error:
-            if error.code == "NO_JWKS":  # it has answered, and this is what it has
-                raise Unproven("KEY_NOT_FOUND", str(error)) from error
-            raise Busy("SENDER_UNREACHABLE", f"who speaks for {server} cannot be verified: {error}") from error
-        return await self._proved(server, verified, once)
-
-    async def _unsigned(self, server: str) -> Peer:
-        record = await self._record(server)
-        if not record.signs:
-            try:
-                discovery = await self.discover(server)
-                if "http-sig" in discovery.capabilities:
-                    discovery = await self.discover(server, fresh=True)
-            except PeerFailed as error:
-                raise Busy("SENDER_UNREACHABLE", f"{server} cannot be discovered: {error}") from error
-            if "http-sig" not in discovery.capabilities:
-                return Peer(server, Evidence.NONE)
-        raise Unproven("SIGNATURE_REQUIRED", f"{server} signs its requests, and this one is not signed")
-
-    async def _verified(self, message: Message, server: str) -> VerifiedRequest:
-        """Verify with the cached keys, and once more with fresh ones: the peer may have rotated."""
-        now = int(self._clock())
-        try:
-            return verify(message, await self.jwks(server), now=now)
-        except ProtocolError as error:
-            if error.code not in ("KEY_NOT_FOUND", "SIGNATURE_INVALID"):
-                raise
-        return verify(message, await self.jwks(server, fresh=True), now=now)
-
-    async def _proved(self, server: str, verified: VerifiedRequest, once: bool) -> Peer:
-        now = int(self._clock())
-
-        def work(tx: Connection) -> bool:
-            record = peers.get(tx, server)
-            if verified.tagged and not record.signs:
-                peers.put(tx, server, signs=True)
-            if not verified.tagged and record.signs:
-                raise Unproven("SIGNATURE_REQUIRED", f"{server} has signed with a tag before, and now has not")
-            return not once or seen_signatures.remember(tx, verified.signature_hash, now + REPLAY_WINDOW, now)
-
-        if not await self._store.run(work):
-            raise Unproven("SIGNATURE_REPLAYED", f"{server}: this signature was used before")
-        return Peer(server, Evidence.RFC9421 if verified.tagged else Evidence.LABELLED)
 
     async def _fetch_discovery(self, server: str) -> Discovery:
         try:

@@ -21,8 +21,9 @@ from gateway.errors import Busy, NotAllowed, PeerFailed, Unproven
 from gateway.ocm.keys import JWKSet
 from gateway.ocm.secret import Secret
 from gateway.ocm.signatures import Message, verify
-from gateway.peers import DISCOVERY_LIFE, FAILURE_LIFE, FRESH_ENOUGH, REPLAY_WINDOW, Answer, Peers
+from gateway.peers import DISCOVERY_LIFE, FAILURE_LIFE, FRESH_ENOUGH, Answer, Peers
 from gateway.proof import Evidence, Peer
+from gateway.proving import REPLAY_WINDOW, Proving
 from gateway.signing_keys import SigningKeys
 from gateway.store import peers as records
 from gateway.store.engine import Store
@@ -44,8 +45,12 @@ class Place:
     async def discover(self, *, fresh: bool = False) -> Any:
         return await self.peers.discover(self.peer.server, fresh=fresh)
 
+    async def prove_for(self, message: Message, server: str, *, once: bool = False) -> Peer:
+        proving = Proving(self.store, self.peers, Trust(self.store, self.clock), self.clock)
+        return await proving.prove(message, server, once=once)
+
     async def prove(self, message: Message, *, once: bool = False) -> Peer:
-        return await self.peers.prove(message, self.peer.server, once=once)
+        return await self.prove_for(message, self.peer.server, once=once)
 
     def record(self) -> records.PeerRecord:
         return self.store.read_sync(lambda tx: records.get(tx, self.peer.server))
@@ -424,7 +429,7 @@ async def test_the_keys_are_those_of_the_server_that_the_payload_names_whatever_
     """A signature that is right for one host does not speak for another (wire.md, Whose keys)."""
     async with peer_server(tmp_path / "other", place.clock) as other:
         message = other.message()
-        assert (await place.peers.prove(message, other.server)).server == other.server
+        assert (await place.prove_for(message, other.server)).server == other.server
         assert await unproven(place.prove(message)) == "KEY_NOT_FOUND"
 
 

@@ -1,23 +1,15 @@
-"""The commands of the admin socket: one table, each entry parses its arguments and calls one use case.
-
-A caller is root or the service itself, who act as anyone, or another account, which acts only as the user of its own
-name; what concerns users, peers and keys is for the former alone.
-"""
+"""The commands of the admin socket: one table, each entry parses its arguments and calls one use case."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-from backends.errors import InvalidPath
-from backends.paths import StoragePath
 from gateway.access import Access
 from gateway.admin import views
-from gateway.errors import Invalid, NoSuch, NotAllowed
-from gateway.ocm.address import canonical_server
-from gateway.ocm.errors import ProtocolError
-from gateway.ocm.fields import INTEGER_MAX, decode_object
+from gateway.admin.calling import Arguments, Caller, Command, number, optional, path, server, text, words
+from gateway.errors import NoSuch
+from gateway.ocm.fields import decode_object
 from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.receiving import Receiving
@@ -26,39 +18,6 @@ from gateway.sending import Sending, ShareRequest, permissions
 from gateway.signing_keys import SigningKeys
 from gateway.trust import BLOCKED, TRUSTED, Trust
 from gateway.users import Users
-
-OPERATOR = "(operator)"  # as an actor; no account can have this name, and no user
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls: `user` is None for root and the service, who may act as anyone."""
-
-    user: str | None
-
-    @property
-    def actor(self) -> str:
-        return self.user or OPERATOR
-
-    def acting_as(self, wanted: str | None) -> str:
-        """Return the user to act as; raises NotAllowed, Invalid."""
-        if self.user is None and wanted is None:
-            raise Invalid("USER_MISSING", "say for whom, with `--as USER`")
-        if self.user is not None and wanted not in (None, self.user):
-            raise NotAllowed("NOT_YOURSELF", f"you can act as {self.user} only; ask the operator for the rest")
-        return wanted or self.user or ""
-
-    def scope(self, wanted: str | None) -> str | None:
-        """Return whose Shares are meant: None, for operators alone, means everybody's."""
-        return wanted if self.user is None else self.acting_as(wanted)
-
-    def require_operator(self) -> None:
-        if self.user is not None:
-            raise NotAllowed("OPERATOR_ONLY", "this is for root and the service's own account")
-
-
-Arguments = Mapping[str, Any]
-Command = Callable[[Caller, Arguments], Awaitable[Any]]
 
 
 class Commands:
@@ -119,7 +78,7 @@ class Commands:
 
     async def _scope(self, caller: Caller, arguments: Arguments) -> str | None:
         """Return whose Shares are meant; raises NotAllowed, Invalid, and Unproven for a disabled caller."""
-        scope = caller.scope(_optional(arguments, "as"))
+        scope = caller.scope(optional(arguments, "as"))
         await self._require_enabled(caller)
         return scope
 
@@ -135,7 +94,7 @@ class Commands:
 
     async def _user_add(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
-        name, password = _text(arguments, "name"), _text(arguments, "password")
+        name, password = text(arguments, "name"), text(arguments, "password")
         return views.user(await self._users.add(name, password, caller.actor))
 
     async def _user_list(self, caller: Caller, _arguments: Arguments) -> Any:
@@ -144,7 +103,7 @@ class Commands:
 
     async def _user_passwd(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
-        await self._users.set_password(_text(arguments, "name"), _text(arguments, "password"), caller.actor)
+        await self._users.set_password(text(arguments, "name"), text(arguments, "password"), caller.actor)
 
     async def _user_disable(self, caller: Caller, arguments: Arguments) -> Any:
         await self._set_disabled(caller, arguments, disabled=True)
@@ -154,20 +113,20 @@ class Commands:
 
     async def _set_disabled(self, caller: Caller, arguments: Arguments, *, disabled: bool) -> None:
         caller.require_operator()
-        await self._users.set_disabled(_text(arguments, "name"), disabled, caller.actor)
+        await self._users.set_disabled(text(arguments, "name"), disabled, caller.actor)
         self._access.forget()
 
     # --- Shares of ours -----------------------------------------------------------------------------------------
 
     async def _share_create(self, caller: Caller, arguments: Arguments) -> Any:
-        owner = caller.acting_as(_optional(arguments, "as"))
+        owner = caller.acting_as(optional(arguments, "as"))
         await self._require_enabled(caller)
         request = ShareRequest(
-            path=_path(arguments),
-            share_with=_text(arguments, "with"),
-            permissions=permissions(_words(arguments, "permissions") or ["read"]),
-            name=_optional(arguments, "name"),
-            expiration=_number(arguments, "expiration"),
+            path=path(arguments),
+            share_with=text(arguments, "with"),
+            permissions=permissions(words(arguments, "permissions") or ["read"]),
+            name=optional(arguments, "name"),
+            expiration=number(arguments, "expiration"),
         )
         view, problem = await self._sending.create(await self._access.of_user(owner), request, caller.actor)
         return views.sent_share(view) | {"problem": problem}
@@ -177,24 +136,24 @@ class Commands:
         return [views.sent_share(view) for view in await self._sending.list(scope)]
 
     async def _share_show(self, caller: Caller, arguments: Arguments) -> Any:
-        view = await self._sending.show(await self._scope(caller, arguments), _text(arguments, "id"))
+        view = await self._sending.show(await self._scope(caller, arguments), text(arguments, "id"))
         return views.sent_share(view) | {"events": views.history(view.history)}
 
     async def _share_update(self, caller: Caller, arguments: Arguments) -> Any:
-        words = _words(arguments, "permissions")
+        wanted = words(arguments, "permissions")
         view = await self._sending.update(
             await self._scope(caller, arguments),
-            _text(arguments, "id"),
+            text(arguments, "id"),
             caller.actor,
-            permissions=permissions(words) if words else None,
-            expiration=_number(arguments, "expiration"),
+            permissions=permissions(wanted) if wanted else None,
+            expiration=number(arguments, "expiration"),
             never_expires=bool(arguments.get("never_expires")),
         )
         return views.sent_share(view)
 
     async def _share_revoke(self, caller: Caller, arguments: Arguments) -> Any:
         scope = await self._scope(caller, arguments)
-        return views.sent_share(await self._sending.revoke(scope, _text(arguments, "id"), caller.actor))
+        return views.sent_share(await self._sending.revoke(scope, text(arguments, "id"), caller.actor))
 
     # --- Shares of others ---------------------------------------------------------------------------------------
 
@@ -203,21 +162,21 @@ class Commands:
         return [views.received_share(view) for view in await self._receiving.list(scope)]
 
     async def _received_show(self, caller: Caller, arguments: Arguments) -> Any:
-        view = await self._receiving.show(await self._scope(caller, arguments), _text(arguments, "id"))
+        view = await self._receiving.show(await self._scope(caller, arguments), text(arguments, "id"))
         return views.received_share(view) | {"events": views.history(view.history)}
 
     async def _received_accept(self, caller: Caller, arguments: Arguments) -> Any:
         scope = await self._scope(caller, arguments)
-        view, problem = await self._receiving.accept(scope, _text(arguments, "id"), caller.actor)
+        view, problem = await self._receiving.accept(scope, text(arguments, "id"), caller.actor)
         return views.received_share(view) | {"problem": problem}
 
     async def _received_decline(self, caller: Caller, arguments: Arguments) -> Any:
         scope = await self._scope(caller, arguments)
-        return views.received_share(await self._receiving.decline(scope, _text(arguments, "id"), caller.actor))
+        return views.received_share(await self._receiving.decline(scope, text(arguments, "id"), caller.actor))
 
     async def _received_leave(self, caller: Caller, arguments: Arguments) -> Any:
         scope = await self._scope(caller, arguments)
-        return views.received_share(await self._receiving.leave(scope, _text(arguments, "id"), caller.actor))
+        return views.received_share(await self._receiving.leave(scope, text(arguments, "id"), caller.actor))
 
     # --- peers, outbox, backends, keys ----------------------------------------------------------------------------
 
@@ -227,7 +186,7 @@ class Commands:
 
     async def _peer_show(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
-        record = await self._peers.record(_server(arguments))
+        record = await self._peers.record(server(arguments))
         if record is None:
             raise NoSuch("NO_SUCH_PEER", "nothing is known of this server; `peer list` shows who is known")
         document = decode_object(record.discovery.encode()) if record.discovery else None
@@ -235,15 +194,15 @@ class Commands:
 
     async def _peer_trust(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
-        await self._trust.set(_server(arguments), TRUSTED, caller.actor)
+        await self._trust.set(server(arguments), TRUSTED, caller.actor)
 
     async def _peer_block(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
-        await self._trust.set(_server(arguments), BLOCKED, caller.actor)
+        await self._trust.set(server(arguments), BLOCKED, caller.actor)
 
     async def _peer_forget(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
-        await self._trust.forget(_server(arguments), caller.actor)
+        await self._trust.forget(server(arguments), caller.actor)
 
     async def _outbox_list(self, caller: Caller, _arguments: Arguments) -> Any:
         caller.require_operator()
@@ -251,7 +210,7 @@ class Commands:
 
     async def _outbox_retry(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
-        return {"messages": await self._outbox.retry(_number(arguments, "id"))}
+        return {"messages": await self._outbox.retry(number(arguments, "id"))}
 
     async def _backend_list(self, caller: Caller, _arguments: Arguments) -> Any:
         caller.require_operator()
@@ -259,7 +218,7 @@ class Commands:
 
     async def _backend_accept_root(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
-        return views.backend(await self._roots.accept(_text(arguments, "name"), caller.actor))
+        return views.backend(await self._roots.accept(text(arguments, "name"), caller.actor))
 
     async def _keys_list(self, caller: Caller, _arguments: Arguments) -> Any:
         caller.require_operator()
@@ -268,54 +227,3 @@ class Commands:
     async def _keys_rotate(self, caller: Caller, _arguments: Arguments) -> Any:
         caller.require_operator()
         return [views.key(record) for record in self._keys.rotate()]
-
-
-def _optional(arguments: Arguments, name: str) -> str | None:
-    value = arguments.get(name)
-    if value is not None and not _is_text(value):
-        raise Invalid("ARGUMENT_INVALID", f"the argument {name} has to be text in UTF-8")
-    return value
-
-
-def _text(arguments: Arguments, name: str) -> str:
-    value = _optional(arguments, name)
-    if not value:
-        raise Invalid("ARGUMENT_MISSING", f"the argument {name} is missing")
-    return value
-
-
-def _words(arguments: Arguments, name: str) -> list[str] | None:
-    value = arguments.get(name)
-    if value is not None and not (isinstance(value, list) and all(map(_is_text, value))):
-        raise Invalid("ARGUMENT_INVALID", f"the argument {name} has to be a list of words")
-    return value
-
-
-def _number(arguments: Arguments, name: str) -> int | None:
-    value = arguments.get(name)
-    if value is not None and (type(value) is not int or abs(value) > INTEGER_MAX):
-        raise Invalid("ARGUMENT_INVALID", f"the argument {name} has to be a whole number")
-    return value
-
-
-def _is_text(value: object) -> bool:
-    """Tell whether `value` is text that the state can hold: JSON may carry lone surrogates."""
-    return isinstance(value, str) and not any("\ud800" <= char <= "\udfff" for char in value)
-
-
-def _path(arguments: Arguments) -> StoragePath:
-    """Return the path; bytes that are not UTF-8 come as surrogates, as os.fsdecode makes them."""
-    value = arguments.get("path")
-    if not isinstance(value, str) or not value:
-        raise Invalid("ARGUMENT_MISSING", "the argument path is missing")
-    try:
-        return StoragePath.parse(value)
-    except InvalidPath as error:
-        raise Invalid("INVALID_PATH", str(error)) from error
-
-
-def _server(arguments: Arguments) -> str:
-    try:
-        return canonical_server(_text(arguments, "server"))
-    except ProtocolError as error:
-        raise Invalid("INVALID_SERVER", str(error)) from error

@@ -18,7 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
 from backends.errors import StorageError
-from gateway.admin.commands import Caller, Commands
+from gateway.admin.calling import Caller, Command
 from gateway.errors import Invalid, NotAllowed, Refusal
 from gateway.ocm.errors import Malformed, ProtocolError
 from gateway.ocm.fields import decode_object
@@ -73,7 +73,8 @@ class TooLarge(Malformed):
 class AdminSocket:
     """The HTTP application on the socket."""
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: Mapping[str, Command]) -> None:
+        """Answer `commands`, by their names."""
         self._commands = commands
         self.app = web.Application(client_max_size=MAX_BODY)
         self.app.router.add_post("/{command}", self._handle)
@@ -84,7 +85,7 @@ class AdminSocket:
             uid = _uid(request)
             caller = _caller(uid)
             actor = caller.actor
-            command = self._commands.table.get(name)
+            command = self._commands.get(name)
             if command is None:
                 return _answer(404, {"code": "NO_SUCH_COMMAND", "message": f"this gateway has no command {name}"})
             result = await command(caller, await _arguments(request))

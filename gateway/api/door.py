@@ -25,8 +25,8 @@ from gateway.ocm.shares import ShareCreated, parse_share, serialise_share_create
 from gateway.ocm.signatures import Message
 from gateway.ocm.tokens import TokenRequest, parse_token_request
 from gateway.own_paths import API, DISCOVERY, JWKS
-from gateway.peers import Peers
 from gateway.proof import Peer
+from gateway.proving import Proving
 from gateway.receiving import Receiving
 from gateway.sending import Sending
 from gateway.signing_keys import SigningKeys
@@ -59,7 +59,7 @@ class ApiDoor:
         sending: Sending,
         receiving: Receiving,
         issuing: Issuing,
-        peers: Peers,
+        proving: Proving,
         keys: SigningKeys,
         *,
         document: dict[str, object],
@@ -69,7 +69,7 @@ class ApiDoor:
         self._sending = sending
         self._receiving = receiving
         self._issuing = issuing
-        self._peers = peers
+        self._proving = proving
         self._keys = keys
         self._document = document
         self._origin = origin
@@ -131,7 +131,7 @@ class ApiDoor:
     async def _proof(self, message: Message, server: str, deadline: float, *, once: bool = False) -> Peer:
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._peers.prove(message, server, once=once)
+                return await self._proving.prove(message, server, once=once)
         except TimeoutError as error:
             raise Busy("SENDER_UNREACHABLE", f"{server} did not answer in time") from error
 

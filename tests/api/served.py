@@ -32,6 +32,7 @@ from gateway.mounts import Mounts
 from gateway.ocm.discovery import describe
 from gateway.ocm.signatures import Message
 from gateway.outbox import Outbox
+from gateway.proving import Proving
 from gateway.receiving import Receiving
 from gateway.sending import Sending
 from gateway.store import received_shares, sent_shares, users
@@ -119,7 +120,7 @@ class Served:
             ),
             Receiving(self.store, self.peers, outbox, NoRemote(), self.sealer, server=SERVER, clock=self.clock),
             Issuing(self.store, keys, origin=ORIGIN, clock=self.clock),
-            self.peers,
+            Proving(self.store, self.peers, self.trust, self.clock),
             keys,
             document=describe(
                 public_url=URL,

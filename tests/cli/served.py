@@ -127,7 +127,7 @@ class Served:
             Roots(store, storages, clock),
             lambda: {"version": "0", "pid": 1},
         )
-        await listen_on(stack, AdminSocket(self.commands).app, bind(self.socket))
+        await listen_on(stack, AdminSocket(self.commands.table).app, bind(self.socket))
 
     def close(self) -> None:
         self.run(self._stack.aclose())

@@ -20,7 +20,7 @@ import pytest
 import structlog
 
 from gateway.admin import socket as module
-from gateway.admin.commands import OPERATOR, Caller
+from gateway.admin.calling import OPERATOR, Caller
 from gateway.admin.socket import bind
 
 from .served import PASSWORD, Served

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.admin.commands import OPERATOR, Caller
+from gateway.admin.calling import OPERATOR, Caller
 from gateway.admin.socket import MAX_BODY
 from gateway.errors import Unproven
 from gateway.store import peers as peer_rows
