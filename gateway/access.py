@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from sqlalchemy import Connection
 
+from backends.errors import StorageError
 from backends.interface import Identity, Kind
 from backends.paths import StoragePath
 from gateway.errors import Unproven
@@ -31,6 +33,7 @@ from gateway.users import Passwords
 
 GRANT_LIFE = 0.5  # seconds that a Grant may be used before it is read again; the promise to users is 1
 CACHE_LIMIT = 10_000  # Grants
+USE_NOTED = 60  # seconds between notes that a Share is being used
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class Access:
         self._cache: dict[bytes, Grant] = {}
         self._reading: SingleFlight[Grant] = SingleFlight()
         self._forgotten = float("-inf")  # what was read before this moment counts no more
+        self._used: dict[str, float] = {}  # by Share: when its use was noted, by the monotonic clock in seconds
 
     async def by_password(self, user: str, password: str) -> Grant:
         """Return the Grant of a local user; raises Unproven."""
@@ -155,6 +159,8 @@ class Access:
         async def read_anew() -> Grant:
             now = time.monotonic()
             grant = replace(await read(), read_at=now)
+            if grant.shared is not None:
+                await self._note_use(grant.shared.share_id, now)
             if len(self._cache) >= CACHE_LIMIT:
                 self._cache.clear()
             self._cache[key] = grant
@@ -162,6 +168,17 @@ class Access:
 
         # Once for all connections of a client, and for none that comes after a `forget` what was read before.
         return await self._reading.run((key, self._forgotten), read_anew)
+
+    async def _note_use(self, share_id: str, now: float) -> None:
+        """Tell the owner that the Share is being used; a state that cannot be written keeps nobody out."""
+        if now - self._used.get(share_id, float("-inf")) < USE_NOTED:
+            return
+        if len(self._used) >= CACHE_LIMIT:
+            self._used.clear()
+        self._used[share_id] = now
+        moment = int(self._clock())
+        with suppress(StorageError):
+            await self._store.run(lambda tx: sent_shares.set_used(tx, share_id, moment))
 
     def _again(self, tx: Connection, grant: Grant) -> Grant:
         if grant.shared is None:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_network
 from typing import Any
 
 import structlog
@@ -23,14 +24,20 @@ from gateway import __version__
 from gateway.access import Access
 from gateway.admin.calling import Command
 from gateway.admin.commands import Commands
+from gateway.admin.doctor_commands import DoctorCommands
 from gateway.admin.metrics import Metrics
 from gateway.admin.socket import AdminSocket
 from gateway.admin.tally import Tally
 from gateway.api.door import ApiDoor
+from gateway.api.echo import EchoDoor
 from gateway.belongings import Belongings
 from gateway.changes import Changes
 from gateway.config import Config, LocalConfig
 from gateway.dav.door import DavDoor
+from gateway.doctor.itself import Itself, Self
+from gateway.doctor.peer import PeerDoctor
+from gateway.doctor.replay import Replay
+from gateway.doctor.tickets import Tickets
 from gateway.expiring import Expiring
 from gateway.files import Moves
 from gateway.issuing import Issuing
@@ -61,6 +68,7 @@ from gateway.signing_keys import SigningKeys
 from gateway.store.engine import Store
 from gateway.store.sealing import Sealer, key_file
 from gateway.team import Team
+from gateway.traces import Traces
 from gateway.tree import Storage, Tree
 from gateway.trust import Trust
 from gateway.turns import Turns
@@ -72,6 +80,7 @@ from gateway.web.door import WebDoor
 
 USER_AGENT = f"ocm-gateway/{__version__}"
 CAPABILITIES = ("exchange-token", "http-sig", "notifications", "protocol-object")
+EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 SETTLE_TIME = 5.0  # seconds that the start waits for storage
 
 log = structlog.get_logger()
@@ -116,7 +125,8 @@ async def start(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callab
     await _open_doors(stack, config, ground, outside, sharing, moves, metrics, seat)
     # aiohttp waits for running requests, asks them to end, and waits as long again: a transfer does not hear it.
     stack.callback(asyncio.get_running_loop().call_later, STOP_TIME, sharing.watch.cut_all)
-    commands = _commands(ground, outside, sharing, roots, seat)
+    doctor = _doctor(stack, config, ground, outside, sharing)
+    commands = {**_commands(ground, outside, sharing, roots, seat), **doctor.table}
     return partial(_lead, ground.storages, sharing, metrics, commands, seat)
 
 
@@ -163,6 +173,7 @@ class _Ground:
     mounts: Mounts
     passwords: Passwords
     access: Access
+    tickets: Tickets
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +184,8 @@ class _Outside:
     peers: Peers
     proving: Proving
     streaming: SyncOutbound
+    asking: AsyncOutbound
+    traces: Traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +227,7 @@ def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -
         mounts=mounts,
         passwords=passwords,
         access=Access(store, mounts, passwords, issuer=config.origin, token_keys=keys.public, clock=clock),
+        tickets=Tickets(key_file(keys_directory / "doctor.key", lambda: os.urandom(32))),
     )
 
 
@@ -224,6 +238,7 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
     streaming = SyncOutbound(guard, user_agent=USER_AGENT)
     stack.callback(streaming.close)
     trust = Trust(ground.store, ground.clock)
+    traces = Traces(config.state_dir / "traces", ground.clock)
     peers = Peers(
         ground.store,
         asking,
@@ -231,9 +246,10 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
         ground.keys,
         server=config.server,
         http_allowed=config.federation.http_allowed,
+        traces=traces,
         clock=ground.clock,
     )
-    return _Outside(trust, peers, Proving(ground.store, peers, trust, ground.clock), streaming)
+    return _Outside(trust, peers, Proving(ground.store, peers, trust, ground.clock), streaming, asking, traces)
 
 
 def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _Outside, team: Team) -> _Sharing:
@@ -304,12 +320,22 @@ async def _open_doors(
         upstream = UpstreamDoor(config.upstream, own_paths, server=config.server, trusted_proxies=trusted)
         stack.callback(upstream.close)
         upstream.add_routes(public)
+    EchoDoor(
+        ground.tickets,
+        ground.keys,
+        origin=config.origin,
+        base_path=config.base_path,
+        trusted_proxies=config.proxy.trusted,
+        clock=ground.clock,
+    ).add_routes(public.router)
     ApiDoor(
         sharing.sending,
         sharing.receiving,
         sharing.issuing,
         outside.proving,
         ground.keys,
+        outside.traces,
+        outside.peers.is_acquainted,
         document=_document(config),
         origin=config.origin,
         base_path=config.base_path,
@@ -341,6 +367,26 @@ def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Root
         roots,
         lambda: {"version": __version__, "pid": os.getpid(), "workers": seat.team.size, "worker": seat.number},
     ).table
+
+
+def _doctor(
+    stack: AsyncExitStack, config: Config, ground: _Ground, outside: _Outside, sharing: _Sharing
+) -> DoctorCommands:
+    # To our own public URL alone, which the operator has chosen: it may well be a private address seen from here.
+    home = AsyncOutbound(Guard(EVERYWHERE, lambda _host: True), user_agent=USER_AGENT)
+    stack.push_async_callback(home.close)
+    this = Self(config.public_url, config.origin, _document(config))
+    peer = PeerDoctor(
+        outside.peers,
+        outside.asking,
+        sharing.sending,
+        ground.access,
+        server=config.server,
+        http_allowed=config.federation.http_allowed,
+        clock=ground.clock,
+    )
+    itself = Itself(this, home, ground.keys, ground.tickets, ground.clock)
+    return DoctorCommands(itself, peer, Replay(outside.peers), outside.traces)
 
 
 def _storage(stack: AsyncExitStack, store: Store, config: Config, name: str) -> Storage:

@@ -29,6 +29,7 @@ from gateway.single_flight import SingleFlight
 from gateway.store import peers
 from gateway.store.engine import Store
 from gateway.store.peers import PeerRecord
+from gateway.traces import Exchange, Traces
 from gateway.trust import Trust
 
 DISCOVERY_LIFE = 3600  # seconds a discovery document is believed
@@ -87,9 +88,12 @@ class Peers:
         *,
         server: str,
         http_allowed: Callable[[str], bool],
+        traces: Traces | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """What fails with servers that are no strangers is kept in `traces`."""
         self._store = store
+        self._traces = traces
         self._outbound = outbound
         self._trust = trust
         self._keys = keys
@@ -163,6 +167,10 @@ class Peers:
             slow = f"{server} gave no discovery document within {DISCOVERY_TIME:.0f} s"
             reason = slow if isinstance(error, TimeoutError) else str(error)
             await self._note_failure(server, reason)
+            if await self.is_acquainted(server):  # once for all the ways that were tried
+                await self._keep(
+                    server, "GET", f"https://{server}{DISCOVERY_PATHS[0]}", code="NO_DISCOVERY", reason=reason
+                )
             raise PeerFailed("PEER_UNREACHABLE", reason) from error
         await self._note(
             server,
@@ -181,7 +189,7 @@ class Peers:
             for path in DISCOVERY_PATHS:
                 url = f"{scheme}://{server}{path}"
                 try:
-                    response = await self._request(server, "GET", url, max_body=MAX_DISCOVERY)
+                    response = await self._request(server, "GET", url, max_body=MAX_DISCOVERY, keeps=False)
                 except PeerFailed as error:
                     failures.append(f"{scheme}: {error}")
                     break  # the next path of the same scheme meets the same closed door
@@ -220,8 +228,11 @@ class Peers:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         max_body: int,
+        keeps: bool = True,
     ) -> Response:
-        stranger = await self._store.read(lambda tx: peers.is_stranger(tx, server))
+        """Return the answer; what fails with an acquaintance is kept, unless the caller does that."""
+        stranger = not await self.is_acquainted(server)
+        keeps = keeps and not stranger
         try:
             response = await self._outbound.request(
                 method,
@@ -233,8 +244,37 @@ class Peers:
                 stranger=stranger,
             )
         except (OutboundRefused, PeerUnreachable) as error:
+            if keeps:
+                await self._keep(server, method, url, headers, body, code=error.code, reason=str(error))
             raise PeerFailed("PEER_UNREACHABLE", str(error)) from error
+        if response.status >= 400 and keeps:
+            code, reason = f"STATUS_{response.status}", f"the peer answered {response.status}"
+            await self._keep(server, method, url, headers, body, response, code=code, reason=reason)
         return response
+
+    async def _keep(
+        self,
+        server: str,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        response: Response | None = None,
+        *,
+        code: str,
+        reason: str,
+    ) -> None:
+        if self._traces is None:
+            return
+        sent = tuple((headers or {}).items())
+        status, answer = (response.status, response.body) if response else (None, b"")
+        await self._traces.keep(
+            Exchange("outgoing", server, method, url, sent, body or b"", status, answer, code, reason)
+        )
+
+    async def is_acquainted(self, server: str) -> bool:
+        """Tell whether the operator or a user has ever dealt with `server`."""
+        return not await self._store.read(lambda tx: peers.is_stranger(tx, server))
 
     async def _record(self, server: str) -> PeerRecord:
         return await self._store.read(lambda tx: peers.get(tx, server))

@@ -47,7 +47,7 @@ class Asked:
 class PeerServer:
     """A server whose every answer can be replaced; it counts and keeps what it is asked."""
 
-    def __init__(self, directory: Path, clock: Clock) -> None:
+    def __init__(self, directory: Path, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.directory = directory
         self.asked: list[Asked] = []

@@ -87,7 +87,7 @@ def routed(base_path: str) -> web.UrlDispatcher:
     """Return the router with every door but the pages, of which OwnPaths itself says where they are."""
     nobody: Any = None
     router = web.Application().router
-    ApiDoor(nobody, nobody, nobody, nobody, nobody, document={}, origin="", base_path=base_path).add_routes(router)
+    ApiDoor(*(nobody,) * 7, document={}, origin="", base_path=base_path).add_routes(router)
     dav = DavDoor(*(nobody,) * 8, base_path=base_path, origin="http://nas", like=nobody)
     dav.add_routes(router)
     return router

@@ -34,6 +34,7 @@ def sent_share(view: SentShareView) -> dict[str, Any]:
         "recipient_display_name": share.recipient_display_name,
         "created": share.created,
         "updated": share.updated,
+        "used": share.used,
         "waiting": view.waiting,
     }
 

@@ -30,6 +30,7 @@ from gateway.proving import Proving
 from gateway.receiving import Receiving
 from gateway.sending import Sending
 from gateway.signing_keys import SigningKeys
+from gateway.traces import Exchange, Traces
 
 # All are asked for by some product, with and without the slash, and none follows a redirect (peers.md §1).
 DISCOVERY_PATHS = tuple(path + slash for path in DISCOVERY for slash in ("", "/"))
@@ -47,6 +48,10 @@ ROLE_OF: dict[NotificationType, str] = {
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Answer = Callable[[Refusal | ProtocolError | Unavailable], web.Response]
+Refused = Callable[[web.Request, web.Response, str, str], Awaitable[None]]  # with the code and the reason
+
+SPEAKER = web.RequestKey("speaker", str)  # the server that a request speaks for
+MESSAGE = web.RequestKey("message", Message)
 
 log = structlog.get_logger()
 
@@ -61,16 +66,21 @@ class ApiDoor:
         issuing: Issuing,
         proving: Proving,
         keys: SigningKeys,
+        traces: Traces,
+        is_known: Callable[[str], Awaitable[bool]],
         *,
         document: dict[str, object],
         origin: str,
         base_path: str,
     ) -> None:
+        """What is refused is kept in `traces`, if its server `is_known`."""
         self._sending = sending
         self._receiving = receiving
         self._issuing = issuing
         self._proving = proving
         self._keys = keys
+        self._traces = traces
+        self._is_known = is_known
         self._document = document
         self._origin = origin
         self._base_path = base_path
@@ -87,8 +97,10 @@ class ApiDoor:
             ("notifications", self._notifications, errors.response),
             ("token", self._token, errors.token_response),
         ):
-            router.add_post(f"{api}/{name}", _refusing(handler, answer), name=f"api:{name}", expect_handler=expect)
-        other = _refusing(_not_here, errors.response)
+            router.add_post(
+                f"{api}/{name}", _refusing(handler, answer, self._keep), name=f"api:{name}", expect_handler=expect
+            )
+        other = _refusing(_not_here, errors.response, _nothing)
         router.add_route("*", f"{api}/{{name:[\\s\\S]*}}", other, name="api:other", expect_handler=expect)
 
     async def _discovery(self, request: web.Request) -> web.Response:
@@ -100,40 +112,53 @@ class ApiDoor:
 
     async def _shares(self, request: web.Request) -> web.Response:
         deadline = _deadline()
-        message = await read_message(request, self._origin, deadline)
+        message = request[MESSAGE] = await read_message(request, self._origin, deadline)
         notification = parse_share(decode_object(message.body))
-        peer = await self._proof(message, OCMAddress.normalise(notification.sender).server, deadline)
+        peer = await self._proof(request, OCMAddress.normalise(notification.sender).server, deadline)
         display_name = await self._receiving.admit(peer, notification)
         return web.json_response(serialise_share_created(ShareCreated(display_name)), status=201)
 
     async def _notifications(self, request: web.Request) -> web.Response:
         deadline = _deadline()
-        message = await read_message(request, self._origin, deadline)
+        message = request[MESSAGE] = await read_message(request, self._origin, deadline)
         notification = parse_notification(decode_object(message.body))
         role = ROLE_OF.get(notification.type)
         if role is None:
             raise NotBuilt("NOTIFICATION_NOT_SUPPORTED", f"{notification.type.value} is not handled here")
         use_case = self._sending if role == "sending" else self._receiving
-        peer = await self._proof(message, await _speaker(use_case, notification), deadline)
+        peer = await self._proof(request, await _speaker(use_case, notification), deadline)
         await use_case.notified(peer, notification)
         return web.json_response({}, status=201)
 
     async def _token(self, request: web.Request) -> web.Response:
         deadline = _deadline()
-        message = await read_message(request, self._origin, deadline)
+        message = request[MESSAGE] = await read_message(request, self._origin, deadline)
         token_request = parse_token_request(request.headers.get("Content-Type"), message.body)
         server = await self._issuing.server_of_code(token_request.code)
         _require_client(token_request, server)
-        peer = await self._proof(message, server, deadline, once=True)
+        peer = await self._proof(request, server, deadline, once=True)
         granted = (await self._issuing.issue(peer, token_request)).serialise()
         return web.json_response(granted, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})
 
-    async def _proof(self, message: Message, server: str, deadline: float, *, once: bool = False) -> Peer:
+    async def _proof(self, request: web.Request, server: str, deadline: float, *, once: bool = False) -> Peer:
+        request[SPEAKER] = server
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._proving.prove(message, server, once=once)
+                return await self._proving.prove(request[MESSAGE], server, once=once)
         except TimeoutError as error:
             raise Busy("SENDER_UNREACHABLE", f"{server} did not answer in time") from error
+
+    async def _keep(self, request: web.Request, answer: web.Response, code: str, reason: str) -> None:
+        """Keep what was refused, for whoever asks later why."""
+        message, server = request.get(MESSAGE), request.get(SPEAKER)
+        if message is not None and server is not None and await self._is_known(server):
+            body = answer.body if isinstance(answer.body, bytes) else b""
+            what = (message.method, message.target_uri, message.headers, message.body)
+            await self._traces.keep(Exchange("incoming", server, *what, answer.status, body, code, reason))
+
+
+async def _nothing(_request: web.Request, _answer: web.Response, _code: str, _reason: str) -> None:
+    """What is no endpoint has no exchange."""
 
 
 def _deadline() -> float:
@@ -166,8 +191,8 @@ def _require_client(request: TokenRequest, server: str) -> None:
         raise TokenError("invalid_client", f"{client.server} is not the receiver of this Share")
 
 
-def _refusing(handler: Handler, answer: Answer) -> Handler:
-    """Turn what `handler` refuses into an answer and one log line."""
+def _refusing(handler: Handler, answer: Answer, refused: Refused) -> Handler:
+    """Turn what `handler` refuses into an answer, one log line, and what `refused` does with it."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
@@ -176,6 +201,7 @@ def _refusing(handler: Handler, answer: Answer) -> Handler:
             code = getattr(error, "code", "UNAVAILABLE")
             log.warning("refused", path=request.path, code=code, reason=str(error), remote=request.remote)
             response = answer(error)
+            await refused(request, response, code, str(error))
             if not request.content.is_eof():
                 response.force_close()  # what comes of the body would be taken for the next request
             return response

@@ -17,8 +17,8 @@ USAGE = 2  # exit status: the call makes no sense, or asks for what is not built
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -27,10 +27,13 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def call(path: Path, command: str, /, **arguments: Any) -> Any:
-    """Run `command` in the gateway that listens at `path` and return its result; ends the program when refused."""
+def call(path: Path, command: str, /, *, timeout: float = TIMEOUT, **arguments: Any) -> Any:
+    """Run `command` in the gateway that listens at `path` and return its result; ends the program when refused.
+
+    `timeout` is how many seconds the gateway may take.
+    """
     given = {name: value for name, value in arguments.items() if value is not None}
-    connection = _UnixConnection(path)
+    connection = _UnixConnection(path, timeout)
     try:
         connection.request("POST", f"/{command}", json.dumps(given), {"Content-Type": "application/json"})
         answer = json.loads(connection.getresponse().read())
@@ -44,7 +47,7 @@ def call(path: Path, command: str, /, **arguments: Any) -> Any:
             "Start it with `ocm-gateway --config FILE serve`, or `systemctl start ocm-gateway`."
         )
     except TimeoutError:
-        fail(f"the gateway did not answer within {TIMEOUT:.0f} s; its log may say why.")
+        fail(f"the gateway did not answer within {timeout:.0f} s; its log may say why.")
     except (OSError, http.client.HTTPException, ValueError) as error:
         fail(f"the gateway broke off the call ({error}); its log may say why. It is safe to repeat the command.")
     finally:

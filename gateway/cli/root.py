@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gateway import __version__
-from gateway.cli import operating, receiving, sharing
+from gateway.cli import doctor, operating, receiving, sharing
 from gateway.cli.client import FAILED, fail
 from gateway.cli.values import placeholder
 from gateway.config import Config, ConfigError, load
@@ -129,9 +129,11 @@ for command in (
     operating.backend,
     operating.keys,
     operating.status,
-    placeholder("doctor", "`doctor`"),
+    doctor.doctor,
     placeholder("invite", "`invite`"),
     placeholder("contact", "`contact`"),
     placeholder("transfer", "`transfer`"),
 ):
     main.add_command(command)
+
+operating.peer.add_command(doctor.trace)

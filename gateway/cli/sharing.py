@@ -27,6 +27,7 @@ FACTS = (
     "expiration",
     "recipient_display_name",
     "created",
+    "used",
     "waiting",
 )
 PERMISSIONS = Words("read", "write", "share")

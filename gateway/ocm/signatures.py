@@ -128,13 +128,15 @@ def find_signature(headers: Headers, *, accept_labelled: bool = False) -> FoundS
     return None
 
 
-def verify(message: Message, keys: JWKSet, *, now: float) -> VerifiedRequest:
+def verify(message: Message, keys: JWKSet, *, now: float, is_body_known: bool = True) -> VerifiedRequest:
     """Verify the one OCM signature of `message` with the keys of the host that its payload speaks for.
 
-    `now` is in seconds since the epoch. Signatures of the drafts up to 06 are verified, too: a caller that does not
-    take them looks at `tagged`. Raises SignatureInvalid (draft-07, Verification Requirements): SIGNATURE_REQUIRED,
-    SIGNATURE_MALFORMED, SIGNATURE_AMBIGUOUS, COMPONENT_MISSING, CREATED_MISSING, KEYID_MISSING, SIGNATURE_EXPIRED,
-    SIGNATURE_IN_FUTURE, KEY_NOT_FOUND, KEY_UNUSABLE, ALG_MISMATCH, CONTENT_LENGTH_MISMATCH, DIGEST_MISSING,
+    `now` is in seconds since the epoch; a body that is not known any more is not compared with its digest.
+    Signatures of the drafts up to 06 are verified, too: a caller that does not take them looks at `tagged`.
+
+    Raises SignatureInvalid (draft-07, Verification Requirements): SIGNATURE_REQUIRED, SIGNATURE_MALFORMED,
+    SIGNATURE_AMBIGUOUS, COMPONENT_MISSING, CREATED_MISSING, KEYID_MISSING, SIGNATURE_EXPIRED, SIGNATURE_IN_FUTURE,
+    KEY_NOT_FOUND, KEY_UNUSABLE, ALG_MISMATCH, CONTENT_LENGTH_MISMATCH, DIGEST_MISSING,
     MALFORMED_DIGEST, NO_SECURE_DIGEST, DIGEST_MISMATCH, SIGNATURE_INVALID.
     """
     found = find_signature(message.headers, accept_labelled=True)
@@ -145,7 +147,8 @@ def verify(message: Message, keys: JWKSet, *, now: float) -> VerifiedRequest:
         raise SignatureInvalid("COMPONENT_MISSING", f"the signature does not cover {', '.join(missing)}")
     created = _check_times(found, now)
     key = _choose_key(found, keys)
-    _check_body(message)
+    if is_body_known:
+        _check_body(message)
     _check_signature(message, found, key)
     return VerifiedRequest(key.kid, created, found.evidence, _signature_hash(found, key))
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -22,6 +23,7 @@ from yarl import URL
 
 from gateway.outbound.errors import OutboundRefused, PeerUnreachable, Step, in_words
 from gateway.outbound.guard import Destination, Guard, check_headers, verifying_context
+from gateway.outbound.probing import Probe
 
 CONNECT_SECONDS = 5.0  # for the look-up, and again for each address with its handshake
 IDLE_SECONDS = 10.0
@@ -162,7 +164,8 @@ class AsyncOutbound:
         self._guard = guard
         self._user_agent = user_agent
         self._context = verifying_context(_TracingContext, ca_file)
-        self._resolver = _CheckedResolver(guard, resolve or _SystemResolver(), connect_timeout)
+        self._resolve = resolve or _SystemResolver()
+        self._resolver = _CheckedResolver(guard, self._resolve, connect_timeout)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=idle_timeout)
         self._session: aiohttp.ClientSession | None = None
 
@@ -210,7 +213,7 @@ class AsyncOutbound:
             method,
             _as_yarl(destination),
             headers=fields,
-            data=body,
+            data=BytesIO(body) if body and len(body) > PIECE else body,  # aiohttp would send bytes in one piece
             allow_redirects=False,
             skip_auto_headers=("Content-Type",),
         ) as answer:
@@ -244,6 +247,10 @@ class AsyncOutbound:
                 trace_configs=[tracing],
             )
         return self._session
+
+    def probe(self) -> Probe:
+        """Return the means to make one connection step by step."""
+        return Probe(self._guard, self._context, self._resolve)
 
     async def close(self) -> None:
         """Close the connections; a later request opens new ones."""

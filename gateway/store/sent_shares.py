@@ -47,6 +47,7 @@ class SentShare:
     recipient_display_name: str | None
     created: int
     updated: int
+    used: int | None = None  # when it was last opened, within a minute
 
     def expired(self, now: float) -> bool:
         return self.expiration is not None and now >= self.expiration
@@ -154,6 +155,10 @@ def set_offered(tx: Connection, share_id: str, requires_exchange: bool, resource
     _set(tx, share_id, requires_exchange=requires_exchange, offered_type=resource_type)
 
 
+def set_used(tx: Connection, share_id: str, now: int) -> None:
+    _set(tx, share_id, used=now)
+
+
 def set_permissions(tx: Connection, share_id: str, permissions: Iterable[Permission], now: int) -> None:
     _set(tx, share_id, permissions=permissions_to_column(permissions), updated=now)
 
@@ -205,4 +210,5 @@ def _share(row: RowMapping) -> SentShare:
         recipient_display_name=row["recipient_display_name"],
         created=row["created"],
         updated=row["updated"],
+        used=row["used"],
     )

@@ -63,6 +63,7 @@ sent_shares = Table(
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
     Column("offered_type", String),  # the resourceType that the peer was told; null: not yet
+    Column("used", BigInteger),  # when it was last opened, within a minute; null: never
     Index("ix_sent_shares_backend_path", "backend", "path"),
     Index("ix_sent_shares_owner", "owner"),
     Index("ix_sent_shares_server", "server"),

@@ -37,6 +37,7 @@ from gateway.receiving import Receiving
 from gateway.sending import Sending
 from gateway.store import received_shares, sent_shares, users
 from gateway.store.sealing import Sealer, secret_hash
+from gateway.traces import Traces
 from gateway.tree import Storage, Tree
 from gateway.trust import Trust
 from gateway.users import Passwords
@@ -122,6 +123,8 @@ class Served:
             Issuing(self.store, keys, origin=ORIGIN, clock=self.clock),
             Proving(self.store, self.peers, self.trust, self.clock),
             keys,
+            Traces(directory / "traces", self.clock),
+            self.peers.is_acquainted,
             document=describe(
                 public_url=URL,
                 provider="Gateway",

@@ -25,6 +25,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "use cases": (
         "gateway.access",
         "gateway.belongings",
+        "gateway.doctor",
         "gateway.expiring",
         "gateway.changes",
         "gateway.files",
@@ -42,6 +43,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "gateway.sending",
         "gateway.settling",
         "gateway.signing_keys",
+        "gateway.traces",
         "gateway.tree",
         "gateway.trust",
         "gateway.unfinished",

@@ -127,7 +127,7 @@ def _without_open_options(words: list[str]) -> list[str]:
         ["share", "create", "/home", "--with", "bob@b", "--mfa"],
         ["share", "create", "/home", "--with", "bob@b", "--until", "30d"],
         ["share"],
-        ["doctor"],
+        ["transfer"],
         ["share", "list", "all"],
     ],
 )

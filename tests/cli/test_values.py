@@ -104,8 +104,6 @@ NOT_BUILT: dict[str, tuple[str, ...]] = {
     "datatx": (*CREATE, "--datatx"),
     "ssh": (*CREATE, "--protocols", "ssh"),
     "webapp": (*CREATE, "--protocols", "webdav,webapp"),
-    "doctor": ("doctor",),
-    "doctor of a peer": ("doctor", "peer.example"),
     "invite": ("invite", "create", "--as", "alice"),
     "invite with options": ("invite", "accept", "TOKEN", "--as", "alice", "--json"),
     "invite's help": ("invite", "--help"),
@@ -129,7 +127,7 @@ def test_what_is_not_built_is_not_advertised(command: tuple[str, ...]) -> None:
     done = CliRunner().invoke(main, [*command, "--help"])
     assert done.exit_code == 0
     words = set(done.output.replace(",", " ").split())
-    unbuilt = {"--group", "--mfa", "--datatx", "--protocols", "doctor", "invite", "contact", "transfer", "cp"}
+    unbuilt = {"--group", "--mfa", "--datatx", "--protocols", "invite", "contact", "transfer", "cp"}
     assert words.isdisjoint(unbuilt)
 
 

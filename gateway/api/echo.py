@@ -1,0 +1,95 @@
+"""How a request has arrived, told to whoever holds a ticket of the doctor; to all others this is not here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Network, IPv6Network
+
+from aiohttp import web
+
+from gateway.api import errors
+from gateway.doctor.tickets import Tickets
+from gateway.errors import NoSuch
+from gateway.expecting import expect
+from gateway.ocm.errors import ProtocolError
+from gateway.ocm.signatures import Message, verify
+from gateway.own_paths import API
+from gateway.proxies import client_address
+from gateway.signing_keys import SigningKeys
+
+MAX_BODY = 4 * 1024 * 1024  # bytes
+BODY_TIME = 20.0  # seconds for the body to arrive
+ECHO = f"{API}/echo"
+
+
+class EchoDoor:
+    """POST `<base>/ocm/echo/...`, with `Authorization: Doctor <ticket>` and a signature of our own key."""
+
+    def __init__(
+        self,
+        tickets: Tickets,
+        keys: SigningKeys,
+        *,
+        origin: str,
+        base_path: str,
+        trusted_proxies: Iterable[IPv4Network | IPv6Network] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._tickets = tickets
+        self._keys = keys
+        self._origin = origin
+        self._base_path = base_path
+        self._trusted = tuple(trusted_proxies)
+        self._clock = clock
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        path = f"{self._base_path}{ECHO}/{{rest:[\\s\\S]*}}"
+        router.add_post(path, self._echo, name="api:echo", expect_handler=expect)
+
+    async def _echo(self, request: web.Request) -> web.Response:
+        scheme, _, ticket = request.headers.get("Authorization", "").partition(" ")
+        body = await self._body(request) if scheme == "Doctor" and self._holds(ticket) else None
+        if body is None:
+            answer = errors.response(NoSuch("NOT_FOUND", "there is no such endpoint"))
+            answer.force_close()  # the body was not read
+            return answer
+        forwarded_for = request.headers.get("X-Forwarded-For", "")
+        told = {
+            "target": request.raw_path,
+            "host": request.headers.get("Host"),
+            "remote": request.remote,
+            "client": client_address(request.remote, forwarded_for, self._trusted),
+            "forwarded_for": forwarded_for or None,
+            "bytes": len(body),
+            "signature": self._signature(request, body),
+        }
+        return web.json_response(told, headers={"Cache-Control": "no-store"})
+
+    def _holds(self, ticket: str) -> bool:
+        return self._tickets.accepts(ticket, self._clock())
+
+    async def _body(self, request: web.Request) -> bytes | None:
+        """Return the whole body; None for one that is too large, or cut off."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_TIME):
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        return None
+        except (OSError, web.HTTPException, RuntimeError):
+            return None
+        return bytes(body)
+
+    def _signature(self, request: web.Request, body: bytes) -> dict[str, str | None]:
+        """Tell whether the signature holds here; every proxy on the way may have changed what it covers."""
+        headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers)
+        message = Message(request.method, self._origin + request.raw_path, headers, body)
+        try:
+            verify(message, self._keys.public(), now=self._clock())
+        except ProtocolError as error:
+            base = getattr(error, "signature_base", None)
+            return {"code": error.code, "reason": str(error), "signature_base": base}
+        return {"code": None, "reason": None, "signature_base": None}
