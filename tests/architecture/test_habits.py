@@ -9,6 +9,7 @@ import pytest
 
 from backends.interface import Features
 from gateway.config import model
+from gateway.limits import LIMITED
 
 from .source import MODULES, ROOT, Module, module, planted
 
@@ -114,4 +115,6 @@ def test_every_key_of_the_configuration_has_an_effect() -> None:
     sections = [kind for kind in vars(model).values() if isinstance(kind, type) and issubclass(kind, model.Section)]
     keys = {f"{section.__name__}.{key}" for section in sections for key in section.model_fields}
     chooses_the_section = {"LocalConfig.type", "MemoryConfig.type"}
-    assert {key for key in keys if key.partition(".")[2] not in read} <= chooses_the_section
+    read_by_name = {f"LimitsConfig.{name}" for name in LIMITED}
+    assert read_by_name <= keys
+    assert {key for key in keys if key.partition(".")[2] not in read} <= chooses_the_section | read_by_name
