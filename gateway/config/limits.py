@@ -54,6 +54,6 @@ class LimitsConfig(Section):
     request_share: LimitConfig = _limit(30, 0.5)
     pages: LimitConfig = _limit(200, 20)
     peers: LimitConfig = _limit(1000, 100)
-    logins: LimitConfig = _limit(30, 0.5)
+    logins: LimitConfig = _limit(60, 0.5)
     secrets: LimitConfig = _limit(300, 30)
-    repeats: LimitConfig = _limit(3, 0.03)
+    repeats: LimitConfig = _limit(10, 0.05)  # a client that asks again at once still sees why: 401
