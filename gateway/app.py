@@ -41,9 +41,12 @@ from gateway.doctor.tickets import Tickets
 from gateway.expiring import Expiring
 from gateway.files import Moves
 from gateway.issuing import Issuing
+from gateway.limiting import client_of, limiter
+from gateway.limits import LIMITED, Limits
 from gateway.listening import STOP_TIME, Doors, listen_on
 from gateway.living import Living
 from gateway.locks import Locks
+from gateway.logins import Logins
 from gateway.mounts import Mounts
 from gateway.ocm.discovery import describe
 from gateway.outbound import AsyncOutbound, Guard, SyncOutbound
@@ -313,10 +316,12 @@ async def _open_doors(
     metrics: Metrics,
     seat: Seat,
 ) -> None:
-    public = web.Application(middlewares=[metrics.middleware], client_max_size=0)
+    limits = _limits(config, seat)
+    trusted = config.proxy.trusted
+    middlewares = [limiter(limits, trusted), metrics.middleware]
+    public = web.Application(middlewares=middlewares, client_max_size=0)
     own_paths = OwnPaths(config.base_path, has_upstream=config.upstream is not None)
     if config.upstream is not None:
-        trusted = config.proxy.trusted
         upstream = UpstreamDoor(config.upstream, own_paths, server=config.server, trusted_proxies=trusted)
         stack.callback(upstream.close)
         upstream.add_routes(public)
@@ -339,6 +344,7 @@ async def _open_doors(
         document=_document(config),
         origin=config.origin,
         base_path=config.base_path,
+        limits=limits,
     ).add_routes(public.router)
     dav = DavDoor(
         *(ground.access, sharing.tree, moves, sharing.watch, ground.changes, sharing.uploads),
@@ -347,11 +353,19 @@ async def _open_doors(
         base_path=config.base_path,
         origin=config.origin,
         like=metrics.like,
+        logins=Logins(limits),
+        client=partial(client_of, trusted=trusted),
     )
     stack.push_async_callback(dav.close, STOP_TIME)
     dav.add_routes(public.router)
     WebDoor(config, own_paths.pages).add_routes(public)
     await listen_on(stack, public, *seat.doors.http, tls=config.tls, before=dav.quick.before)
+
+
+def _limits(config: Config, seat: Seat) -> Limits:
+    rows = {name: getattr(config.limits, name) for name in LIMITED} if config.limits.enabled else {}
+    bounds = {name: (row.burst, row.rate) for name, row in rows.items()}
+    return Limits(bounds, partial(seat.tally.count_limited, seat.number))
 
 
 def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Roots, seat: Seat) -> Mapping[str, Command]:

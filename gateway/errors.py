@@ -10,6 +10,7 @@
         NotBuilt        part of the protocol that this gateway does not do
         PeerFailed      another server could not be reached or gave a wrong answer
         Busy            too much at once; try again later
+        TooMany         who asks does so too often
         Full            who asks has used up what one may have of something
 
 `code` is stable and machine-readable; the sentence says what happened, why, and what to do.
@@ -80,6 +81,14 @@ class Busy(Refusal):
     """Too much at once, or storage that does not answer; `retry_after` is in seconds."""
 
     def __init__(self, code: str, sentence: str, retry_after: int = 30) -> None:
+        super().__init__(code, sentence)
+        self.retry_after = retry_after
+
+
+class TooMany(Refusal):
+    """Who asks does so too often; `retry_after` is in seconds."""
+
+    def __init__(self, code: str, sentence: str, retry_after: int = 1) -> None:
         super().__init__(code, sentence)
         self.retry_after = retry_after
 

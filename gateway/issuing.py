@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway.errors import Busy
+from gateway.errors import TooMany
 from gateway.limits import Allowance
 from gateway.ocm.errors import TokenError
 from gateway.ocm.secret import Secret
@@ -43,7 +43,7 @@ class Issuing:
         return (await self._share(code)).server
 
     async def issue(self, peer: Peer, request: TokenRequest) -> TokenResponse:
-        """Exchange the secret for a token of at most TOKEN_SECONDS; raises TokenError (RFC 6749 §5.2), Busy."""
+        """Exchange the secret for a token of at most TOKEN_SECONDS; raises TokenError (RFC 6749 §5.2), TooMany."""
         share = await self._share(request.code)
         self._limit(peer, share)
         now = int(self._clock())
@@ -64,11 +64,11 @@ class Issuing:
         return TokenResponse(access_token=token, expires_in=expires - now)
 
     def _limit(self, peer: Peer, share: SentShare) -> None:
-        """Where the code alone suffices, it does so only so often (wire.md, Code Flow); raises Busy."""
+        """Where the code alone suffices, it does so only so often (wire.md, Code Flow); raises TooMany."""
         wait = 0.0 if peer.evidence > Evidence.NONE else self._unsigned.take(share.id)
         if wait:
             sentence = f"{share.server} asks for tokens of Share {share.id} too often without a signature"
-            raise Busy("TOO_MANY_REQUESTS", sentence, math.ceil(wait))
+            raise TooMany("TOO_MANY_REQUESTS", sentence, math.ceil(wait))
 
     async def _share(self, code: Secret) -> SentShare:
         digest = secret_hash(code.reveal())

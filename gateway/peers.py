@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import re
 import secrets
@@ -122,7 +123,7 @@ class Peers:
         record = await self._record(server)
         age = self._clock() - (record.jwks_fetched or 0)
         if record.jwks and age < (FRESH_ENOUGH if fresh else DISCOVERY_LIFE):
-            return JWKSet.parse(record.jwks.encode())
+            return _parsed(record.jwks)
         return await self._key_sets.run(server, lambda: self._fetch_jwks(server, fresh))
 
     async def post(self, server: str, path: str, payload: Mapping[str, Any]) -> Answer:
@@ -305,6 +306,12 @@ class Peers:
                 peers.put(tx, server, failures=record.failures + 1, retry=int(until), last_error=reason)
 
         await self._store.run(work)
+
+
+@functools.lru_cache(maxsize=STRANGERS_KEPT)
+def _parsed(document: str) -> JWKSet:
+    """Return the keys of a JWK Set that could be read before; each message asks for them."""
+    return JWKSet.parse(document.encode())
 
 
 def _api_url(discovery: Discovery, path: str) -> str:

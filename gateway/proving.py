@@ -81,13 +81,14 @@ class Proving:
         now = int(self._clock())
 
         def work(tx: Connection) -> bool:
-            record = peers.get(tx, server)
-            if verified.tagged and not record.signs:
+            if verified.tagged and not peers.get(tx, server).signs:
                 peers.put(tx, server, signs=True)
-            if not verified.tagged and record.signs:
-                raise Unproven("SIGNATURE_REQUIRED", f"{server} has signed with a tag before, and now has not")
             return not once or seen_signatures.remember(tx, verified.signature_hash, now + REPLAY_WINDOW, now)
 
-        if not await self._store.run(work):
+        record = await self._store.read(lambda tx: peers.get(tx, server))
+        if not verified.tagged and record.signs:
+            raise Unproven("SIGNATURE_REQUIRED", f"{server} has signed with a tag before, and now has not")
+        changes = once or (verified.tagged and not record.signs)  # most messages leave nothing to be written
+        if changes and not await self._store.run(work):
             raise Unproven("SIGNATURE_REPLAYED", f"{server}: this signature was used before")
         return Peer(server, Evidence.RFC9421 if verified.tagged else Evidence.LABELLED)

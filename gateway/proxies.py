@@ -1,9 +1,10 @@
-"""Who a client is behind reverse proxies; for logs and for the server behind, never for a decision about rights."""
+"""Who a client is behind reverse proxies; for logs, limits and the server behind, never for a decision about rights."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 
 def client_address(remote: str | None, forwarded_for: str, trusted: Iterable[IPv4Network | IPv6Network]) -> str | None:
@@ -19,6 +20,21 @@ def client_address(remote: str | None, forwarded_for: str, trusted: Iterable[IPv
             return address
         address = claimed
     return address
+
+
+@functools.lru_cache(maxsize=10_000)
+def subscriber(address: str | None) -> str:
+    """Return what stands for whoever has `address`: it alone, and of IPv6 the /64 that one subscriber has at least.
+
+    Empty where there is none (a Unix socket); what a proxy has sent and is no address stands for itself, cut.
+    """
+    try:
+        parsed = ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return (address or "")[:64]
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or IPv6Network((parsed, 64), strict=False))
+    return str(parsed)
 
 
 def is_within(address: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:

@@ -363,10 +363,8 @@ class Receiving:
 
 def _require_room(tx: Connection, user: str, server: str) -> None:
     """Raise Busy when `user` has as many unanswered Shares as may wait, all told or from `server`: anybody can send."""
-    if (
-        received_shares.count_pending(tx, user) >= PENDING_FOR_USER
-        or received_shares.count_pending(tx, user, server) >= PENDING_FROM_SERVER
-    ):
+    waiting, of_server = received_shares.count_pending(tx, user, server)
+    if waiting >= PENDING_FOR_USER or of_server >= PENDING_FROM_SERVER:
         raise Busy("TOO_MANY_PENDING", f"too many Shares wait for the answer of {user}", retry_after=3600)
 
 

@@ -307,7 +307,7 @@ class Remote:
         if stored is None or not _is_live(stored, self._clock()):
             return None
         token = self._sealer.open(stored.token_sealed, share.id)
-        return None if token == refused else Secret(token)
+        return None if Secret(token) == Secret(refused) else Secret(token)
 
     async def _exchange(self, share: ReceivedShare) -> Secret:
         """Exchange the secret for an access token (wire.md, Code Flow); raises PeerFailed."""

@@ -6,6 +6,7 @@ and signs only after peers have had time to fetch it; the old one stays publishe
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -98,10 +99,12 @@ class SigningKeys:
         return [number for name, number, _ in self._files() if name == algorithm.lower()]
 
     def _files(self) -> list[tuple[str, int, Path]]:
-        if not self._directory.is_dir():
+        try:
+            names = os.listdir(self._directory)
+        except FileNotFoundError:
             return []
-        found = ((_FILE.fullmatch(path.name), path) for path in self._directory.iterdir())
-        return sorted((match[1], int(match[2]), path) for match, path in found if match)
+        found = (match for match in map(_FILE.fullmatch, names) if match)
+        return sorted((match[1], int(match[2]), self._directory / match[0]) for match in found)
 
     def _load(self) -> list[tuple[int, SigningKey]]:
         """Return the keys with the times when they were made; raises OSError for a file that holds none."""

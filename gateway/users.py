@@ -61,8 +61,9 @@ class Passwords:
         if stored and known and time.monotonic() < known[0] and hmac.compare_digest(known[1], proof):
             return True
         hashed = stored or self._nobody
+        # With the name, or two unknown users with one password would cost one check, and two known ones two.
         right = (
-            await self._checks.run(proof, lambda: self._pool.run(self._matches, hashed, password))
+            await self._checks.run((name, proof), lambda: self._pool.run(self._matches, hashed, password))
             and stored is not None
         )
         if right:

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from parts import NOW, Clock, new_store, sent
 
-from gateway.errors import Busy
+from gateway.errors import TooMany
 from gateway.issuing import UNSIGNED_BURST, Issuing
 from gateway.ocm.errors import TokenError
 from gateway.ocm.secret import Secret
@@ -124,7 +124,7 @@ async def test_an_unsigned_exchange_is_possible_only_so_often_for_one_share(
     """wire.md, Code Flow: where the code alone suffices, it is rate-limited; a signature is not held up."""
     place.put()
     unsigned = Peer("peer.example", Evidence.NONE)
-    with pytest.raises(Busy) as refused:
+    with pytest.raises(TooMany) as refused:
         await _issue_often(place, unsigned, 10 * UNSIGNED_BURST)  # a slow machine earns some anew meanwhile
     assert refused.value.code == "TOO_MANY_REQUESTS"
     assert refused.value.retry_after >= 1
@@ -135,6 +135,6 @@ async def _issue_often(place: Place, peer: Peer, times: int) -> None:
     for number in range(times):
         try:
             await place.issue(peer)
-        except Busy:
+        except TooMany:
             assert number >= UNSIGNED_BURST
             raise

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.proxies import client_address
+from gateway.proxies import client_address, subscriber
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("::1/128"))
 
@@ -28,3 +28,19 @@ TRUSTED = (ip_network("10.0.0.0/8"), ip_network("::1/128"))
 )
 def test_only_trusted_proxies_are_believed(remote: str | None, forwarded_for: str, client: str | None) -> None:
     assert client_address(remote, forwarded_for, TRUSTED) == client
+
+
+@pytest.mark.parametrize(
+    ("address", "stands_for"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unknown", "unknown"),
+        ("x" * 1000, "x" * 64),
+        (None, ""),
+    ],
+)
+def test_a_subscriber_is_one_address_or_one_ipv6_network(address: str | None, stands_for: str) -> None:
+    assert subscriber(address) == stands_for

@@ -148,6 +148,18 @@ async def test_the_same_check_runs_once_however_many_ask(place: Place) -> None:
     assert len(place.hasher.checked) == 1
 
 
+async def test_two_unknown_users_cost_two_checks_also_at_the_same_time(place: Place) -> None:
+    """As two known ones do: otherwise asking for both at once tells which there are."""
+    for names in (("nobody", "no one"), ("alice", "bob"), ("alice", "nobody")):
+        place.hasher.checked.clear()
+        place.hasher.free.clear()
+        checks = [asyncio.create_task(place.passwords.verify(name, "wrong horse")) for name in names]
+        await asyncio.sleep(0.05)
+        place.hasher.free.set()
+        assert await asyncio.gather(*checks) == [False, False]
+        assert len(place.hasher.checked) == 2, names
+
+
 async def test_too_many_different_checks_are_refused_and_not_queued_for_ever(place: Place) -> None:
     place.hasher.free.clear()
     checks = [asyncio.create_task(place.passwords.verify("alice", f"guess {number}")) for number in range(100)]

@@ -16,6 +16,8 @@ from prometheus_client import Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.limits import LIMITED
+
 DOORS = ("ocm", "files", "well-known", "api", "web", "upstream")
 METHODS = (
     *("GET", "HEAD", "PUT", "POST", "OPTIONS", "PROPFIND", "PROPPATCH"),
@@ -30,7 +32,8 @@ _OTHER = len(METHODS) - 1
 _METHOD = {method: number for number, method in enumerate(METHODS)}
 _COUNTS = len(DOORS) * len(METHODS) * len(STATUSES)
 _TIMES = len(BUCKETS) + 1  # a door's buckets, then the sum of its times
-_ROW = _COUNTS + len(DOORS) * _TIMES
+_REFUSED = _COUNTS + len(DOORS) * _TIMES
+_ROW = _REFUSED + len(LIMITED)
 _BYTES = 8  # of a double
 
 
@@ -49,6 +52,10 @@ class Tally(Collector):
         row[times + bisect_left(BUCKETS, seconds)] += 1
         row[times + len(BUCKETS)] += seconds
 
+    def count_limited(self, worker: int, limit: str) -> None:
+        """Count one refusal of `worker`; `limit` is one of LIMITED."""
+        self._rows[worker][_REFUSED + LIMITED.index(limit)] += 1
+
     def collect(self) -> Iterator[Metric]:
         """Yield the sums, as prometheus_client asks for them; what was never counted is left out."""
         requests = CounterMetricFamily("ocm_gateway_requests", "Requests answered", labels=("door", "method", "status"))
@@ -62,7 +69,13 @@ class Tally(Collector):
         for place, door in enumerate(DOORS):
             if times := self._sums(_COUNTS + place * _TIMES, _TIMES):
                 seconds.add_metric((door,), list(_buckets(times)), times[-1])
-        yield from (requests, seconds)
+        limited = CounterMetricFamily(
+            "ocm_gateway_limited", "Requests refused because their client asked too often", labels=("endpoint",)
+        )
+        for place, limit in enumerate(LIMITED):
+            if refused := self._sums(_REFUSED + place, 1):
+                limited.add_metric((limit,), refused[0])
+        yield from (requests, seconds, limited)
 
     def _sums(self, start: int, length: int) -> list[float]:
         """Add up so many numbers of all workers; empty when nobody has counted there, which most do not."""

@@ -13,9 +13,10 @@ from aiohttp import web
 from backends.errors import Unavailable
 from gateway.api import errors
 from gateway.api.inbound import read_message
-from gateway.errors import Busy, NoSuch, NotBuilt, Refusal
+from gateway.errors import Busy, NoSuch, NotBuilt, Refusal, TooMany
 from gateway.expecting import expect
 from gateway.issuing import Issuing
+from gateway.limits import Limits
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.discovery import legacy_version_for
 from gateway.ocm.errors import ProtocolError, TokenError
@@ -25,7 +26,7 @@ from gateway.ocm.shares import ShareCreated, parse_share, serialise_share_create
 from gateway.ocm.signatures import Message
 from gateway.ocm.tokens import TokenRequest, parse_token_request
 from gateway.own_paths import API, DISCOVERY, JWKS
-from gateway.proof import Peer
+from gateway.proof import Evidence, Peer
 from gateway.proving import Proving
 from gateway.receiving import Receiving
 from gateway.sending import Sending
@@ -72,6 +73,7 @@ class ApiDoor:
         document: dict[str, object],
         origin: str,
         base_path: str,
+        limits: Limits | None = None,
     ) -> None:
         """What is refused is kept in `traces`, if its server `is_known`."""
         self._sending = sending
@@ -84,12 +86,14 @@ class ApiDoor:
         self._document = document
         self._origin = origin
         self._base_path = base_path
+        self._limits = limits or Limits({})
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         prefixes = {"", self._base_path}  # discovery is always at the host's root, and where a proxy may pass it on
         handlers: dict[str, Handler] = dict.fromkeys(DISCOVERY_PATHS, self._discovery) | {JWKS: self._jwks}
         for number, (prefix, path) in enumerate(itertools.product(sorted(prefixes), handlers)):
-            router.add_get(prefix + path, handlers[path], name=f"well-known:n{number}", expect_handler=expect)
+            kind = "jwks" if path == JWKS else "discovery"
+            router.add_get(prefix + path, handlers[path], name=f"well-known:{kind}:n{number}", expect_handler=expect)
         api = f"{self._base_path}{API}"
         router.add_get(f"{api}/jwks", self._jwks, name="api:jwks", expect_handler=expect)
         for name, handler, answer in (
@@ -144,9 +148,12 @@ class ApiDoor:
         request[SPEAKER] = server
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._proving.prove(request[MESSAGE], server, once=once)
+                peer = await self._proving.prove(request[MESSAGE], server, once=once)
         except TimeoutError as error:
             raise Busy("SENDER_UNREACHABLE", f"{server} did not answer in time") from error
+        if peer.evidence > Evidence.NONE:  # otherwise anybody could use up what another server may ask
+            self._limits.take("peers", server)
+        return peer
 
     async def _keep(self, request: web.Request, answer: web.Response, code: str, reason: str) -> None:
         """Keep what was refused, for whoever asks later why."""
@@ -199,9 +206,11 @@ def _refusing(handler: Handler, answer: Answer, refused: Refused) -> Handler:
             return await handler(request)
         except (Refusal, ProtocolError, Unavailable) as error:
             code = getattr(error, "code", "UNAVAILABLE")
-            log.warning("refused", path=request.path, code=code, reason=str(error), remote=request.remote)
+            if not isinstance(error, TooMany):  # which has its own line, one for many requests
+                log.warning("refused", path=request.path, code=code, reason=str(error), remote=request.remote)
             response = answer(error)
-            await refused(request, response, code, str(error))
+            if not isinstance(error, TooMany):
+                await refused(request, response, code, str(error))
             if not request.content.is_eof():
                 response.force_close()  # what comes of the body would be taken for the next request
             return response

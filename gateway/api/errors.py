@@ -16,6 +16,7 @@ from gateway.errors import (
     NotBuilt,
     PeerFailed,
     Refusal,
+    TooMany,
     Unproven,
 )
 from gateway.ocm.errors import FieldError, Malformed, ProtocolError, TokenError, error_body
@@ -27,11 +28,13 @@ STATUS: dict[type[Refusal], int] = {
     NoSuch: 404,
     Conflict: 409,
     Locked: 423,
+    TooMany: 429,
     NotBuilt: 501,
     PeerFailed: 503,
     Busy: 503,
     Full: 507,
 }
+LATER = (429, 503)  # which say when to ask again
 RETRY_AFTER = 30  # seconds
 
 # What the token endpoint says instead (RFC 6749 §5.2); what is not named here is an invalid_request.
@@ -45,8 +48,8 @@ def response(error: Refusal | ProtocolError | Unavailable) -> web.Response:
     if isinstance(error, Unavailable):
         return _later("UNAVAILABLE", error.retry_after)
     status = STATUS[type(error)]
-    if status == 503:
-        return _later(error.code, error.retry_after if isinstance(error, Busy) else RETRY_AFTER)
+    if status in LATER:
+        return _later(error.code, error.retry_after if isinstance(error, Busy | TooMany) else RETRY_AFTER, status)
     if isinstance(error, Invalid):
         fields = (FieldError(error.field, error.code),) if error.field else ()
         return web.json_response(error_body(Malformed(error.code, fields=fields)), status=status)
@@ -57,7 +60,7 @@ def token_response(error: Refusal | ProtocolError | Unavailable) -> web.Response
     """Return the answer of the token endpoint for a refusal."""
     if isinstance(error, TokenError):
         word = error.code
-    elif isinstance(error, Refusal) and STATUS[type(error)] != 503:
+    elif isinstance(error, Refusal) and STATUS[type(error)] not in LATER:
         word = TOKEN_ERRORS.get(type(error), "invalid_request")
     elif isinstance(error, ProtocolError):
         word = "invalid_request"
@@ -66,5 +69,5 @@ def token_response(error: Refusal | ProtocolError | Unavailable) -> web.Response
     return web.json_response({"error": word}, status=400, headers={"Cache-Control": "no-store"})
 
 
-def _later(code: str, retry_after: int) -> web.Response:
-    return web.json_response({"message": code}, status=503, headers={"Retry-After": str(retry_after)})
+def _later(code: str, retry_after: int, status: int = 503) -> web.Response:
+    return web.json_response({"message": code}, status=status, headers={"Retry-After": str(retry_after)})

@@ -15,27 +15,21 @@ from gateway.ocm.signatures import Message
 MAX_BODY = 64 * 1024  # bytes
 
 
-class TooLarge(Malformed):
-    """A body over MAX_BODY."""
-
-    status_hint = 413
-
-
 async def read_message(request: web.Request, origin: str, deadline: float) -> Message:
     """Read the request; `@target-uri` is `origin` and the raw target, never what Host says (wire.md, Verifying).
 
     The body must be there at `deadline`, a time of the event loop.
-    Raises TooLarge, Invalid when the body does not arrive, or not in time.
+    Raises Malformed when it is over MAX_BODY, Invalid when the body does not arrive, or not in time.
     """
     if request.content_length is not None and request.content_length > MAX_BODY:
-        raise TooLarge("BODY_TOO_LARGE")
+        raise Malformed("BODY_TOO_LARGE")
     body = bytearray()
     try:
         async with asyncio.timeout_at(deadline):
             async for chunk in request.content.iter_any():
                 body += chunk
                 if len(body) > MAX_BODY:
-                    raise TooLarge("BODY_TOO_LARGE")
+                    raise Malformed("BODY_TOO_LARGE")
     except TimeoutError as error:
         raise Invalid("BODY_TIMEOUT", "the body did not arrive in time") from error
     except (OSError, RequestPayloadError, ClientPayloadError, HttpProcessingError, RuntimeError) as error:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
+from gateway.config.limits import LimitsConfig
 from gateway.config.ownership import Ownership, ServiceOwnership
 from gateway.config.section import Section, chosen_by
 from gateway.config.values import (
@@ -160,6 +161,7 @@ class Config(Section):
         default={}, description="a mapping of group names to lists of user names"
     )
     federation: FederationConfig = FederationConfig()
+    limits: LimitsConfig = LimitsConfig()
     log: LogConfig = LogConfig()
 
     @property

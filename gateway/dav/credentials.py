@@ -44,6 +44,21 @@ async def user_grant(access: Access, headers: CIMultiDictProxy[str]) -> Grant:
     return await access.by_password(*_user_and_password(*_credential(headers)))
 
 
+def require_one(headers: CIMultiDictProxy[str]) -> None:
+    """Return if the request carries exactly one credential; raises Unproven."""
+    given = headers.getall("Authorization", [])
+    if len(given) != 1:
+        raise _refused("no credential" if not given else "several credentials")
+
+
+def user_of(headers: CIMultiDictProxy[str]) -> str:
+    """Return the user whom Basic names, not proved in any way; empty where it names none."""
+    try:
+        return _user_and_password(*_credential(headers))[0]
+    except Unproven:
+        return ""
+
+
 def challenge(answer: web.Response, challenges: tuple[str, ...]) -> None:
     """Add the ways in that there are; every 401 of a root is the same, whatever was wrong."""
     for value in challenges:
@@ -56,10 +71,8 @@ def is_given(headers: CIMultiDictProxy[str]) -> bool:
 
 
 def _credential(headers: CIMultiDictProxy[str]) -> tuple[str, str]:
-    given = headers.getall("Authorization", [])
-    if len(given) != 1:
-        raise _refused("no credential" if not given else "several credentials")
-    scheme, _, value = given[0].partition(" ")
+    require_one(headers)
+    scheme, _, value = headers["Authorization"].partition(" ")
     return scheme.lower(), value.strip(" ")
 
 

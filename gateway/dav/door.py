@@ -43,7 +43,9 @@ from gateway.dav.quick import Note, Quick
 from gateway.dav.stream import IDLE, reset
 from gateway.errors import Unproven
 from gateway.files import Moves
+from gateway.limits import Limits
 from gateway.locks import Locks
+from gateway.logins import Logins
 from gateway.tree import Place, Tree, VirtualFolder
 from gateway.uploads import Uploads
 from gateway.watch import Watch
@@ -60,8 +62,14 @@ _ON_FOLDER = ("OPTIONS", "PROPFIND", "COPY", "UNLOCK", "DELETE", "MOVE", "PROPPA
 _ON_NOTHING = ("OPTIONS", "PUT", "MKCOL", "LOCK")
 _ON_NAMES = ("OPTIONS", "PROPFIND")
 _ALL = (*_ON_FILE, "MKCOL")
+# What counts the failures of each root, and what checks a credential there.
+_WAYS_IN = {Root.SHARES: ("secrets", credentials.share_grant), Root.FILES: ("logins", credentials.user_grant)}
 
 log = structlog.get_logger()
+
+
+def _address(request: web.Request) -> str:
+    return request.remote or ""
 
 
 class DavDoor:
@@ -81,15 +89,20 @@ class DavDoor:
         base_path: str,
         origin: str,
         like: Callable[[web.Request], Note],
+        logins: Logins | None = None,
+        client: Callable[[web.Request], str] = _address,
         body_time: float = BODY_TIME,
         idle: float = IDLE,
     ) -> None:
         """`base_path` is the path of public_url, which every href carries, and `origin` its scheme and authority.
-        `like` returns how requests like the one that it is given are counted and logged.
+        `like` returns how requests like the one that it is given are counted and logged, `client` whose failed
+        log-ins `logins` counts together.
 
         A client that sends nothing of a body for `body_time` seconds, or takes nothing for `idle`, is given up.
         """
         self._access = access
+        self._logins = logins or Logins(Limits({}))
+        self._client = client
         self._tree = tree
         self._changes = changes
         self._addresses = Addresses(base_path, origin)
@@ -207,9 +220,14 @@ class DavDoor:
         return answer
 
     async def _grant(self, root: Root, request: web.Request) -> Grant:
-        if root is Root.SHARES:
-            return await credentials.share_grant(self._access, request.headers)
-        return await credentials.user_grant(self._access, request.headers)
+        headers = request.headers
+        credentials.require_one(headers)
+        name, grant = _WAYS_IN[root]
+        user = credentials.user_of(headers) if root is Root.FILES else ""
+        digest = self._access.digest(headers["Authorization"].encode("utf-8", "surrogateescape"))
+        return await self._logins.attempt(
+            name, self._client(request), user, digest, lambda: grant(self._access, headers)
+        )
 
     async def _resolve(self, request: web.Request, grant: Grant, location: Location) -> Place | VirtualFolder:
         try:
@@ -263,7 +281,9 @@ class DavDoor:
 
     def _refuse(self, request: web.Request, asked: _Asked, error: Exception) -> web.StreamResponse:
         refusal = translate(error)
-        if refusal.code != "NOT_FOUND":  # clients ask for that all day, and the line of the request says it
+        # Clients ask for what is not there all day, and the line of the request says it; what is too much has a line
+        # of its own, one for many requests.
+        if refusal.code not in ("NOT_FOUND", "TOO_MANY_REQUESTS"):
             write = log.error if refusal.status >= 500 else log.info
             write("dav.refused", status=refusal.status, code=refusal.code, reason=str(error), **asked.facts())
         if refusal.status == 405:

@@ -43,6 +43,7 @@ from gateway.errors import (
     NotBuilt,
     PeerFailed,
     Refusal,
+    TooMany,
     Unproven,
 )
 
@@ -105,6 +106,7 @@ ANSWERS: Mapping[type[Exception], Answer] = MappingProxyType(
         NotBuilt: Answer(501),
         PeerFailed: Answer(502, sentence="another server could not be reached or gave a wrong answer"),
         Busy: Answer(503),
+        TooMany: Answer(429, sentence="too many requests, or log-ins that failed; try again later"),
         Full: Answer(507),
     }
 )

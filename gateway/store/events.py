@@ -9,6 +9,8 @@ from sqlalchemy import Connection, insert, select
 
 from gateway.store.tables import events
 
+_INSERT = insert(events)
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -20,7 +22,7 @@ class Event:
 
 def add(tx: Connection, *, at: int, actor: str, action: str, subject: str, **detail: Any) -> None:
     """Record one event; `detail` holds plain JSON values and never a secret."""
-    tx.execute(insert(events).values(at=at, actor=actor, action=action, subject=subject, detail=detail))
+    tx.execute(_INSERT, {"at": at, "actor": actor, "action": action, "subject": subject, "detail": detail})
 
 
 def about(tx: Connection, subject: str) -> list[Event]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.engine import RowMapping
 
 from gateway.ocm.states import ReceivedState
@@ -29,11 +29,12 @@ class PeerRecord:
 
 
 _COLUMNS = tuple(field.name for field in fields(PeerRecord))
+_GET = select(peers).where(peers.c.server == bindparam("of_server"))
 
 
 def get(tx: Connection, server: str) -> PeerRecord:
     """Return what is known of `server`; an empty record when nothing is."""
-    row = tx.execute(select(peers).where(peers.c.server == server)).mappings().first()
+    row = tx.execute(_GET, {"of_server": server}).mappings().first()
     return _record(row) if row else PeerRecord(server)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from backends.interface import Entry, Kind
@@ -67,12 +67,22 @@ class ReceivedShare:
 
 
 _COLUMNS = tuple(field.name for field in fields(ReceivedShare))
+_INSERT = insert(received_shares)
+_BY_PROVIDER_ID = (
+    select(received_shares)
+    .where(received_shares.c.server == bindparam("server"), received_shares.c.provider_id == bindparam("provider_id"))
+    .order_by(received_shares.c.created)
+)
+_PENDING = select(func.count(), func.count().filter(received_shares.c.server == bindparam("of_server"))).where(
+    received_shares.c.user == bindparam("of_user"), received_shares.c.state == ReceivedState.PENDING
+)
 
 
 def add(tx: Connection, share: ReceivedShare, secret_hash: bytes | None, secret_sealed: bytes | None) -> None:
     values = {name: getattr(share, name) for name in _COLUMNS}
     values["permissions"] = permissions_to_column(share.permissions)
-    tx.execute(insert(received_shares).values(**values, secret_hash=secret_hash, secret_sealed=secret_sealed))
+    # Given apart from the statement, which is then made once: many Shares arrive in a second.
+    tx.execute(_INSERT, values | {"secret_hash": secret_hash, "secret_sealed": secret_sealed})
 
 
 def get(tx: Connection, share_id: str) -> ReceivedShare | None:
@@ -81,10 +91,8 @@ def get(tx: Connection, share_id: str) -> ReceivedShare | None:
 
 def by_provider_id(tx: Connection, server: str, provider_id: str) -> list[ReceivedShare]:
     """Return what `server` has sent under this id: one Share, or several from servers with a constant id (Seafile)."""
-    query = select(received_shares).where(
-        received_shares.c.server == server, received_shares.c.provider_id == provider_id
-    )
-    return [_share(row) for row in tx.execute(query.order_by(received_shares.c.created)).mappings()]
+    found = tx.execute(_BY_PROVIDER_ID, {"server": server, "provider_id": provider_id})
+    return [_share(row) for row in found.mappings()]
 
 
 def by_provider_id_and_secret(tx: Connection, provider_id: str, secret_hash: bytes) -> ReceivedShare | None:
@@ -139,12 +147,10 @@ def is_accepted(tx: Connection, share_id: str) -> bool:
     return tx.execute(query).scalar() == ReceivedState.ACCEPTED
 
 
-def count_pending(tx: Connection, user: str, server: str | None = None) -> int:
-    """Return how many Shares wait for the answer of `user`: all, or those from one server."""
-    query = select(func.count()).where(received_shares.c.user == user, received_shares.c.state == ReceivedState.PENDING)
-    if server is not None:
-        query = query.where(received_shares.c.server == server)
-    return tx.execute(query).scalar() or 0
+def count_pending(tx: Connection, user: str, server: str) -> tuple[int, int]:
+    """Return how many Shares wait for the answer of `user`: all, and those from `server`."""
+    waiting, of_server = tx.execute(_PENDING, {"of_user": user, "of_server": server}).one()
+    return waiting, of_server
 
 
 def taken_mounts(tx: Connection, user: str) -> set[str]:

@@ -39,7 +39,11 @@ class Sealer:
 
 
 def secret_hash(secret: str) -> bytes:
-    """Return the SHA-256 under which a secret of 128 bits or more is looked up."""
+    """Return the SHA-256 under which a secret of 128 bits or more is looked up.
+
+    A look-up compares byte by byte, and may tell by its time how far: of a hash whose bytes nobody can choose, and not
+    of the secret.
+    """
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 

@@ -57,6 +57,9 @@ class SentShare:
         return self.state in SENT_OPEN and not self.expired(now)
 
 
+_BY_SECRET_HASH = select(sent_shares).where(sent_shares.c.secret_hash == bindparam("hash"))
+
+
 def principal(share_id: str) -> str:
     """Return who comes with the credential of a Share, as locks and unfinished uploads are kept."""
     return f"share:{share_id}"
@@ -96,7 +99,8 @@ def get(tx: Connection, share_id: str) -> SentShare | None:
 
 
 def by_secret_hash(tx: Connection, secret_hash: bytes) -> SentShare | None:
-    return _one(tx, sent_shares.c.secret_hash == secret_hash)
+    row = tx.execute(_BY_SECRET_HASH, {"hash": secret_hash}).mappings().first()
+    return _share(row) if row else None
 
 
 def get_by_provider_id(tx: Connection, provider_id: str) -> SentShare | None:

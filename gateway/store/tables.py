@@ -108,6 +108,7 @@ received_shares = Table(
     Index("ix_received_shares_provider_id_server", "provider_id", "server"),
     Index("ix_received_shares_server_state", "server", "state"),
     Index("ix_received_shares_secret_hash", "secret_hash"),
+    Index("ix_received_shares_user_state_server", "user", "state", "server"),  # counts what waits without reading it
 )
 
 exchanged_tokens = Table(

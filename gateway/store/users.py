@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from gateway.store.tables import users
+
+_PASSWORD_HASH = select(users.c.password_hash).where(users.c.name == bindparam("of_user"), users.c.disabled.is_(False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,7 @@ def everybody(tx: Connection) -> list[User]:
 
 def password_hash(tx: Connection, name: str) -> str | None:
     """Return the argon2id hash of a user who may log in; None for an unknown or disabled one."""
-    query = select(users.c.password_hash).where(users.c.name == name, users.c.disabled.is_(False))
-    return tx.execute(query).scalar()
+    return tx.execute(_PASSWORD_HASH, {"of_user": name}).scalar()
 
 
 def is_enabled(tx: Connection, name: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 from parts import CHEAP, Clock, new_store, received, sent
-from peer_servers import SERVER, PeerServer, client, peer_server
+from peer_servers import LOOPBACK, SERVER, PeerServer, client, peer_server
 
 from backends.memory import MemoryBackend
 from backends.pool import Pool
@@ -28,6 +28,8 @@ from gateway.api.door import ApiDoor
 from gateway.changes import Changes
 from gateway.config import Address, MountConfig
 from gateway.issuing import Issuing
+from gateway.limiting import limiter
+from gateway.limits import Limits
 from gateway.mounts import Mounts
 from gateway.ocm.discovery import describe
 from gateway.ocm.signatures import Message
@@ -79,6 +81,7 @@ class Served:
 
     def __init__(self, directory: Path) -> None:
         self.clock = Clock()
+        self.limits = Limits({})
         self.sealer = Sealer(b"k" * 32)
         self.store = new_store(directory)
         self.store.run_sync(lambda tx: [users.add(tx, name, CHEAP.hash("x"), 0) for name in ("alice", "bob")])
@@ -134,8 +137,10 @@ class Served:
             ),
             origin=ORIGIN,
             base_path=BASE,
+            limits=self.limits,
         )
-        app = web.Application(middlewares=[Metrics(self.store).middleware], client_max_size=0)
+        middlewares = [limiter(self.limits, LOOPBACK), Metrics(self.store).middleware]
+        app = web.Application(middlewares=middlewares, client_max_size=0)
         door.add_routes(app.router)
         ((_, self.port),) = await listening.listen(self._stack, app, [Address("127.0.0.1", 0)])
 

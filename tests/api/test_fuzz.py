@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from .served import FORM, SECRET, Served
 from .test_endpoints import told
 
-CONSIDERED = {200, 201, 400, 401, 403, 404, 409, 413, 501, 503}
+CONSIDERED = {200, 201, 400, 401, 403, 404, 409, 501, 503}
 PROFILE = settings(
     deadline=None, max_examples=40, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -9,6 +9,7 @@ import pytest
 
 from backends.interface import Features
 from gateway.config import model
+from gateway.limits import LIMITED
 
 from .source import MODULES, ROOT, Module, module, planted
 
@@ -95,6 +96,36 @@ def test_a_feature_may_be_left_out() -> None:
     assert not_run(planted("tests.test_planted", "def test_x():\n    pytest.skip('feature: case_sensitive')")) == []
 
 
+# What must not be compared by `==`, which stops at the first byte that differs; Secret and hmac take constant time.
+SECRETS = frozenset({"secret", "shared_secret", "password", "proof", "csrf", "reveal"})
+
+
+def compared(module: Module) -> list[str]:
+    """Return the places where a value with the name of a secret is compared by `==` or `!=`, but for columns of SQL."""
+    return [
+        f"{module.path}:{node.lineno}"
+        for node in module.nodes
+        if isinstance(node, ast.Compare)
+        and any(isinstance(operator, ast.Eq | ast.NotEq) for operator in node.ops)
+        and any(_named(side) & SECRETS for side in (node.left, *node.comparators))
+    ]
+
+
+def _named(value: ast.expr) -> set[str]:
+    """Return the last name of what is compared: of `share.secret`, `secret.reveal()` and `secret`."""
+    value = value.func if isinstance(value, ast.Call) else value
+    return {value.attr} if isinstance(value, ast.Attribute) else {value.id} if isinstance(value, ast.Name) else set()
+
+
+def test_no_secret_is_compared_in_a_time_that_tells_of_it() -> None:
+    assert [place for module in MODULES for place in compared(module)] == []
+
+
+@pytest.mark.parametrize("text", ["a.secret == b", "b != password", "x = secret.reveal() == b", "a < b == proof"])
+def test_a_planted_comparison_is_found(text: str) -> None:
+    assert compared(planted("gateway.planted", text)) == ["gateway/planted.py:1"]
+
+
 def test_a_planted_length_is_found() -> None:
     long = "def long():\n" + "    pass\n" * FUNCTION_LINES
     assert too_long(planted("gateway.planted", long)) == [f"gateway/planted.py: long has {FUNCTION_LINES + 1} lines"]
@@ -114,4 +145,6 @@ def test_every_key_of_the_configuration_has_an_effect() -> None:
     sections = [kind for kind in vars(model).values() if isinstance(kind, type) and issubclass(kind, model.Section)]
     keys = {f"{section.__name__}.{key}" for section in sections for key in section.model_fields}
     chooses_the_section = {"LocalConfig.type", "MemoryConfig.type"}
-    assert {key for key in keys if key.partition(".")[2] not in read} <= chooses_the_section
+    read_by_name = {f"LimitsConfig.{name}" for name in LIMITED}
+    assert read_by_name <= keys
+    assert {key for key in keys if key.partition(".")[2] not in read} <= chooses_the_section | read_by_name

@@ -25,6 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench import federation_speed
 from bench.crowd import Crowd, crowd
 from bench.servers import AUTHORIZATION, PASSWORD, USER, Apache, Gateway, Nginx, Rclone, Server, WsgiDAV
 from memory import memory_growth
@@ -190,7 +191,9 @@ def run(directory: Path, memory: Path) -> list[str]:
                 print(f"{work.name}: round {number + 1} of {ROUNDS}", file=sys.stderr, flush=True)
         slow = crowd(first, "large.bin", "small/") if not ONLY else None
     report(measured, growth, slow)
-    return list(missed(measured, growth, slow))
+    flows = federation_speed.measure(directory / "federation") if not ONLY else []
+    print(f"\n{federation_speed.table(flows)}" if flows else "")
+    return [*missed(measured, growth, slow), *federation_speed.missed(flows)]
 
 
 def grown_by(work: Work) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import run
+from bench import federation_speed, run
 from bench.crowd import Crowd
+from bench.federation_speed import Flow, Round
 from bench.run import MIB, Work, missed
 
 OURS = [1.0, 2.0, 4.0]  # seconds, in three rounds
@@ -56,3 +58,28 @@ def test_the_command_ends_with_a_status_that_says_so(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(run, "run", lambda directory, memory: judge(nginx=0.875))
     with pytest.raises(SystemExit, match="GET 1 GiB against nginx"):
         run.main()
+
+
+def flow(rate: float = 400.0, slowest: float = 0.2) -> Flow:
+    """Return what was measured of token exchanges, in three rounds of which one was disturbed."""
+    return Flow("token exchanges", 300, (Round(rate, slowest), Round(rate, slowest), Round(rate / 9, slowest * 9)))
+
+
+def test_messages_of_peers_have_targets_of_their_own() -> None:
+    assert list(federation_speed.missed([flow(), flow(rate=300, slowest=0.25)])) == []
+    assert list(federation_speed.missed([flow(rate=299)])) == [
+        "token exchanges: 299 per second, have to be at least 300"
+    ]
+    assert list(federation_speed.missed([flow(slowest=0.251)])) == [
+        "token exchanges: 99 of 100 within 251 ms, have to be within 250"
+    ]
+    row = federation_speed.table([flow()]).splitlines()[-1]
+    assert row == "| token exchanges | 400 (≥ 300) | 200 ms (≤ 250) |"
+
+
+def test_a_short_run_measures_answers_that_were_successes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every answer is looked at: a gateway that refuses quickly would fail here."""
+    monkeypatch.setattr(federation_speed, "REQUESTS", 60)
+    flows = federation_speed.measure(tmp_path / "federation", rounds=1)
+    assert [flow.least for flow in flows] == [200, 300]
+    assert all(flow.rate > 0 and 0 < flow.slowest < 60 for flow in flows)

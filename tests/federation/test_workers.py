@@ -26,7 +26,8 @@ SIZE = 64 << 20  # bytes that do not fit into any buffer on their way
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    sites = [Site(tmp_path / name, workers=2, log={"format": "json"}) for name in ("alice", "bob")]
+    unlimited = {"enabled": False}  # who is let in no more asks on as fast as it can
+    sites = [Site(tmp_path / name, workers=2, limits=unlimited, log={"format": "json"}) for name in ("alice", "bob")]
     try:
         for site in sites:
             site.start()
