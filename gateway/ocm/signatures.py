@@ -35,7 +35,7 @@ COMPONENTS = ("@method", "@target-uri", "content-digest", "content-length")
 FRESH_SECONDS = 300  # how old `created` may be
 AHEAD_SECONDS = 60  # how far the peer's clock may be before ours
 
-_CREDENTIALS = ("authorization", "proxy-authorization", "cookie")  # never logged, not even in a signature base
+CREDENTIALS = ("authorization", "proxy-authorization", "cookie")  # never logged, not even in a signature base
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 Evidence: TypeAlias = Literal["rfc9421", "labelled"]
@@ -274,7 +274,7 @@ def _without_credentials(signature_base: bytes) -> str:
     return "\n".join(line if not line.startswith(_MASKED) else f"{line.partition(':')[0]}: ***" for line in lines)
 
 
-_MASKED = tuple(f'"{name}"' for name in _CREDENTIALS)
+_MASKED = tuple(f'"{name}"' for name in CREDENTIALS)
 
 
 class _Pairs(list[tuple[str, str]]):
