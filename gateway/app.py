@@ -199,6 +199,7 @@ def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -
     stack.callback(living.close)
     living.adopt(config.state_dir / "alive")
     keys = SigningKeys(keys_directory, config.origin, clock)
+    keys.cavage_key()  # so that no request has to wait until it is made
     storages = {name: _storage(stack, store, config, name) for name in config.backends}
     mounts = Mounts(config.mounts, config.groups)
     passwords = Passwords(store)

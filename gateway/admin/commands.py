@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -226,4 +227,4 @@ class Commands:
 
     async def _keys_rotate(self, caller: Caller, _arguments: Arguments) -> Any:
         caller.require_operator()
-        return [views.key(record) for record in self._keys.rotate()]
+        return [views.key(record) for record in await asyncio.to_thread(self._keys.rotate)]

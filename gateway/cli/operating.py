@@ -189,7 +189,10 @@ def list_keys(json_output: bool) -> None:
 @keys.command()
 @as_json
 def rotate(json_output: bool) -> None:
-    """Make new keys; they are published now and sign in an hour, the old ones stay published."""
+    """Make new keys; they are published now and sign in an hour, the old ones stay published.
+
+    Nextcloud 31 to 34 know one key at a time (rsa-sha512): the new one is published and signs from now on.
+    """
     rows = gateway("keys.rotate")
     show_json(rows) if json_output else table(rows, ("kid", "alg", "created", "signs"), "There are no keys.")
 
