@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -50,6 +50,7 @@ _OTHER_HASH = SHA256()
 _DIGESTS = {"SHA-256": "sha256", "SHA-512": "sha512"}  # RFC 3230, RFC 5843
 _DATE = "%a, %d %b %Y %H:%M:%S GMT"  # RFC 9110 section 5.6.7
 _PARAMETER = re.compile(r'[ \t]*([A-Za-z]+)=(?:"([^"\\]*)"|([0-9]+))[ \t]*(?:,|\Z)')
+_PORTS = {"http": 80, "https": 443}
 _REQUIRED = ("keyId", "headers", "signature")
 
 
@@ -242,13 +243,19 @@ def _check_body(message: Message) -> None:
 
 def _signature_base(method: str, target_uri: str, headers: Headers, covered: tuple[str, ...]) -> str:
     """Return what is signed. Host is that of the URI; the target is its path and query, byte for byte."""
-    host = urlsplit(target_uri).netloc
-    target = target_uri.partition("://")[2].removeprefix(host)
-    lines = [f"{TARGET}: {method.lower()} {target}"]
+    parts = urlsplit(target_uri)
+    host = _sent_host(parts)
+    lines = [f"{TARGET}: {method.lower()} {target_uri.partition('://')[2].removeprefix(parts.netloc) or '/'}"]
     lines += [
         f"{name}: {host if name == 'host' else _one(headers, name)}" for name in covered if name != TARGET
     ]  # Nextcloud puts the target first, wherever it is listed
     return "\n".join(lines)
+
+
+def _sent_host(parts: SplitResult) -> str:
+    """Return the authority as a client sends it in Host: lower case, the port only if it is not the scheme's own."""
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    return host if parts.port in (None, _PORTS.get(parts.scheme)) else f"{host}:{parts.port}"
 
 
 def _one(headers: Headers, name: str) -> str:

@@ -94,6 +94,21 @@ def test_what_is_signed_verifies(body: bytes, path: str, port: str) -> None:
     verify(Message("POST", url, tuple(headers.items()), body), published(), SERVER, now=NOW)
 
 
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://GW.example:443/ocm/shares", "gw.example"),
+        ("http://gw.example:80/ocm/shares", "gw.example"),
+        ("http://gw.example:443/ocm/shares", "gw.example:443"),
+        ("https://[2001:DB8::1]:8443/ocm/shares", "[2001:db8::1]:8443"),
+    ],
+)
+def test_the_host_is_signed_as_it_is_sent(url: str, host: str) -> None:
+    headers = tuple(sign(Message("POST", url, (), b"{}"), signing_key(), NOW).items())
+    scheme = url.partition(":")[0]
+    verify(Message("POST", f"{scheme}://{host}/ocm/shares", headers, b"{}"), published(), SERVER, now=NOW)
+
+
 def test_the_target_is_part_of_what_is_signed_whether_or_not_it_is_listed() -> None:
     message = resigned()
     assert "(request-target)" not in dict(message.headers)["signature"]
