@@ -29,11 +29,12 @@ from gateway.admin.tally import Tally
 from gateway.api.door import ApiDoor
 from gateway.belongings import Belongings
 from gateway.changes import Changes
-from gateway.config import Config, LocalConfig
+from gateway.config import Config, LegacyConfig, LocalConfig, is_open
 from gateway.dav.door import DavDoor
 from gateway.expiring import Expiring
 from gateway.files import Moves
 from gateway.issuing import Issuing
+from gateway.legacy import Legacy, Policy, Way
 from gateway.listening import STOP_TIME, Doors, listen_on
 from gateway.living import Living
 from gateway.locks import Locks
@@ -57,6 +58,7 @@ from gateway.roots import (
 )
 from gateway.sending import Sending
 from gateway.settling import Settling
+from gateway.signing import Signing
 from gateway.signing_keys import SigningKeys
 from gateway.store.engine import Store
 from gateway.store.sealing import Sealer, key_file
@@ -67,11 +69,13 @@ from gateway.turns import Turns
 from gateway.uploads import Uploads
 from gateway.upstream.door import UpstreamDoor
 from gateway.users import Passwords, Users
+from gateway.verifying import Verifying
 from gateway.watch import Watch
 from gateway.web.door import WebDoor
 
 USER_AGENT = f"ocm-gateway/{__version__}"
 CAPABILITIES = ("exchange-token", "http-sig", "notifications", "protocol-object")
+CRITERIA = ()  # each shuts out most of today's products (wire.md, Discovery)
 SETTLE_TIME = 5.0  # seconds that the start waits for storage
 
 log = structlog.get_logger()
@@ -102,7 +106,7 @@ async def start(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callab
 
     Raises ConfigError, OSError, Unavailable.
     """
-    ground = _ground(stack, config, clock)
+    ground = _ground(stack, config, seat, clock)
     outside = _outside(stack, config, ground)
     sharing = _sharing(stack, config, ground, outside, seat.team)
     moves, roots = Moves(ground.store, ground.living), Roots(ground.store, ground.storages, ground.clock)
@@ -162,6 +166,7 @@ class _Ground:
     changes: Changes
     mounts: Mounts
     passwords: Passwords
+    legacy: Legacy
     access: Access
 
 
@@ -190,7 +195,7 @@ class _Sharing:
     expiring: Expiring
 
 
-def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -> _Ground:
+def _ground(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callable[[], float]) -> _Ground:
     keys_directory = config.state_dir / "keys"
     store = Store(config.database_url)
     stack.callback(store.close)
@@ -204,6 +209,7 @@ def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -
     mounts = Mounts(config.mounts, config.groups)
     passwords = Passwords(store)
     stack.callback(passwords.close)
+    legacy = Legacy(store, _policy(config.federation.legacy), count=seat.tally.ways.counter(seat.number), clock=clock)
     return _Ground(
         clock=clock,
         store=store,
@@ -214,7 +220,10 @@ def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -
         changes=_changes(stack, config, store, storages, living),
         mounts=mounts,
         passwords=passwords,
-        access=Access(store, mounts, passwords, issuer=config.origin, token_keys=keys.public, clock=clock),
+        legacy=legacy,
+        access=Access(
+            store, mounts, passwords, issuer=config.origin, token_keys=keys.public, legacy=legacy, clock=clock
+        ),
     )
 
 
@@ -229,12 +238,31 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
         ground.store,
         asking,
         trust,
-        ground.keys,
+        Signing(ground.keys, ground.legacy, ground.clock),
         server=config.server,
         http_allowed=config.federation.http_allowed,
         clock=ground.clock,
     )
-    return _Outside(trust, peers, Proving(ground.store, peers, trust, ground.clock), streaming)
+    return _Outside(trust, peers, _proving(ground, peers, trust), streaming)
+
+
+def _policy(legacy: LegacyConfig) -> Policy:
+    """Return which ways are open to whom."""
+    openness = {
+        Way.BASIC: legacy.basic,
+        Way.BEARER_SECRET: legacy.bearer_secret,
+        Way.UNSIGNED: legacy.unsigned,
+        Way.CAVAGE: legacy.cavage,
+    }
+    return lambda way, server: is_open(openness[way], server)
+
+
+def _proving(ground: _Ground, peers: Peers, trust: Trust) -> Proving:
+    verifying = Verifying(ground.store, peers, ground.clock)
+    must_sign = "must-use-http-sig" in CRITERIA
+    return Proving(
+        ground.store, peers, verifying, trust, ground.legacy, must_use_http_sig=must_sign, clock=ground.clock
+    )
 
 
 def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _Outside, team: Team) -> _Sharing:
@@ -242,7 +270,9 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
     outbox = Outbox(store, clock, team.ring)
     turns = Turns(config.state_dir / "turns")
     stack.callback(turns.close)
-    remote = Remote(store, peers, outside.streaming, sealer, turns, server=config.server, clock=clock)
+    remote = Remote(
+        store, peers, outside.streaming, sealer, turns, server=config.server, legacy=ground.legacy, clock=clock
+    )
     stack.callback(remote.close)
     tree = Tree(store, ground.mounts, ground.storages, remote.storage, ground.changes, clock)
     sending = Sending(
@@ -312,6 +342,7 @@ async def _open_doors(
         outside.proving,
         ground.keys,
         document=_document(config),
+        shows_cavage_key=config.federation.legacy.cavage != "deny",
         origin=config.origin,
         base_path=config.base_path,
     ).add_routes(public.router)
@@ -372,7 +403,7 @@ def _document(config: Config) -> dict[str, object]:
         public_url=config.public_url,
         provider=config.provider,
         capabilities=CAPABILITIES,
-        criteria=(),  # each shuts out most of today's products (wire.md, Discovery)
+        criteria=CRITERIA,
         token_end_point=f"{api}/token",
         jwks_uri=f"{api}/jwks",
     )

@@ -191,7 +191,7 @@ class Commands:
         if record is None:
             raise NoSuch("NO_SUCH_PEER", "nothing is known of this server; `peer list` shows who is known")
         document = decode_object(record.discovery.encode()) if record.discovery else None
-        return views.peer(record) | {"discovery": document}
+        return views.peer(record) | views.proofs(record) | {"discovery": document}
 
     async def _peer_trust(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
