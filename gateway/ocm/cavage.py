@@ -187,17 +187,15 @@ def verify(message: Message, key: CavageKey, server: str, *, now: float) -> Veri
     missing = [name for name in COVERED if name not in found.headers]
     if missing:
         raise SignatureInvalid("COMPONENT_MISSING", f"the signature does not cover {', '.join(missing)}")
-    _check_key(found, key, server)
-    _check_date(message.headers, now)
-    _check_body(message)
     base = _signature_base(message.method, message.target_uri, message.headers, found.headers)
-    if not base.isascii():
-        raise SignatureInvalid("SIGNATURE_INVALID", "what is signed is not ASCII")
     try:
-        key.key.verify(found.signature, base.encode(), PKCS1v15(), _HASHES.get(found.algorithm, _OTHER_HASH))
-    except InvalidSignature as error:
-        reason = f"the signature is not one of this request by {key.key_id!r}"
-        raise SignatureInvalid("SIGNATURE_INVALID", reason, signature_base=_without_credentials(base)) from error
+        _check_key(found, key, server)
+        _check_date(message.headers, now)
+        _check_body(message)
+        _check_signature(found, key, base)
+    except SignatureInvalid as error:
+        error.signature_base = _without_credentials(base)
+        raise
     name = key.key_id.encode() + b"\0" + found.signature
     return VerifiedCavage(key, hashlib.sha256(name).digest())
 
@@ -239,6 +237,16 @@ def _check_body(message: Message) -> None:
         known += 1
     if not known:
         raise SignatureInvalid("NO_SECURE_DIGEST", f"no digest by one of {', '.join(_DIGESTS)}")
+
+
+def _check_signature(found: FoundCavage, key: CavageKey, base: str) -> None:
+    if not base.isascii():
+        raise SignatureInvalid("SIGNATURE_INVALID", "what is signed is not ASCII")
+    try:
+        key.key.verify(found.signature, base.encode(), PKCS1v15(), _HASHES.get(found.algorithm, _OTHER_HASH))
+    except InvalidSignature as error:
+        reason = f"the signature is not one of this request by {key.key_id!r}"
+        raise SignatureInvalid("SIGNATURE_INVALID", reason) from error
 
 
 def _signature_base(method: str, target_uri: str, headers: Headers, covered: tuple[str, ...]) -> str:

@@ -218,6 +218,13 @@ def test_a_signature_by_another_key_is_refused_and_its_base_is_there_for_the_log
     assert caught.value.signature_base == NEXTCLOUD["base"]
 
 
+@pytest.mark.parametrize("change", [{"now": NOW + 301}, {"server": "other.example"}])
+def test_whatever_was_wrong_what_was_signed_is_there_for_the_log(change: dict[str, Any]) -> None:
+    with pytest.raises(SignatureInvalid) as caught:
+        verify(message_of(NEXTCLOUD), published(), **({"server": SERVER, "now": NOW} | change))
+    assert caught.value.signature_base == NEXTCLOUD["base"]
+
+
 def test_a_credential_that_is_covered_is_not_logged() -> None:
     listed = "(request-target) content-length date digest host authorization"
     value = f'keyId="{signing_key().kid}",algorithm="rsa-sha512",headers="{listed}",signature="AAAA"'
