@@ -19,6 +19,7 @@ from backends.errors import StorageError
 from backends.interface import Identity, Kind
 from backends.paths import StoragePath
 from gateway.errors import Unproven
+from gateway.legacy import Legacy, Way
 from gateway.mounts import Mounts
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.keys import JWKSet
@@ -70,11 +71,14 @@ class Access:
         *,
         issuer: str,
         token_keys: Callable[[], JWKSet],
+        legacy: Legacy | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """Without `legacy`, every way to bring a Share's secret is open."""
         self._store = store
         self._mounts = mounts
         self._passwords = passwords
+        self._legacy = legacy or Legacy(store, clock=clock)
         self._issuer = issuer
         self._token_keys = token_keys
         self._clock = clock
@@ -94,20 +98,28 @@ class Access:
 
         return await self._grant(f"password\0{user}\0{password}", read)
 
-    async def by_secret(self, secret: str) -> Grant:
-        """Return the Grant of a Share's secret, sent as Bearer or as the user name of Basic; raises Unproven.
+    async def by_secret(self, secret: str, way: Way = Way.BASIC) -> Grant:
+        """Return the Grant of a Share's secret, sent as the user name of Basic or as Bearer; raises Unproven.
 
         A Share that requires the token exchange is not opened by its secret (wire.md, Share Creation Notification).
+        The operator may have closed the `way` to the Share's receiver, which raises NotAllowed, or Unproven while the
+        other one is open.
         """
         if not secret:
             raise _refused("an empty secret")
         digest = secret_hash(secret)
-        return await self._grant(f"secret\0{secret}", lambda: self._store.read(lambda tx: self._of_secret(tx, digest)))
+
+        async def read() -> Grant:
+            grant, server = await self._store.read(lambda tx: self._of_secret(tx, digest))
+            await self._legacy.use(way, server)
+            return grant
+
+        return await self._grant(f"{way}\0{secret}", read)
 
     async def by_bearer(self, token: str) -> Grant:
         """Return the Grant of an access token of ours, or else of a Share's secret; raises Unproven."""
         if "." not in token:  # a JWT has dots, no secret of ours has
-            return await self.by_secret(token)
+            return await self.by_secret(token, Way.BEARER_SECRET)
 
         async def read() -> Grant:
             try:
@@ -190,11 +202,14 @@ class Access:
             raise _refused(f"there is no enabled user {name}")
         return Grant(users.principal(name), name, frozenset(Permission), None)
 
-    def _of_secret(self, tx: Connection, digest: bytes) -> Grant:
+    def _of_secret(self, tx: Connection, digest: bytes) -> tuple[Grant, str]:
+        """Return the Grant and the server that the Share is with."""
         share = sent_shares.by_secret_hash(tx, digest)
-        if share is not None and share.requires_exchange:
+        if share is None:
+            raise _refused("no such Share")
+        if share.requires_exchange:
             raise _refused(f"Share {share.id} requires the token exchange")
-        return self._of_share(tx, share)
+        return self._of_share(tx, share), share.server
 
     def _of_token(self, tx: Connection, claims: AccessTokenClaims) -> Grant:
         share = sent_shares.get(tx, claims.client_id)

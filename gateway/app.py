@@ -32,7 +32,7 @@ from gateway.api.door import ApiDoor
 from gateway.api.echo import EchoDoor
 from gateway.belongings import Belongings
 from gateway.changes import Changes
-from gateway.config import Config, LocalConfig
+from gateway.config import Config, LegacyConfig, LocalConfig, is_open
 from gateway.dav.door import DavDoor
 from gateway.doctor.itself import Itself, Self
 from gateway.doctor.peer import PeerDoctor
@@ -41,6 +41,7 @@ from gateway.doctor.tickets import Tickets
 from gateway.expiring import Expiring
 from gateway.files import Moves
 from gateway.issuing import Issuing
+from gateway.legacy import Legacy, Policy, Way
 from gateway.limiting import client_of, limiter
 from gateway.limits import LIMITED, Limits
 from gateway.listening import STOP_TIME, Doors, listen_on
@@ -67,6 +68,7 @@ from gateway.roots import (
 )
 from gateway.sending import Sending
 from gateway.settling import Settling
+from gateway.signing import Signing
 from gateway.signing_keys import SigningKeys
 from gateway.store.engine import Store
 from gateway.store.sealing import Sealer, key_file
@@ -78,12 +80,14 @@ from gateway.turns import Turns
 from gateway.uploads import Uploads
 from gateway.upstream.door import UpstreamDoor
 from gateway.users import Passwords, Users
+from gateway.verifying import Verifying
 from gateway.watch import Watch
 from gateway.web.door import WebDoor
 
 USER_AGENT = f"ocm-gateway/{__version__}"
 CAPABILITIES = ("exchange-token", "http-sig", "notifications", "protocol-object")
 EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+CRITERIA = ()  # each shuts out most of today's products (wire.md, Discovery)
 SETTLE_TIME = 5.0  # seconds that the start waits for storage
 
 log = structlog.get_logger()
@@ -114,7 +118,7 @@ async def start(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callab
 
     Raises ConfigError, OSError, Unavailable.
     """
-    ground = _ground(stack, config, clock)
+    ground = _ground(stack, config, seat, clock)
     outside = _outside(stack, config, ground)
     sharing = _sharing(stack, config, ground, outside, seat.team)
     moves, roots = Moves(ground.store, ground.living), Roots(ground.store, ground.storages, ground.clock)
@@ -175,6 +179,7 @@ class _Ground:
     changes: Changes
     mounts: Mounts
     passwords: Passwords
+    legacy: Legacy
     access: Access
     tickets: Tickets
 
@@ -206,7 +211,7 @@ class _Sharing:
     expiring: Expiring
 
 
-def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -> _Ground:
+def _ground(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callable[[], float]) -> _Ground:
     keys_directory = config.state_dir / "keys"
     store = Store(config.database_url)
     stack.callback(store.close)
@@ -215,10 +220,12 @@ def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -
     stack.callback(living.close)
     living.adopt(config.state_dir / "alive")
     keys = SigningKeys(keys_directory, config.origin, clock)
+    keys.cavage_key()  # so that no request has to wait until it is made
     storages = {name: _storage(stack, store, config, name) for name in config.backends}
     mounts = Mounts(config.mounts, config.groups)
     passwords = Passwords(store)
     stack.callback(passwords.close)
+    legacy = Legacy(store, _policy(config.federation.legacy), count=seat.tally.ways.counter(seat.number), clock=clock)
     return _Ground(
         clock=clock,
         store=store,
@@ -229,7 +236,10 @@ def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -
         changes=_changes(stack, config, store, storages, living),
         mounts=mounts,
         passwords=passwords,
-        access=Access(store, mounts, passwords, issuer=config.origin, token_keys=keys.public, clock=clock),
+        legacy=legacy,
+        access=Access(
+            store, mounts, passwords, issuer=config.origin, token_keys=keys.public, legacy=legacy, clock=clock
+        ),
         tickets=Tickets(key_file(keys_directory / "doctor.key", lambda: os.urandom(32))),
     )
 
@@ -246,13 +256,32 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
         ground.store,
         asking,
         trust,
-        ground.keys,
+        Signing(ground.keys, ground.legacy, ground.clock),
         server=config.server,
         http_allowed=config.federation.http_allowed,
         traces=traces,
         clock=ground.clock,
     )
-    return _Outside(trust, peers, Proving(ground.store, peers, trust, ground.clock), streaming, asking, traces)
+    return _Outside(trust, peers, _proving(ground, peers, trust), streaming, asking, traces)
+
+
+def _policy(legacy: LegacyConfig) -> Policy:
+    """Return which ways are open to whom."""
+    openness = {
+        Way.BASIC: legacy.basic,
+        Way.BEARER_SECRET: legacy.bearer_secret,
+        Way.UNSIGNED: legacy.unsigned,
+        Way.CAVAGE: legacy.cavage,
+    }
+    return lambda way, server: is_open(openness[way], server)
+
+
+def _proving(ground: _Ground, peers: Peers, trust: Trust) -> Proving:
+    verifying = Verifying(ground.store, peers, ground.clock)
+    must_sign = "must-use-http-sig" in CRITERIA
+    return Proving(
+        ground.store, peers, verifying, trust, ground.legacy, must_use_http_sig=must_sign, clock=ground.clock
+    )
 
 
 def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _Outside, team: Team) -> _Sharing:
@@ -260,7 +289,9 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
     outbox = Outbox(store, clock, team.ring)
     turns = Turns(config.state_dir / "turns")
     stack.callback(turns.close)
-    remote = Remote(store, peers, outside.streaming, sealer, turns, server=config.server, clock=clock)
+    remote = Remote(
+        store, peers, outside.streaming, sealer, turns, server=config.server, legacy=ground.legacy, clock=clock
+    )
     stack.callback(remote.close)
     tree = Tree(store, ground.mounts, ground.storages, remote.storage, ground.changes, clock)
     sending = Sending(
@@ -342,6 +373,7 @@ async def _open_doors(
         outside.traces,
         outside.peers.is_acquainted,
         document=_document(config),
+        shows_cavage_key=config.federation.legacy.cavage != "deny",
         origin=config.origin,
         base_path=config.base_path,
         limits=limits,
@@ -431,7 +463,7 @@ def _document(config: Config) -> dict[str, object]:
         public_url=config.public_url,
         provider=config.provider,
         capabilities=CAPABILITIES,
-        criteria=(),  # each shuts out most of today's products (wire.md, Discovery)
+        criteria=CRITERIA,
         token_end_point=f"{api}/token",
         jwks_uri=f"{api}/jwks",
     )

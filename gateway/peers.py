@@ -6,7 +6,6 @@ import asyncio
 import functools
 import json
 import re
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,10 +21,9 @@ from gateway.ocm.errors import ProtocolError
 from gateway.ocm.fields import decode_object
 from gateway.ocm.keys import JWKSet
 from gateway.ocm.secret import Secret
-from gateway.ocm.signatures import Message, sign
 from gateway.ocm.text import line
 from gateway.outbound import AsyncOutbound, OutboundRefused, PeerUnreachable, Response
-from gateway.signing_keys import SigningKeys
+from gateway.signing import Signing
 from gateway.single_flight import SingleFlight
 from gateway.store import peers
 from gateway.store.engine import Store
@@ -85,7 +83,7 @@ class Peers:
         store: Store,
         outbound: AsyncOutbound,
         trust: Trust,
-        keys: SigningKeys,
+        signing: Signing,
         *,
         server: str,
         http_allowed: Callable[[str], bool],
@@ -97,7 +95,7 @@ class Peers:
         self._traces = traces
         self._outbound = outbound
         self._trust = trust
-        self._keys = keys
+        self._signing = signing
         self._server = server
         self._http_allowed = http_allowed
         self._clock = clock
@@ -143,10 +141,7 @@ class Peers:
     async def send(self, server: str, discovery: Discovery, url: str, body: bytes, content_type: str) -> Answer:
         """POST `body` to a URL that the peer's discovery names; raises PeerFailed when there is no answer."""
         headers = {"Content-Type": content_type, "Accept": "application/json"}
-        # A peer may demand signatures without saying that it makes them (wire.md, Discovery: criteria).
-        if "http-sig" in discovery.capabilities or "must-use-http-sig" in discovery.criteria:
-            key = self._keys.signing_key()
-            headers |= sign(Message("POST", url, (), body), key, int(self._clock()), nonce=secrets.token_urlsafe(16))
+        headers |= await self._signing.headers(server, discovery, url, body)
         response = await self._request(server, "POST", url, headers=headers, body=body, max_body=MAX_ANSWER)
         return Answer(response.status, response.body)
 

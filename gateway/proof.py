@@ -18,8 +18,14 @@ class Evidence(IntEnum):
     NONE = 0  # the host is only claimed
     CALLBACK = 1  # the claimed host has answered with the secret that came in the message
     SECRET = 2  # providerId and sharedSecret of a stored Share both match
-    LABELLED = 3  # a signature of the drafts up to 06: label `ocm`, no tag
-    RFC9421 = 4  # a signature with tag "ocm" by a key that the host publishes
+    CAVAGE = 3  # a signature of draft-cavage by the RSA key in the host's discovery
+    LABELLED = 4  # a signature of the drafts up to 06: label `ocm`, no tag
+    RFC9421 = 5  # a signature with tag "ocm" by a key that the host publishes
+
+    @classmethod
+    def of(cls, word: str | None) -> Evidence:
+        """Return the evidence that `word` means; NONE for no word."""
+        return cls[word.upper()] if word else cls.NONE
 
     @property
     def word(self) -> str:

@@ -22,6 +22,7 @@ from backends.paths import StoragePath
 from backends.pool import Pool
 from backends.webdav import RemoteRefused, WebDAVBackend
 from gateway.errors import PeerFailed, Refusal
+from gateway.legacy import Legacy, Way
 from gateway.ocm.discovery import Discovery
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.secret import Secret
@@ -46,7 +47,8 @@ REFRESH = 300  # seconds between looks at the roots of accepted Shares
 CREDENTIAL_TIME = 25.0  # seconds that a worker thread waits for a credential
 
 TOKEN, BEARER, BASIC, BASIC_ROOT = "token", "bearer", "basic", "basic_root"
-SIGNED = ("rfc9421", "labelled")  # evidence that a Share came from whom it says
+LEGACY = {BEARER: Way.BEARER_SECRET, BASIC: Way.BASIC, BASIC_ROOT: Way.BASIC}  # those that the operator may close
+SIGNED = ("rfc9421", "labelled", "cavage")  # evidence that a Share came from whom it says
 
 T = TypeVar("T")
 
@@ -89,8 +91,10 @@ class Remote:
         turns: Turns,
         *,
         server: str,
+        legacy: Legacy | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """Without `legacy`, every way to use a Share's secret is open."""
         self._store = store
         self._peers = peers
         self._outbound = outbound
@@ -101,6 +105,7 @@ class Remote:
         self._pools: WeakValueDictionary[str, HostPool] = WeakValueDictionary()  # by server, while a storage has it
         self._storages: dict[str, tuple[str, Storage]] = {}  # by Share, with the way in
         self._turns = turns
+        self._legacy = legacy or Legacy(store, clock=clock)
 
     async def storage(self, share: ReceivedShare) -> Storage:
         """Return the Remote Resource of an accepted Share; raises Unavailable when its server cannot be found."""
@@ -109,7 +114,8 @@ class Remote:
             return known[1]
         try:
             discovery = await self._peers.discover(share.server)
-            way = share.access or self._ways(share, discovery)[0]
+            ways = self._open_ways(share, discovery)
+            way = share.access if share.access in ways else ways[0]
             storage = self._make(share, discovery, way)
         except (Refusal, ProtocolError) as error:
             raise Unavailable(f"{share.server}: {error}") from error
@@ -215,7 +221,7 @@ class Remote:
         The next way is for a credential that is refused, and for an exchange that fails: where other ways are left,
         it is not required (wire.md, Code Flow).
         """
-        ways = self._ways(share, discovery)
+        ways = self._open_ways(share, discovery)
         if share.access in ways:
             ways = (share.access, *(way for way in ways if way != share.access))
         refused: StorageError | None = None
@@ -230,6 +236,15 @@ class Remote:
             else:
                 return way, storage, root
         raise refused or Unavailable(f"{share.server} offers no way to this Share")
+
+    def _open_ways(self, share: ReceivedShare, discovery: Discovery) -> tuple[str, ...]:
+        """Return the ways that the operator has left open; raises PeerFailed where there is none."""
+        ways = self._ways(share, discovery)
+        closed = {way for way in ways if way in LEGACY and not self._legacy.is_open(LEGACY[way], share.server)}
+        if closed.issuperset(ways):
+            keys = " or ".join(sorted({f"federation.legacy.{LEGACY[way]}" for way in closed}))
+            raise PeerFailed("LEGACY_DENIED", f"all ways to this Share of {share.server} are closed; {keys} opens one")
+        return tuple(way for way in ways if way not in closed)
 
     @staticmethod
     def _ways(share: ReceivedShare, discovery: Discovery) -> tuple[str, ...]:
@@ -279,6 +294,7 @@ class Remote:
         if way == TOKEN:
             token = await self._token(share, (refused or {}).get("Authorization", "").removeprefix("Bearer "))
             return {"Authorization": f"Bearer {token.reveal()}"}
+        await self._legacy.use(LEGACY[way], share.server)
         secret = await self._secret(share)
         if way == BEARER:
             return {"Authorization": f"Bearer {secret.reveal()}"}

@@ -1,7 +1,10 @@
-"""This gateway's own keys: made at first start, kept as private files, published as a JWK Set.
+"""This gateway's own keys: made at first start, kept as private files, published in a JWK Set or in discovery.
 
-A new key gets a new number and never an old name, because peers pin what a `kid` means. It is published at once
-and signs only after peers have had time to fetch it; the old one stays published, so rotation has no gap.
+A new key gets a new number and never an old name, because peers pin what a `kid` means. Those of the JWK Set are
+published at once and sign only after peers have had time to fetch them; the old ones stay published, so rotation has
+no gap. Discovery has room for one `publicKey` alone, so the RSA key of draft-cavage is published and signs from the
+same moment: Nextcloud, which keeps the key that it knows, asks for discovery anew, past its cache, when it meets a
+name that it does not know, and then wants to find that very name (peers.md section 6).
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ from pathlib import Path
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
 
+from gateway.ocm.cavage import ALGORITHM as CAVAGE
+from gateway.ocm.cavage import CavageSigningKey
 from gateway.ocm.keys import JWKSet, SigningKey, jwks_document
 from gateway.store.sealing import key_file
 
@@ -25,17 +31,20 @@ ALGORITHMS: dict[str, Callable[[], object]] = {
     "ES256": lambda: generate_private_key(SECP256R1()),  # for peers whose runtime lacks Ed25519
 }
 PUBLISHED_BEFORE_USE = 3600  # seconds; longer than peers cache a JWK Set
+CAVAGE_BITS = 3072  # as strong as the others (NIST SP 800-57 part 1, table 2)
 
 log = structlog.get_logger()
 
-_FILE = re.compile(r"(ed25519|es256)-([1-9][0-9]*)\.pem")
+_FILE = re.compile(rf"(ed25519|es256|{CAVAGE})-([1-9][0-9]*)\.pem")
+
+AnyKey = SigningKey | CavageSigningKey
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
     """One key as `keys list` shows it."""
 
-    key: SigningKey
+    key: AnyKey
     created: int
     signs: bool
 
@@ -54,7 +63,7 @@ class SigningKeys:
         self._read = self._load()
 
     @property
-    def _keys(self) -> list[tuple[int, SigningKey]]:
+    def _keys(self) -> list[tuple[int, AnyKey]]:
         """The keys, read anew when another process has made some; under its name a key never changes."""
         names = self._numbered()
         if names != self._names:
@@ -70,27 +79,44 @@ class SigningKeys:
 
     def signing_key(self, algorithm: str = "Ed25519") -> SigningKey:
         """Return the key to sign with: the newest that peers have had time to fetch, else the oldest."""
-        keys = [(created, key) for created, key in self._keys if key.alg == algorithm]
+        keys = [(created, key) for created, key in self._in_jwks() if key.alg == algorithm]
         settled = [key for created, key in keys if created + PUBLISHED_BEFORE_USE <= self._clock()]
         return settled[-1] if settled else keys[0][1]
 
+    def cavage_key(self) -> CavageSigningKey:
+        """Return the RSA key that signs, and that discovery shows: the newest; the first is made when it is asked for.
+
+        Making one takes up to some seconds.
+        """
+        if not self._numbers(CAVAGE):
+            self._make(CAVAGE, 1)
+        return self._in_discovery()[-1]
+
     def public(self) -> JWKSet:
-        """Return every key, as peers see them and as our own tokens are checked with."""
-        return JWKSet(tuple(key.public() for _, key in self._keys))
+        """Return every key of the JWK Set, as peers see them and as our own tokens are checked with."""
+        return JWKSet(tuple(key.public() for _, key in self._in_jwks()))
 
     def document(self) -> dict[str, object]:
         """Return the JWK Set that is published."""
-        return jwks_document(key for _, key in self._keys)
+        return jwks_document(key for _, key in self._in_jwks())
 
     def records(self) -> list[KeyRecord]:
         signing = {self.signing_key(algorithm).kid for algorithm in ALGORITHMS}
+        signing |= {key.kid for key in self._in_discovery()[-1:]}
         return [KeyRecord(key, created, key.kid in signing) for created, key in self._keys]
 
     def rotate(self) -> list[KeyRecord]:
-        """Make a new key of each algorithm and return all keys."""
-        for algorithm in ALGORITHMS:
-            self._make(algorithm, max(self._numbers(algorithm)) + 1)
+        """Make a new key of each kind that there is and return all keys; takes as long as `cavage_key`."""
+        for algorithm in (*ALGORITHMS, CAVAGE):
+            if numbers := self._numbers(algorithm):
+                self._make(algorithm, max(numbers) + 1)
         return self.records()
+
+    def _in_jwks(self) -> list[tuple[int, SigningKey]]:
+        return [(created, key) for created, key in self._keys if isinstance(key, SigningKey)]
+
+    def _in_discovery(self) -> list[CavageSigningKey]:
+        return [key for _, key in self._keys if isinstance(key, CavageSigningKey)]
 
     def _make(self, algorithm: str, number: int) -> None:
         key_file(self._directory / f"{algorithm.lower()}-{number}.pem", lambda: _new_pem(algorithm))
@@ -106,12 +132,13 @@ class SigningKeys:
         found = (match for match in map(_FILE.fullmatch, names) if match)
         return sorted((match[1], int(match[2]), self._directory / match[0]) for match in found)
 
-    def _load(self) -> list[tuple[int, SigningKey]]:
+    def _load(self) -> list[tuple[int, AnyKey]]:
         """Return the keys with the times when they were made; raises OSError for a file that holds none."""
-        keys = []
+        keys: list[tuple[int, AnyKey]] = []
         for name, number, path in self._files():
+            kind = CavageSigningKey if name == CAVAGE else SigningKey
             try:
-                key = SigningKey.from_pem(path.read_bytes(), f"{self._origin}/ocm#{name}-{number}")
+                key = kind.from_pem(path.read_bytes(), f"{self._origin}/ocm#{name}-{number}")
             except ValueError as error:
                 raise OSError(f"{path} holds no private key: {error}") from error
             keys.append((int(path.stat().st_mtime), key))
@@ -119,4 +146,6 @@ class SigningKeys:
 
 
 def _new_pem(algorithm: str) -> bytes:
+    if algorithm == CAVAGE:
+        return CavageSigningKey(algorithm, generate_rsa_key(65537, CAVAGE_BITS)).to_pem()
     return SigningKey.from_private(ALGORITHMS[algorithm](), algorithm).to_pem()

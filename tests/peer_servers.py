@@ -16,14 +16,20 @@ from typing import Any
 from aiohttp import web
 from parts import Clock
 
+from gateway.legacy import Legacy
+from gateway.ocm import cavage
+from gateway.ocm.cavage import CavageSigningKey
 from gateway.ocm.discovery import describe
 from gateway.ocm.keys import SigningKey
 from gateway.ocm.signatures import Message, sign
 from gateway.outbound import AsyncOutbound, Guard
 from gateway.peers import Peers
+from gateway.proving import Proving
+from gateway.signing import Signing
 from gateway.signing_keys import SigningKeys
 from gateway.store.engine import Store
 from gateway.trust import Trust
+from gateway.verifying import Verifying
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 SERVER = "gateway.example"  # the name of the gateway that is tested
@@ -42,6 +48,13 @@ class Asked:
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name), None)
+
+
+def plant_rsa_key(directory: Path) -> None:
+    """Put an RSA key into a directory of keys: making one takes half a second."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    vectors = json.loads((Path(__file__).parent / "vectors" / "cavage.json").read_text())["vectors"]
+    (directory / "rsa-sha512-1.pem").write_text(vectors[0]["private_key_pem"])
 
 
 class PeerServer:
@@ -75,6 +88,7 @@ class PeerServer:
         await site.start()
         self.port = self._runner.addresses[0][1]
         if not self.answers:
+            plant_rsa_key(self.directory / "keys")
             self.keys = SigningKeys(self.directory / "keys", self.url, self.clock)
             self.document = self.describe()
             self.serve("/.well-known/ocm", lambda: self.document)
@@ -136,6 +150,30 @@ class PeerServer:
         headers = sign(Message("POST", f"{to}{path}", (), body), key, moment, nonce=nonce)
         return Message("POST", f"{to}{path}", tuple(headers.items()), body)
 
+    def become_nextcloud(self, **changes: Any) -> None:
+        """Say what Nextcloud 31 says of itself (peers.md section 1): it signs by draft-cavage, with RSA."""
+        file = {"name": "file", "shareTypes": ["user", "group"], "protocols": {"webdav": "/public.php/webdav/"}}
+        self.document = {
+            "enabled": True,
+            "apiVersion": "1.0-proposal1",
+            "endPoint": f"{self.url}/index.php/ocm",
+            "resourceTypes": [file],
+            "publicKey": self.keys.cavage_key().published(),
+        } | changes
+
+    def cavage_message(
+        self,
+        path: str = "/ocm/shares",
+        body: bytes = b"{}",
+        *,
+        to: str = f"https://{SERVER}",
+        key: CavageSigningKey | None = None,
+    ) -> Message:
+        """Return a request to the gateway, signed as Nextcloud 31 signs."""
+        unsigned = Message("POST", f"{to}{path}", (), body)
+        headers = cavage.sign(unsigned, key or self.keys.cavage_key(), self.clock())
+        return Message("POST", unsigned.target_uri, tuple(headers.items()), body)
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers)
@@ -165,17 +203,26 @@ async def resolve(host: str, _port: int) -> list[str]:
 
 
 @asynccontextmanager
-async def client(store: Store, directory: Path, clock: Clock) -> AsyncIterator[Peers]:
+async def client(store: Store, directory: Path, clock: Clock, legacy: Legacy | None = None) -> AsyncIterator[Peers]:
     """Give the gateway's own OCM client, which may go to loopback in plain http."""
     guard = Guard(LOOPBACK, lambda host: host in ("127.0.0.1", "localhost"))
     async with AsyncOutbound(guard, user_agent="test", resolve=resolve) as outbound:
+        plant_rsa_key(directory / "keys")
         keys = SigningKeys(directory / "keys", f"https://{SERVER}", clock)
         yield Peers(
             store,
             outbound,
             Trust(store, clock),
-            keys,
+            Signing(keys, legacy or Legacy(store, clock=clock), clock),
             server=SERVER,
             http_allowed=lambda host: host in ("127.0.0.1", "localhost"),
             clock=clock,
         )
+
+
+def proving(
+    store: Store, peers: Peers, trust: Trust, clock: Clock, legacy: Legacy | None = None, **changes: Any
+) -> Proving:
+    """Return what proves peers, as the gateway has it."""
+    legacy = legacy or Legacy(store, clock=clock)
+    return Proving(store, peers, Verifying(store, peers, clock), trust, legacy, clock=clock, **changes)

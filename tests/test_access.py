@@ -15,7 +15,8 @@ from backends.paths import StoragePath
 from gateway import access as module
 from gateway.access import Access, Grant, SharedResource
 from gateway.config import MountConfig
-from gateway.errors import Unproven
+from gateway.errors import NotAllowed, Unproven
+from gateway.legacy import Legacy, Way
 from gateway.mounts import Mounts
 from gateway.ocm.shares import Permission
 from gateway.ocm.tokens import mint_access_token
@@ -386,3 +387,42 @@ async def test_renewing_follows_the_share_wherever_it_moves(place: Place) -> Non
     renewed = await place.access.renew(grant)
     assert renewed.shared is not None
     assert renewed.shared.path == moved
+
+
+# --- ways that the operator has closed ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("closed", [{Way.BASIC}, {Way.BEARER_SECRET}, {Way.BASIC, Way.BEARER_SECRET}])
+async def test_a_secret_that_comes_by_a_closed_way_opens_nothing(place: Place, closed: set[Way]) -> None:
+    """401 while the other way is open, so that a client tries it; else 403, which no product takes for the end."""
+    place.share()
+    used: list[str] = []
+    place.access._legacy = Legacy(place.store, lambda way, _: way not in closed, count=used.append)
+    ways = {Way.BASIC: place.access.by_secret, Way.BEARER_SECRET: place.access.by_bearer}
+    for way, ask in ways.items():
+        if way not in closed:
+            assert (await ask(SECRET)).principal == "share:share-1"
+            continue
+        with pytest.raises(Unproven if len(closed) == 1 else NotAllowed) as caught:
+            await ask(SECRET)
+        assert caught.value.code == "LEGACY_DENIED"
+        assert f"federation.legacy.{way} opens it" in str(caught.value)
+    assert used == [way for way in ways if way not in closed]
+    assert (await place.access.by_bearer(place.token())).principal == "share:share-1"
+
+
+async def test_a_closed_way_tells_nobody_what_exists(place: Place) -> None:
+    place.share(requires_exchange=True)
+    place.access._legacy = Legacy(place.store, lambda _way, _server: False)
+    for secret in (SECRET, "unknown"):
+        await refused(place.access.by_secret(secret))
+        await refused(place.access.by_bearer(secret))
+
+
+async def test_one_way_in_is_not_remembered_for_the_other(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GRANT_LIFE", 60.0)
+    place.share()
+    place.access._legacy = Legacy(place.store, lambda way, _: way is Way.BASIC)
+    await place.access.by_secret(SECRET)
+    with pytest.raises(Unproven, match=r"federation\.legacy\.bearer_secret"):
+        await place.access.by_bearer(SECRET)

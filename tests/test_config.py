@@ -27,6 +27,7 @@ from gateway.config import (
     Mistake,
     ServiceOwnership,
     admin_socket,
+    is_open,
     load,
 )
 
@@ -200,6 +201,31 @@ def test_plain_http_is_allowed_by_whole_labels(directory: Path, host: str, allow
     """A name means itself, a suffix the names below it and not what happens to end alike."""
     config = loaded(directory, federation={"allow_http": ["localhost", ".Lab.Example", "::1"]})
     assert config.federation.http_allowed(host) is allowed
+
+
+@pytest.mark.parametrize(
+    ("server", "is_wanted"),
+    [
+        ("old.example", True),
+        ("old.example:8443", True),
+        ("a.lab.example:8443", True),
+        ("[::1]:8443", True),
+        ("[::1]", True),
+        ("lab.example", False),
+        ("evilold.example", False),
+        ("old.example.org", False),
+        ("[::2]:8443", False),
+    ],
+)
+def test_a_legacy_way_is_open_to_the_hosts_that_are_listed_on_any_port(
+    directory: Path, server: str, is_wanted: bool
+) -> None:
+    given = {"basic": ["Old.example", ".lab.example", "::1"], "unsigned": "deny"}
+    legacy = loaded(directory, federation={"legacy": given}).federation.legacy
+    assert is_open(legacy.basic, server) is is_wanted
+    assert not is_open(legacy.unsigned, server)
+    assert is_open(legacy.cavage, server)
+    assert is_open(legacy.bearer_secret, server)
 
 
 def test_a_certificate_with_its_key_is_accepted(directory: Path) -> None:
@@ -460,6 +486,12 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"federation": {"allow_http": ["."]}}, "federation.allow_http[0]", "suffix"),
     ({"federation": {"allow_http": ["*"]}}, "federation.allow_http[0]", "suffix"),
     ({"federation": {"allow_networks": ["all"]}}, "federation.allow_networks[0]", "CIDR"),
+    ({"federation": {"legacy": "deny"}}, "federation.legacy", "a mapping"),
+    ({"federation": {"legacy": {"basic": True}}}, "federation.legacy.basic", "allow, deny, or a list"),
+    ({"federation": {"legacy": {"basic": []}}}, "federation.legacy.basic", "allow, deny, or a list"),
+    ({"federation": {"legacy": {"basic": "old.example"}}}, "federation.legacy.basic", "allow, deny, or a list"),
+    ({"federation": {"legacy": {"cavage": ["old.example:443"]}}}, "federation.legacy.cavage", "without port"),
+    ({"federation": {"legacy": {"none": "deny"}}}, "federation.legacy.none", "unsigned"),
     ({"log": {"level": "loud"}}, "log.level", "debug, info"),
     ({"log": {"fromat": "json"}}, "log.fromat", "perhaps format"),
 ]  # fmt: skip

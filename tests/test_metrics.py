@@ -17,7 +17,8 @@ from yarl import URL
 
 from backends.errors import Unavailable
 from gateway.admin.metrics import Metrics
-from gateway.store import outbox
+from gateway.admin.tally import Tally
+from gateway.store import outbox, peers
 from gateway.store.engine import Store
 from gateway.team import Team
 
@@ -166,4 +167,26 @@ async def test_health_and_metrics_tell_which_workers_are_missing(tmp_path: Path)
         assert (health.status, await health.json()) == (200, {"status": "workers missing", "missing": [0, 2]})
         assert "ocm_gateway_workers_missing 2.0" in await (await client.get("/metrics")).text()
     team.close()
+    store.close()
+
+
+async def test_the_uses_of_legacy_ways_are_counted_over_all_workers_with_the_time_of_the_last(tmp_path: Path) -> None:
+    """Also those that were never used, so that an operator sees what may be closed."""
+    store, tally = new_store(tmp_path), Tally(2)
+    for worker in (0, 1, 1):
+        tally.ways.counter(worker)("basic")
+    for server, used in (("a.example", {"basic": NOW}), ("b.example", {"basic": NOW - 60, "unsigned": NOW - 1})):
+        store.run_sync(lambda tx, server=server, used=used: peers.put(tx, server, legacy_used=used))
+    async with TestClient(TestServer(Metrics(store, tally=tally).app())) as client:
+        lines = (await (await client.get("/metrics")).text()).splitlines()
+    uses, last = "ocm_gateway_legacy_uses_total", "ocm_gateway_legacy_last_used_timestamp_seconds"
+    assert sorted(line for line in lines if line.startswith(uses)) == [
+        f'{uses}{{way="{way}"}} {count}'
+        for way, count in (("basic", 3.0), ("bearer_secret", 0.0), ("cavage", 0.0), ("unsigned", 0.0))
+    ]
+    shown = dict(line.split(" ") for line in lines if line.startswith(last))
+    assert {name: float(value) for name, value in shown.items()} == {
+        f'{last}{{way="basic"}}': NOW,
+        f'{last}{{way="unsigned"}}': NOW - 1,
+    }
     store.close()

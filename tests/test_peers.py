@@ -14,7 +14,7 @@ import pytest
 import structlog
 from aiohttp import web
 from parts import Clock, new_store
-from peer_servers import SERVER, PeerServer, client, peer_server
+from peer_servers import SERVER, PeerServer, client, peer_server, proving
 
 from gateway import peers as module
 from gateway.errors import Busy, NotAllowed, PeerFailed, Unproven
@@ -23,7 +23,7 @@ from gateway.ocm.secret import Secret
 from gateway.ocm.signatures import Message, verify
 from gateway.peers import DISCOVERY_LIFE, FAILURE_LIFE, FRESH_ENOUGH, Answer, Peers
 from gateway.proof import Evidence, Peer
-from gateway.proving import REPLAY_WINDOW, Proving
+from gateway.proving import REPLAY_WINDOW
 from gateway.signing_keys import SigningKeys
 from gateway.store import peers as records
 from gateway.store.engine import Store
@@ -46,8 +46,8 @@ class Place:
         return await self.peers.discover(self.peer.server, fresh=fresh)
 
     async def prove_for(self, message: Message, server: str, *, once: bool = False) -> Peer:
-        proving = Proving(self.store, self.peers, Trust(self.store, self.clock), self.clock)
-        return await proving.prove(message, server, once=once)
+        prover = proving(self.store, self.peers, Trust(self.store, self.clock), self.clock)
+        return await prover.prove(message, server, once=once)
 
     async def prove(self, message: Message, *, once: bool = False) -> Peer:
         return await self.prove_for(message, self.peer.server, once=once)
@@ -563,8 +563,9 @@ async def test_a_signature_is_remembered_for_as_long_as_it_is_fresh(place: Place
 
 async def test_a_signature_of_an_older_draft_is_evidence_of_its_own_kind(place: Place) -> None:
     assert (await place.prove(place.labelled())).evidence is Evidence.LABELLED
-    assert not place.record().signs
+    assert place.record().signed_as == "labelled"
     await place.prove(place.peer.message())
+    assert place.record().signed_as == "rfc9421"
     assert await unproven(place.prove(place.labelled())) == "SIGNATURE_REQUIRED"
 
 
@@ -582,7 +583,7 @@ async def test_a_request_is_signed_for_a_peer_that_verifies(place: Place) -> Non
     asked = place.peer.asked[-1]
     assert asked.header("content-type") == "application/json"
     message = Message(asked.method, place.peer.url + asked.path, asked.headers, asked.body)
-    keys = JWKSet.parse(place.peers._keys.document())
+    keys = JWKSet.parse(place.peers._signing.keys.document())
     assert verify(message, keys, now=place.clock()).tagged
 
 

@@ -23,6 +23,7 @@ from backends.interface import Kind
 from backends.paths import StoragePath
 from gateway import peers as peers_module
 from gateway import remote as module
+from gateway.legacy import Legacy, Way
 from gateway.ocm.secret import Secret
 from gateway.outbound import Guard, SyncOutbound
 from gateway.peers import FRESH_ENOUGH
@@ -668,3 +669,49 @@ async def test_only_so_many_hosts_are_refreshed_at_a_time(
     refreshing()
     await until(lambda: len(seen) == 7)
     assert most == 2
+
+
+# --- ways that the operator has closed ------------------------------------------------------------------------------
+
+
+def close(place: Place, *ways: Way) -> list[str]:
+    """Close ways; return what is counted of the others."""
+    used: list[str] = []
+    place.remote._legacy = Legacy(place.store, lambda way, _: way not in ways, count=used.append, clock=place.clock)
+    return used
+
+
+@pytest.mark.parametrize(
+    ("closed", "way"), [(Way.BEARER_SECRET, "basic"), (Way.BASIC, "bearer")], ids=["bearer_secret", "basic"]
+)
+async def test_a_way_that_is_closed_is_not_tried(place: Place, closed: Way, way: str) -> None:
+    place.peer.document = place.peer.describe("notifications")
+    place.put(access={"basic": "bearer", "bearer": "basic"}[way])  # which has worked before it was closed
+    place.opens = {"/dav/ocm/remote-1": {BEARER, BASIC}}
+    used = close(place, closed)
+    assert (await place.stat()).kind is Kind.DIRECTORY
+    assert await place.remote.probe("received-1", 5) is None
+    assert place.get().access == way
+    assert {credential for _, credential in place.seen} == {BASIC if way == "basic" else BEARER}
+    assert set(used) == {"basic" if way == "basic" else "bearer_secret"}
+
+
+async def test_a_share_that_only_closed_ways_lead_to_says_which_key_opens_one(place: Place) -> None:
+    place.peer.document = place.peer.describe("notifications")
+    place.put()
+    place.open_to(BEARER, BASIC)
+    close(place, Way.BASIC, Way.BEARER_SECRET)
+    said = await place.remote.probe("received-1", 5)
+    assert said is not None
+    assert "federation.legacy.basic or federation.legacy.bearer_secret opens one" in said
+    with pytest.raises(Unavailable, match=r"federation\.legacy\.basic"):
+        await place.stat()
+    assert place.seen == []
+
+
+async def test_a_token_is_no_way_that_can_be_closed(place: Place) -> None:
+    place.put()
+    place.open_to()
+    used = close(place, Way.BASIC, Way.BEARER_SECRET)
+    assert await place.remote.probe("received-1", 5) is None
+    assert (place.get().access, used) == ("token", [])

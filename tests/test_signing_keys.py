@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from parts import Clock
 
+from gateway.ocm import cavage
 from gateway.ocm.keys import JWKSet
 from gateway.ocm.signatures import Message, sign, verify
 from gateway.signing_keys import PUBLISHED_BEFORE_USE, SigningKeys
@@ -118,6 +119,33 @@ def test_a_rotation_in_the_running_gateway_needs_no_restart(directory: Path, clo
     records = keys.rotate()
     assert len(records) == 4
     assert sorted(kids(keys)) == ["ed25519-1", "ed25519-2", "es256-1", "es256-2"]
+
+
+def test_the_rsa_key_is_made_when_it_is_asked_for_and_stands_in_no_jwk_set(directory: Path, clock: Clock) -> None:
+    """It has 3072 bits and is named after the host and the port (peers.md section 6)."""
+    keys = opened(directory, clock)
+    key = keys.cavage_key()
+    assert (key.kid, key.private_key.key_size) == (f"{ORIGIN}/ocm#rsa-sha512-1", 3072)
+    assert (directory / "rsa-sha512-1.pem").stat().st_mode & 0o777 == 0o600
+    assert SigningKeys(directory, ORIGIN, clock).cavage_key().published() == key.published()
+    assert sorted(kids(keys)) == ["ed25519-1", "es256-1"]
+    assert "PRIVATE" not in repr(keys.records()) + str(key.published())
+
+
+def test_a_new_rsa_key_is_published_and_signs_from_the_same_moment(directory: Path, clock: Clock) -> None:
+    """Nextcloud fetches discovery anew for a name that it does not know, and has to find it there: no hour's wait."""
+    keys, another_process = opened(directory, clock), opened(directory, clock)
+    message = Message("POST", "https://peer.example/ocm/shares", (), b"{}")
+    for name in ("rsa-sha512-1", "rsa-sha512-2"):
+        for process in (keys, another_process):
+            published = cavage.CavageKey.published(process.cavage_key().published())
+            assert published is not None
+            assert published.key_id == f"{ORIGIN}/ocm#{name}"
+            headers = cavage.sign(message, process.cavage_key(), clock())
+            signed = Message("POST", message.target_uri, tuple(headers.items()), b"{}")
+            cavage.verify(signed, published, "gateway.example:8443", now=clock())
+        signing = [record.key.kid for record in keys.rotate() if record.signs and record.key.alg == cavage.ALGORITHM]
+    assert signing == [f"{ORIGIN}/ocm#rsa-sha512-3"]
 
 
 def test_numbers_are_compared_as_numbers_and_never_used_again(directory: Path, clock: Clock) -> None:

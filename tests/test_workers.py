@@ -333,16 +333,26 @@ def test_running_transfers_of_every_worker_are_cut_within_5_seconds(pair: Site) 
 
 
 def test_new_keys_are_published_by_every_worker_at_once(pair: Site) -> None:
-    def kids(connection: http.client.HTTPConnection) -> set[str]:
-        connection.request("GET", "/ocm/jwks")
-        return {key["kid"] for key in json.loads(connection.getresponse().read())["keys"]}
+    """All in the JWK Set, and of the RSA keys in discovery the one that signs."""
+
+    def read(connection: http.client.HTTPConnection, path: str) -> Any:
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
+
+    def published(connection: http.client.HTTPConnection) -> set[str]:
+        rsa = read(connection, "/.well-known/ocm")["publicKey"]["keyId"]
+        return {rsa, *(key["kid"] for key in read(connection, "/ocm/jwks")["keys"])}
+
+    def to_publish(command: str) -> set[str]:
+        keys = pair.json("keys", command)
+        return {key["kid"] for key in keys if key["alg"] != "rsa-sha512" or key["signs"]}
 
     with connections(pair) as each:
-        old = {key["kid"] for key in pair.json("keys", "list")}
-        assert all(kids(one) == old for one in each.values())
-        new = {key["kid"] for key in pair.json("keys", "rotate")}
+        old = to_publish("list")
+        assert all(published(one) == old for one in each.values())
+        new = to_publish("rotate")
         assert len(new) == len(old) + 2
-        assert all(kids(one) == new for one in each.values())
+        assert all(published(one) == new for one in each.values())
 
 
 def test_a_root_that_the_operator_confirms_is_served_by_every_worker(pair: Site) -> None:

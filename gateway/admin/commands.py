@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -190,7 +191,7 @@ class Commands:
         if record is None:
             raise NoSuch("NO_SUCH_PEER", "nothing is known of this server; `peer list` shows who is known")
         document = decode_object(record.discovery.encode()) if record.discovery else None
-        return views.peer(record) | {"discovery": document}
+        return views.peer(record) | views.proofs(record) | {"discovery": document}
 
     async def _peer_trust(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
@@ -226,4 +227,4 @@ class Commands:
 
     async def _keys_rotate(self, caller: Caller, _arguments: Arguments) -> Any:
         caller.require_operator()
-        return [views.key(record) for record in self._keys.rotate()]
+        return [views.key(record) for record in await asyncio.to_thread(self._keys.rotate)]

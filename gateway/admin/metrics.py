@@ -15,7 +15,7 @@ from backends.errors import StorageError
 from gateway.admin.tally import Tally
 from gateway.config import Network
 from gateway.proxies import client_address
-from gateway.store import outbox
+from gateway.store import outbox, peers
 from gateway.store.engine import Store
 from gateway.team import Team
 
@@ -47,6 +47,13 @@ class Metrics:
         self._pending = Gauge("ocm_gateway_outbox_pending", "Messages not delivered yet", registry=self._registry)
         self._missing = Gauge(
             "ocm_gateway_workers_missing", "Worker processes that do not serve", registry=self._registry
+        )
+
+        self._last_used = Gauge(
+            "ocm_gateway_legacy_last_used_timestamp_seconds",
+            "When a way that federation.legacy may close was last used, to the minute; absent: never",
+            ("way",),
+            registry=self._registry,
         )
 
     def app(self) -> web.Application:
@@ -99,6 +106,8 @@ class Metrics:
             return _unavailable()
         self._pending.set(pending)
         self._missing.set(len(self._absent()))
+        for way, moment in (await self._store.read(peers.legacy_last_used)).items():
+            self._last_used.labels(way).set(moment)
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _health(self, _request: web.Request) -> web.Response:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import mmap
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 
 from prometheus_client import Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.legacy import Way
 from gateway.limits import LIMITED
 
 DOORS = ("ocm", "files", "well-known", "api", "web", "upstream")
@@ -35,6 +36,32 @@ _TIMES = len(BUCKETS) + 1  # a door's buckets, then the sum of its times
 _REFUSED = _COUNTS + len(DOORS) * _TIMES
 _ROW = _REFUSED + len(LIMITED)
 _BYTES = 8  # of a double
+_WAY = {way.value: place for place, way in enumerate(Way)}
+
+
+class Uses(Collector):
+    """How often each legacy way was used, in memory that all workers share; make it before they are."""
+
+    def __init__(self, workers: int) -> None:
+        memory = memoryview(mmap.mmap(-1, workers * len(Way) * _BYTES)).cast("d")
+        self._rows = [memory[number * len(Way) : (number + 1) * len(Way)] for number in range(workers)]
+
+    def counter(self, worker: int) -> Callable[[str], None]:
+        """Return what counts a use by `worker` of the way that it is given."""
+
+        def count(way: str) -> None:
+            self._rows[worker][_WAY[way]] += 1
+
+        return count
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the sums, also of what was never used: that is what an operator wants to see."""
+        uses = CounterMetricFamily(
+            "ocm_gateway_legacy_uses", "Uses of ways that federation.legacy may close", labels=("way",)
+        )
+        for way, place in _WAY.items():
+            uses.add_metric((way,), sum(row[place] for row in self._rows))
+        yield uses
 
 
 class Tally(Collector):
@@ -43,6 +70,7 @@ class Tally(Collector):
     def __init__(self, workers: int = 1) -> None:
         memory = memoryview(mmap.mmap(-1, workers * _ROW * _BYTES)).cast("d")
         self._rows = [memory[number * _ROW : (number + 1) * _ROW] for number in range(workers)]
+        self.ways = Uses(workers)
 
     def count(self, worker: int, door: str, method: str, status: int, seconds: float) -> None:
         """Count one answer of `worker`; `door` is one of DOORS, and a status out of STATUSES counts as the nearest."""
@@ -75,7 +103,7 @@ class Tally(Collector):
         for place, limit in enumerate(LIMITED):
             if refused := self._sums(_REFUSED + place, 1):
                 limited.add_metric((limit,), refused[0])
-        yield from (requests, seconds, limited)
+        yield from (requests, seconds, limited, *self.ways.collect())
 
     def _sums(self, start: int, length: int) -> list[float]:
         """Add up so many numbers of all workers; empty when nobody has counted there, which most do not."""

@@ -78,10 +78,20 @@ def peer(record: PeerRecord) -> dict[str, Any]:
         "server": record.server,
         "trust": record.trust,
         "signs": record.signs,
+        "signed_as": record.signed_as,
         "discovered": record.discovered,
         "seen": record.seen,
         "failures": record.failures,
         "last_error": record.last_error,
+    }
+
+
+def proofs(record: PeerRecord) -> dict[str, Any]:
+    """Return what `peer show` says of how a peer proves itself and reaches us, and of the last time that it failed."""
+    return {
+        "pinned_key": record.pinned_key,
+        "legacy_used": dict(sorted((record.legacy_used or {}).items())),
+        "refused": record.refused,
     }
 
 

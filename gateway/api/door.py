@@ -71,6 +71,7 @@ class ApiDoor:
         is_known: Callable[[str], Awaitable[bool]],
         *,
         document: dict[str, object],
+        shows_cavage_key: bool = True,
         origin: str,
         base_path: str,
         limits: Limits | None = None,
@@ -84,6 +85,7 @@ class ApiDoor:
         self._traces = traces
         self._is_known = is_known
         self._document = document
+        self._shows_cavage_key = shows_cavage_key
         self._origin = origin
         self._base_path = base_path
         self._limits = limits or Limits({})
@@ -108,8 +110,12 @@ class ApiDoor:
         router.add_route("*", f"{api}/{{name:[\\s\\S]*}}", other, name="api:other", expect_handler=expect)
 
     async def _discovery(self, request: web.Request) -> web.Response:
-        legacy = legacy_version_for(request.headers.get("User-Agent"))
-        return web.json_response(self._document | ({"apiVersion": legacy} if legacy else {}))
+        document = dict(self._document)
+        if legacy := legacy_version_for(request.headers.get("User-Agent")):
+            document["apiVersion"] = legacy
+        if self._shows_cavage_key:  # as it is at this moment: the key that is shown is the one that signs
+            document["publicKey"] = self._keys.cavage_key().published()
+        return web.json_response(document)
 
     async def _jwks(self, _request: web.Request) -> web.Response:
         return web.json_response(self._keys.document(), content_type="application/jwk-set+json")

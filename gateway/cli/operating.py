@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gateway.cli.options import as_json, gateway
-from gateway.cli.printing import facts, show_json, table
+from gateway.cli.printing import Row, facts, plain, say, show_json, table, text
 
 password_file = click.option(
     "--password-file",
@@ -86,7 +86,7 @@ def peer() -> None:
 def list_peers(json_output: bool) -> None:
     """List the servers that this one knows."""
     rows = gateway("peer.list")
-    columns = ("server", "trust", "signs", "seen", "last_error")
+    columns = ("server", "trust", "signed_as", "seen", "last_error")
     show_json(rows) if json_output else table(rows, columns, "No other server is known yet.")
 
 
@@ -99,10 +99,24 @@ def show_peer(server: str, json_output: bool) -> None:
     if json_output:
         show_json(result)
         return
-    facts(result, ("server", "trust", "signs", "discovered", "seen", "failures", "last_error"))
+    facts(result, ("server", "trust", "signed_as", "discovered", "seen", "failures", "last_error"))
+    _show_proofs(result)
     if result["discovery"]:
         print("discovery:")
         show_json(result["discovery"])
+
+
+def _show_proofs(peer: Row) -> None:
+    """Print when less secure ways were last used, and the last message that proved nothing."""
+    if peer["legacy_used"]:
+        print("legacy ways last used:")
+        for way, moment in peer["legacy_used"].items():
+            say(f"  {text('at', moment)}  {plain(way)}")
+    if refused := peer["refused"]:
+        print("last message whose proof failed:")
+        for name, value in refused.items():
+            lines = [text("at", value)] if name == "at" else str(value).splitlines()
+            say(f"  {name.replace('_', ' ')}: {f'{chr(10)}    '.join(lines)}")
 
 
 @peer.command()
@@ -189,7 +203,10 @@ def list_keys(json_output: bool) -> None:
 @keys.command()
 @as_json
 def rotate(json_output: bool) -> None:
-    """Make new keys; they are published now and sign in an hour, the old ones stay published."""
+    """Make new keys; they are published now and sign in an hour, the old ones stay published.
+
+    Nextcloud 31 to 34 know one key at a time (rsa-sha512): the new one is published and signs from now on.
+    """
     rows = gateway("keys.rotate")
     show_json(rows) if json_output else table(rows, ("kid", "alg", "created", "signs"), "There are no keys.")
 

@@ -1,5 +1,6 @@
 """The operator's YAML as a frozen, typed model; every mistake is reported at once, with its YAML path."""
 
+from gateway.config.legacy import LegacyConfig, is_open
 from gateway.config.loading import admin_socket, load
 from gateway.config.mistakes import ConfigError, Mistake
 from gateway.config.model import (
@@ -27,6 +28,7 @@ __all__ = [
     "ConfigError",
     "FederationConfig",
     "FixedOwnership",
+    "LegacyConfig",
     "ListenConfig",
     "LocalConfig",
     "LogConfig",
@@ -41,5 +43,6 @@ __all__ = [
     "TLSConfig",
     "UpstreamConfig",
     "admin_socket",
+    "is_open",
     "load",
 ]

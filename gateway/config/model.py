@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
+from gateway.config.legacy import LegacyConfig
 from gateway.config.limits import LimitsConfig
 from gateway.config.ownership import Ownership, ServiceOwnership
 from gateway.config.section import Section, chosen_by
@@ -38,6 +39,7 @@ from gateway.config.values import (
     UserName,
     Watches,
     Workers,
+    names_host,
     refuse,
 )
 
@@ -126,11 +128,11 @@ class FederationConfig(Section):
 
     allow_http: tuple[HTTPHost, ...] = Field(default=(), description="a list of host names")
     allow_networks: tuple[CIDR, ...] = Field(default=(), description="a list of networks")
+    legacy: LegacyConfig = LegacyConfig()
 
     def http_allowed(self, host: str) -> bool:
         """Tell whether `host`, a name or an address without port, may be spoken to in plain http."""
-        host = host.lower().strip("[]")
-        return any(host == entry or (entry.startswith(".") and host.endswith(entry)) for entry in self.allow_http)
+        return names_host(self.allow_http, host)
 
 
 class LogConfig(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -87,12 +87,19 @@ def _network(value: object) -> Network:
         refuse("a network in CIDR form without host bits, as in '10.1.0.0/16' or 'fd00::/8'")
 
 
-def _http_host(value: object) -> str:
+def http_host(value: object) -> str:
+    """Return a host name, an address, or "." and a suffix of names, in lower case."""
     host = value.lower() if isinstance(value, str) else ""
     address = canonical_ip(host.strip("[]"))
     if address is None and not HOST_NAME.fullmatch(host.removeprefix(".")):
         refuse("a host name without port, or '.' and a suffix of names, as in localhost or .lab.example.org")
     return address or host
+
+
+def names_host(entries: Iterable[str], host: str) -> bool:
+    """Tell whether `host`, without port, is one of `entries`, or ends in one that begins with a dot."""
+    host = host.lower().strip("[]")
+    return any(host == entry or (entry.startswith(".") and host.endswith(entry)) for entry in entries)
 
 
 def public_url(value: object) -> str:
@@ -140,7 +147,7 @@ def _seconds(value: object) -> float:
 ListenAddress = Annotated[Address, PlainValidator(_address)]
 LoopbackAddress = Annotated[Address | None, PlainValidator(_loopback_address)]
 CIDR = Annotated[Network, PlainValidator(_network)]
-HTTPHost = Annotated[str, PlainValidator(_http_host)]
+HTTPHost = Annotated[str, PlainValidator(http_host)]
 PublicURL = Annotated[str, PlainValidator(public_url)]
 Origin = Annotated[str, PlainValidator(_origin)]
 Seconds = Annotated[float, PlainValidator(_seconds)]

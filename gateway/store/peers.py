@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,11 +22,19 @@ class PeerRecord:
     discovered: int | None = None
     jwks: str | None = None
     jwks_fetched: int | None = None
-    signs: bool = False
     failures: int = 0
     retry: int | None = None
     last_error: str | None = None
     seen: int | None = None
+    signed_as: str | None = None
+    pinned_key: Mapping[str, str] | None = None
+    legacy_used: Mapping[str, int] | None = None
+    refused: Mapping[str, Any] | None = None
+
+    @property
+    def signs(self) -> bool:
+        """Tell whether the peer has once sent a signature that verified."""
+        return self.signed_as is not None
 
 
 _COLUMNS = tuple(field.name for field in fields(PeerRecord))
@@ -48,8 +57,28 @@ def is_known(tx: Connection, server: str) -> bool:
 
 def put(tx: Connection, server: str, **values: Any) -> None:
     """Set columns of `server`, making its record when there is none."""
-    if tx.execute(update(peers).where(peers.c.server == server).values(**values)).rowcount == 0:
-        tx.execute(insert(peers).values({"server": server, "signs": False, "failures": 0} | values))
+    if not _change(tx, server, **values):
+        tx.execute(insert(peers).values({"server": server, "failures": 0} | values))
+
+
+def note_use(tx: Connection, server: str, way: str, now: int) -> None:
+    """Remember when a legacy way was last used; a server that has no record gets none by this."""
+    used = dict(tx.execute(select(peers.c.legacy_used).where(peers.c.server == server)).scalar() or {})
+    _change(tx, server, legacy_used=used | {way: now})
+
+
+def note_refused(tx: Connection, server: str, refused: Mapping[str, Any]) -> None:
+    """Remember the last message whose proof failed; a server that has no record gets none by this."""
+    _change(tx, server, refused=dict(refused))
+
+
+def legacy_last_used(tx: Connection) -> dict[str, int]:
+    """Return when each legacy way was last used, by whomever."""
+    last: dict[str, int] = {}
+    for used in tx.execute(select(peers.c.legacy_used).where(peers.c.legacy_used.is_not(None))).scalars():
+        for way, moment in (used or {}).items():
+            last[way] = max(moment, last.get(way, 0))
+    return last
 
 
 def forget(tx: Connection, server: str) -> bool:
@@ -81,6 +110,11 @@ def _dealt_with(server: Any) -> tuple[Any, Any]:
         select(sent_shares.c.id).where(sent_shares.c.server == server).exists(),
         select(received_shares.c.id).where(received_shares.c.server == server, accepted).exists(),
     )
+
+
+def _change(tx: Connection, server: str, **values: Any) -> bool:
+    """Set columns of `server`; return whether it has a record."""
+    return tx.execute(update(peers).where(peers.c.server == server).values(**values)).rowcount == 1
 
 
 def _record(row: RowMapping) -> PeerRecord:

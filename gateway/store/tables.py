@@ -130,11 +130,14 @@ peers = Table(
     Column("discovered", BigInteger),
     Column("jwks", String),
     Column("jwks_fetched", BigInteger),
-    Column("signs", Boolean, nullable=False, default=False),  # has once sent a tagged signature that verified
     Column("failures", Integer, nullable=False, default=0),  # in a row
     Column("retry", BigInteger),  # not before; null: now
     Column("last_error", String),
     Column("seen", BigInteger),
+    Column("signed_as", String),  # the strongest kind of signature that has verified: cavage, labelled, rfc9421
+    Column("pinned_key", JSON),  # {"key_id", "fingerprint"} of the last draft-cavage key that has verified
+    Column("legacy_used", JSON),  # when each way of `gateway/legacy.py` was last used
+    Column("refused", JSON),  # the last message whose proof failed: what `peer show` says of it
 )
 
 outbox = Table(

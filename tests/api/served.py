@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 from parts import CHEAP, Clock, new_store, received, sent
-from peer_servers import LOOPBACK, SERVER, PeerServer, client, peer_server
+from peer_servers import LOOPBACK, SERVER, PeerServer, client, peer_server, proving
 
 from backends.memory import MemoryBackend
 from backends.pool import Pool
@@ -28,13 +28,13 @@ from gateway.api.door import ApiDoor
 from gateway.changes import Changes
 from gateway.config import Address, MountConfig
 from gateway.issuing import Issuing
+from gateway.legacy import Legacy
 from gateway.limiting import limiter
 from gateway.limits import Limits
 from gateway.mounts import Mounts
 from gateway.ocm.discovery import describe
 from gateway.ocm.signatures import Message
 from gateway.outbox import Outbox
-from gateway.proving import Proving
 from gateway.receiving import Receiving
 from gateway.sending import Sending
 from gateway.store import received_shares, sent_shares, users
@@ -99,7 +99,7 @@ class Served:
     async def _start(self, directory: Path) -> None:
         self.peer: PeerServer = await self._stack.enter_async_context(peer_server(directory / "peer", self.clock))
         self.peers = await self._stack.enter_async_context(client(self.store, directory / "gateway", self.clock))
-        keys = self.peers._keys
+        keys = self.peers._signing.keys
         storages = {"storage": Storage("storage", MemoryBackend(), Pool("storage", threads=1))}
         mounts = Mounts([MountConfig(name="home", backend="storage", path="", rights="write")], {})
         passwords = Passwords(self.store)
@@ -109,6 +109,7 @@ class Served:
         outbox = Outbox(self.store, self.clock)
         tree = Tree(self.store, mounts, storages, None, Changes(self.store), self.clock)
         self.trust = Trust(self.store, self.clock)
+        self.legacy = Legacy(self.store, clock=self.clock)
         door = ApiDoor(
             Sending(
                 self.store,
@@ -124,7 +125,7 @@ class Served:
             ),
             Receiving(self.store, self.peers, outbox, NoRemote(), self.sealer, server=SERVER, clock=self.clock),
             Issuing(self.store, keys, origin=ORIGIN, clock=self.clock),
-            Proving(self.store, self.peers, self.trust, self.clock),
+            proving(self.store, self.peers, self.trust, self.clock, self.legacy),
             keys,
             Traces(directory / "traces", self.clock),
             self.peers.is_acquainted,

@@ -378,7 +378,7 @@ def test_a_secret_is_exchanged_for_a_token_that_is_not_stored_on_the_way(fresh: 
     assert reply.headers["cache-control"] == "no-store"
     assert (reply.json["token_type"], reply.json["expires_in"]) == ("Bearer", 300)
     claims = verify_access_token(
-        reply.json["access_token"], fresh.peers._keys.public(), issuer=ORIGIN, now=fresh.clock()
+        reply.json["access_token"], fresh.peers._signing.keys.public(), issuer=ORIGIN, now=fresh.clock()
     )
     assert claims.client_id == "exchanged"
     grant = fresh.run(fresh.access.by_bearer(reply.json["access_token"]))

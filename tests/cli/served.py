@@ -95,7 +95,7 @@ class Served:
         )
         passwords = Passwords(store)
         stack.callback(passwords.close)
-        keys = real_peers._keys
+        keys = real_peers._signing.keys
         access = Access(store, mounts, passwords, issuer=SERVER, token_keys=keys.public, clock=clock)
         outgoing = Outbox(store, clock)
         tree = Tree(store, mounts, storages, None, Changes(store), clock)

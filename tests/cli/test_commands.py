@@ -276,12 +276,35 @@ def test_the_outbox_is_shown_and_tried_again(served: Served) -> None:
     served.run(until(lambda: all(row["state"] != "pending" for row in served.messages())))
 
 
+def test_what_is_known_of_a_peers_proofs_is_shown(served: Served) -> None:
+    """The kind of signature, less secure ways with their last use, and the last message that proved nothing."""
+    refused = {"at": NOW, "code": "SIGNATURE_INVALID", "reason": "no\x1b[31m", "signature_base": "first\nsecond"}
+    pin = {"key_id": "https://old.example/ocm#signature", "fingerprint": "00"}
+    values = {"signed_as": "cavage", "pinned_key": pin, "legacy_used": {"basic": NOW}, "refused": refused}
+    served.store.run_sync(lambda tx: peers.put(tx, "old.example", **values))
+    shown = served.json("peer", "show", "old.example")
+    assert {name: shown[name] for name in values} == values
+    assert shown["signs"] is True
+    text = served.cli("peer", "show", "old.example").stdout
+    for line in (
+        "signed as:  cavage",
+        "  2027-01-15 08:00:00Z  basic",
+        "last message whose proof failed:",
+        "  code: SIGNATURE_INVALID",
+        "  reason: no?[31m",
+        "  signature base: first",
+        "    second",
+    ):
+        assert line in text.splitlines(), text
+    assert "cavage" in served.cli("peer", "list").stdout
+
+
 def test_keys_are_listed_and_rotated(served: Served) -> None:
     before = served.json("keys", "list")
-    assert {key["alg"] for key in before} == {"Ed25519", "ES256"}
+    assert {key["alg"] for key in before} == {"Ed25519", "ES256", "rsa-sha512"}
     assert all(key["signs"] for key in before)
     after = served.json("keys", "rotate")
-    assert len(after) == len(before) + 2
+    assert len(after) == len(before) + 3
     assert {key["kid"] for key in before} < {key["kid"] for key in after}
 
 

@@ -410,6 +410,22 @@ def test_a_signature_by_another_key_is_refused_and_its_base_is_there_for_the_log
         assert base.splitlines()[-1].startswith('"@signature-params": ("@method" "@target-uri"')
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(lambda key: signed(key, created=CREATED - 301), id="too old"),
+        pytest.param(lambda key: crafted(key, alg="rsa-v1_5-sha256"), id="another algorithm"),
+        pytest.param(lambda key: replace(signed(key), body=BODY + b" "), id="another body"),
+    ],
+)
+def test_whatever_was_wrong_what_was_signed_is_there_for_the_log(
+    ed25519: SigningKey, published: JWKSet, message: Callable[[SigningKey], Message]
+) -> None:
+    with pytest.raises(SignatureInvalid) as caught:
+        verify(message(ed25519), published, now=CREATED)
+    assert f'"@target-uri": {URL}\n' in str(caught.value.signature_base)
+
+
 def test_credentials_in_a_signature_base_are_not_logged(ed25519: SigningKey, published: JWKSet) -> None:
     """Secrets never in logs: a peer may cover what it likes."""
     message = crafted(ed25519, covered=(*MANDATORY, "authorization"), headers=(("Authorization", "Bearer s3cret"),))

@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import event
 
 from backends.errors import Unavailable
-from gateway.store import engine, users
+from gateway.store import engine, peers, users
 from gateway.store.engine import Store
 from gateway.store.tables import metadata
 
@@ -116,3 +116,23 @@ def test_a_database_that_cannot_be_opened_is_an_error_of_the_system(tmp_path: Pa
     """The composition root says of an OSError what it says of every address and directory that is not there."""
     with pytest.raises(OSError, match="No such file or directory"):
         Store(f"sqlite:///{tmp_path}/nowhere/state.sqlite")
+
+
+def test_a_peer_that_has_signed_before_the_kinds_were_told_apart_has_signed_with_a_tag(tmp_path: Path) -> None:
+    """Migration 0008: nothing else was remembered until then."""
+    database = tmp_path / "state.sqlite"
+    Store(f"sqlite:///{database}").close()
+    connection = sqlite3.connect(database)
+    for column in ("signed_as", "pinned_key", "legacy_used", "refused"):
+        connection.execute(f"ALTER TABLE peers DROP COLUMN {column}")
+    connection.execute("ALTER TABLE peers ADD COLUMN signs BOOLEAN NOT NULL DEFAULT 0")
+    connection.execute(
+        "INSERT INTO peers (server, failures, signs) VALUES ('old.example', 0, 1), ('new.example', 0, 0)"
+    )
+    connection.execute("UPDATE alembic_version SET version_num = '0006'")
+    connection.commit()
+    connection.close()
+    store = Store(f"sqlite:///{database}")
+    kinds = {record.server: record.signed_as for record in store.read_sync(peers.everyone)}
+    store.close()
+    assert kinds == {"old.example": "rfc9421", "new.example": None}

@@ -51,9 +51,9 @@ def test_what_is_known_of_a_peer_grows_column_by_column(store: Store) -> None:
     assert store.read_sync(lambda tx: peers.get(tx, "peer.example")) == PeerRecord("peer.example")
     assert not store.read_sync(lambda tx: peers.is_known(tx, "peer.example"))
     store.run_sync(lambda tx: peers.put(tx, "peer.example", trust="blocked"))
-    store.run_sync(lambda tx: peers.put(tx, "peer.example", signs=True, seen=NOW))
+    store.run_sync(lambda tx: peers.put(tx, "peer.example", signed_as="rfc9421", seen=NOW))
     store.run_sync(lambda tx: peers.put(tx, "a.example", discovery="{}"))
-    expected = PeerRecord("peer.example", trust="blocked", signs=True, seen=NOW)
+    expected = PeerRecord("peer.example", trust="blocked", signed_as="rfc9421", seen=NOW)
     assert store.read_sync(lambda tx: peers.get(tx, "peer.example")) == expected
     assert [record.server for record in store.read_sync(peers.everyone)] == ["a.example", "peer.example"]
     assert store.run_sync(lambda tx: peers.forget(tx, "peer.example"))

@@ -18,7 +18,7 @@ def is_stranger(store: Store) -> bool:
 
 def test_a_server_is_a_stranger_until_somebody_here_deals_with_it(store: Store) -> None:
     assert is_stranger(store)
-    store.run_sync(lambda tx: peers.put(tx, SERVER, discovery="{}", seen=NOW, signs=True))
+    store.run_sync(lambda tx: peers.put(tx, SERVER, discovery="{}", seen=NOW, signed_as="rfc9421"))
     assert is_stranger(store), "it has answered, which anybody can"
     store.run_sync(lambda tx: received_shares.add(tx, received(server=SERVER), b"h", b"s"))
     assert is_stranger(store), "it has sent a Share, which anybody can"
@@ -41,7 +41,7 @@ def test_strangers_are_forgotten_but_for_those_seen_last(store: Store) -> None:
     def work(tx: Connection) -> None:
         for number in range(6):
             peers.put(tx, f"stranger-{number}.example", seen=NOW + number, discovery="{}")
-        peers.put(tx, "never-seen.example", signs=True)
+        peers.put(tx, "never-seen.example", signed_as="rfc9421")
         peers.put(tx, "blocked.example", trust="blocked")
         for server in ("sent.example", "accepted.example"):
             peers.put(tx, server, seen=0)

@@ -1,0 +1,42 @@
+"""Which signatures a peer can verify: exactly one kind for each, never two (peers.md section 6)."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from gateway.ocm.cavage import ALGORITHM as RSA
+from gateway.ocm.cavage import CavageKey
+from gateway.ocm.discovery import Discovery
+from gateway.ocm.errors import SignatureInvalid
+
+Scheme = Literal["rfc9421", "cavage", "none"]
+
+
+class Generation(NamedTuple):
+    """What to sign with: the scheme, and the algorithm of our key."""
+
+    scheme: Scheme
+    algorithm: str  # empty where nothing is signed
+
+
+def signature_for(discovery: Discovery) -> Generation:
+    """Return what the peer can verify, as its discovery says.
+
+    Nextcloud gets the algorithm that it signs with itself: its PHP may lack Ed25519 (peers.md section 6).
+    """
+    # A peer may demand signatures without saying that it makes them (wire.md, Discovery: criteria).
+    if "http-sig" in discovery.capabilities or "must-use-http-sig" in discovery.criteria:
+        return Generation("rfc9421", "ES256" if _is_nextcloud(discovery) else "Ed25519")
+    return Generation("cavage", RSA) if _has_cavage_key(discovery) else Generation("none", "")
+
+
+def _is_nextcloud(discovery: Discovery) -> bool:
+    return (discovery.webdav_path("file") or "").startswith("/public.php/")
+
+
+def _has_cavage_key(discovery: Discovery) -> bool:
+    """Tell whether the peer takes part in draft-cavage; a key that we cannot use says so as well."""
+    try:
+        return CavageKey.published(discovery.public_key) is not None
+    except SignatureInvalid:
+        return True
