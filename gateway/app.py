@@ -29,7 +29,7 @@ from gateway.admin.tally import Tally
 from gateway.api.door import ApiDoor
 from gateway.belongings import Belongings
 from gateway.changes import Changes
-from gateway.config import Config, LocalConfig
+from gateway.config import Config, FederationConfig, LocalConfig
 from gateway.dav.door import DavDoor
 from gateway.expiring import Expiring
 from gateway.files import Moves
@@ -218,19 +218,20 @@ def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -
 
 
 def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside:
-    guard = Guard(config.federation.allow_networks, config.federation.http_allowed)
+    lists = config.federation
+    guard = Guard(lists.allow_networks, lists.http_allowed, lists.denies)
     asking = AsyncOutbound(guard, user_agent=USER_AGENT)
     stack.push_async_callback(asking.close)
     streaming = SyncOutbound(guard, user_agent=USER_AGENT)
     stack.callback(streaming.close)
-    trust = Trust(ground.store, ground.clock)
+    trust = Trust(ground.store, ground.clock, lists=lists)
     peers = Peers(
         ground.store,
         asking,
         trust,
         ground.keys,
         server=config.server,
-        http_allowed=config.federation.http_allowed,
+        http_allowed=lists.http_allowed,
         clock=ground.clock,
     )
     return _Outside(trust, peers, Proving(ground.store, peers, trust, ground.clock), streaming)
@@ -371,10 +372,15 @@ def _document(config: Config) -> dict[str, object]:
         public_url=config.public_url,
         provider=config.provider,
         capabilities=CAPABILITIES,
-        criteria=(),  # each shuts out most of today's products (wire.md, Discovery)
+        criteria=_criteria(config.federation),
         token_end_point=f"{api}/token",
         jwks_uri=f"{api}/jwks",
     )
+
+
+def _criteria(lists: FederationConfig) -> tuple[str, ...]:
+    """Return what keeps others out, only where the operator has said so: most of today's products stumble over any."""
+    return (*(("allowlist",) if lists.is_closed else ()), *(("denylist",) if lists.denylist else ()))
 
 
 def _background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 from parts import Clock
 
+from gateway.config import FederationConfig
 from gateway.ocm.discovery import describe
 from gateway.ocm.keys import SigningKey
 from gateway.ocm.signatures import Message, sign
@@ -165,15 +166,18 @@ async def resolve(host: str, _port: int) -> list[str]:
 
 
 @asynccontextmanager
-async def client(store: Store, directory: Path, clock: Clock) -> AsyncIterator[Peers]:
+async def client(
+    store: Store, directory: Path, clock: Clock, lists: FederationConfig | None = None
+) -> AsyncIterator[Peers]:
     """Give the gateway's own OCM client, which may go to loopback in plain http."""
-    guard = Guard(LOOPBACK, lambda host: host in ("127.0.0.1", "localhost"))
+    lists = lists or FederationConfig()
+    guard = Guard(LOOPBACK, lambda host: host in ("127.0.0.1", "localhost"), lists.denies)
     async with AsyncOutbound(guard, user_agent="test", resolve=resolve) as outbound:
         keys = SigningKeys(directory / "keys", f"https://{SERVER}", clock)
         yield Peers(
             store,
             outbound,
-            Trust(store, clock),
+            Trust(store, clock, lists=lists),
             keys,
             server=SERVER,
             http_allowed=lambda host: host in ("127.0.0.1", "localhost"),

@@ -99,7 +99,7 @@ def show_peer(server: str, json_output: bool) -> None:
     if json_output:
         show_json(result)
         return
-    facts(result, ("server", "trust", "signs", "discovered", "seen", "failures", "last_error"))
+    facts(result, ("server", "trust", "standing", "signs", "discovered", "seen", "failures", "last_error"))
     if result["discovery"]:
         print("discovery:")
         show_json(result["discovery"])
@@ -109,8 +109,13 @@ def show_peer(server: str, json_output: bool) -> None:
 @click.argument("server", metavar="HOST")
 def trust(server: str) -> None:
     """Trust a server, or open a blocked one again."""
-    gateway("peer.trust", server=server)
-    print(f"{server} is trusted.")
+    result = gateway("peer.trust", server=server)
+    denied = result["standing"] == "denylist"
+    print(
+        f"{server} is trusted, and refused all the same: it is on federation.denylist."
+        if denied
+        else f"{server} is trusted."
+    )
 
 
 @peer.command()

@@ -15,6 +15,7 @@ from pydantic import Field, PlainValidator, ValidationInfo, field_validator, mod
 
 from gateway.config.ownership import Ownership, ServiceOwnership
 from gateway.config.section import Section, chosen_by
+from gateway.config.servers import Server, matching
 from gateway.config.values import (
     CIDR,
     Address,
@@ -121,15 +122,30 @@ class MountConfig(Section):
 
 
 class FederationConfig(Section):
-    """Which servers may be contacted beyond https on the public Internet."""
+    """Which servers may be dealt with, and which may be contacted beyond https on the public Internet."""
 
     allow_http: tuple[HTTPHost, ...] = Field(default=(), description="a list of host names")
     allow_networks: tuple[CIDR, ...] = Field(default=(), description="a list of networks")
+    allowlist: tuple[Server, ...] | None = Field(default=None, description="a list of servers; null for everybody")
+    denylist: tuple[Server, ...] = Field(default=(), description="a list of servers")
 
     def http_allowed(self, host: str) -> bool:
         """Tell whether `host`, a name or an address without port, may be spoken to in plain http."""
         host = host.lower().strip("[]")
         return any(host == entry or (entry.startswith(".") and host.endswith(entry)) for entry in self.allow_http)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether only servers that some list names are dealt with."""
+        return self.allowlist is not None
+
+    def allows(self, server: str) -> bool:
+        """Tell whether `server`, as host[:port], is on the allowlist."""
+        return matching(self.allowlist or (), server)
+
+    def denies(self, server: str) -> bool:
+        """Tell whether `server`, as host[:port], is on the denylist."""
+        return matching(self.denylist, server)
 
 
 class LogConfig(Section):
