@@ -33,6 +33,7 @@ from gateway.config import Config, FederationConfig, LocalConfig
 from gateway.dav.door import DavDoor
 from gateway.expiring import Expiring
 from gateway.files import Moves
+from gateway.first_contacts import FirstContacts
 from gateway.issuing import Issuing
 from gateway.listening import STOP_TIME, Doors, listen_on
 from gateway.living import Living
@@ -232,6 +233,7 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
         ground.keys,
         server=config.server,
         http_allowed=lists.http_allowed,
+        first_contacts=FirstContacts(lists.first_contacts.per_source, lists.first_contacts.per_target),
         clock=ground.clock,
     )
     return _Outside(trust, peers, Proving(ground.store, peers, trust, ground.clock), streaming)
@@ -314,6 +316,7 @@ async def _open_doors(
         document=_document(config),
         origin=config.origin,
         base_path=config.base_path,
+        trusted_proxies=config.proxy.trusted,
     ).add_routes(public.router)
     dav = DavDoor(
         *(ground.access, sharing.tree, moves, sharing.watch, ground.changes, sharing.uploads),

@@ -17,6 +17,7 @@ from aiohttp import web
 from parts import Clock
 
 from gateway.config import FederationConfig
+from gateway.first_contacts import FirstContacts
 from gateway.ocm.discovery import describe
 from gateway.ocm.keys import SigningKey
 from gateway.ocm.signatures import Message, sign
@@ -167,7 +168,11 @@ async def resolve(host: str, _port: int) -> list[str]:
 
 @asynccontextmanager
 async def client(
-    store: Store, directory: Path, clock: Clock, lists: FederationConfig | None = None
+    store: Store,
+    directory: Path,
+    clock: Clock,
+    lists: FederationConfig | None = None,
+    first_contacts: FirstContacts | None = None,
 ) -> AsyncIterator[Peers]:
     """Give the gateway's own OCM client, which may go to loopback in plain http."""
     lists = lists or FederationConfig()
@@ -181,5 +186,6 @@ async def client(
             keys,
             server=SERVER,
             http_allowed=lambda host: host in ("127.0.0.1", "localhost"),
+            first_contacts=first_contacts or FirstContacts(100_000, 100_000),
             clock=clock,
         )

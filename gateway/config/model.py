@@ -31,6 +31,7 @@ from gateway.config.values import (
     MountPath,
     NotEmpty,
     Origin,
+    PerMinute,
     PublicURL,
     ReadableFile,
     Seconds,
@@ -121,6 +122,13 @@ class MountConfig(Section):
     groups: Annotated[tuple[GroupName, ...], NotEmpty] = Field(default=(), description="a list of group names")
 
 
+class FirstContactsConfig(Section):
+    """How many documents a minute are fetched from servers that nobody here has dealt with."""
+
+    per_source: PerMinute = 60
+    per_target: PerMinute = 30
+
+
 class FederationConfig(Section):
     """Which servers may be dealt with, and which may be contacted beyond https on the public Internet."""
 
@@ -128,6 +136,7 @@ class FederationConfig(Section):
     allow_networks: tuple[CIDR, ...] = Field(default=(), description="a list of networks")
     allowlist: tuple[Server, ...] | None = Field(default=None, description="a list of servers; null for everybody")
     denylist: tuple[Server, ...] = Field(default=(), description="a list of servers")
+    first_contacts: FirstContactsConfig = FirstContactsConfig()
 
     def http_allowed(self, host: str) -> bool:
         """Tell whether `host`, a name or an address without port, may be spoken to in plain http."""

@@ -21,6 +21,7 @@ HOST_NAME = re.compile(r"(?![0-9.]+$)(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]
 URL_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*")
 ADDRESS_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):([0-9]{1,5})")
 WORKERS_MAX = 64
+PER_MINUTE_MAX = 100_000
 DEFAULT_PORTS = {"http": 80, "https": 443}
 WATCHES_MAX = 1_000_000  # the kernel's own limit is about that, in 1 GB of its memory
 
@@ -246,6 +247,12 @@ def _workers(value: object) -> int:
     return value
 
 
+def _per_minute(value: object) -> int:
+    if type(value) is not int or not 1 <= value <= PER_MINUTE_MAX:
+        refuse(f"a number a minute from 1 to {PER_MINUTE_MAX:,}")
+    return value
+
+
 def _watches(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= WATCHES_MAX:
         refuse(f"a number from 0 (none) to {WATCHES_MAX:,}")
@@ -265,5 +272,6 @@ Text = Annotated[str, PlainValidator(_text)]
 MountName = Annotated[str, PlainValidator(_mount_name)]
 MountPath = Annotated[str, PlainValidator(_mount_path)]
 Watches = Annotated[int, PlainValidator(_watches)]
+PerMinute = Annotated[int, PlainValidator(_per_minute)]
 Workers = Annotated[int, PlainValidator(_workers)]
 NotEmpty = BeforeValidator(_some)

@@ -16,7 +16,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     "core": ("gateway.ocm",),
     "disk": ("gateway.durable",),
     "words": (
-        *("gateway", "gateway.errors", "gateway.limits", "gateway.living", "gateway.own_paths", "gateway.proof"),
+        *("gateway", "gateway.errors", "gateway.first_contacts", "gateway.limits", "gateway.living"),
+        *("gateway.own_paths", "gateway.proof"),
         *("gateway.proxies", "gateway.single_flight", "gateway.stamp", "gateway.team", "gateway.turns"),
     ),
     "config": ("gateway.config",),
@@ -55,7 +56,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "web": ("gateway.web",),
     "admin": ("gateway.admin",),
     "upstream": ("gateway.upstream",),
-    "http": ("gateway.expecting", "gateway.resetting"),
+    "http": ("gateway.causing", "gateway.expecting", "gateway.resetting"),
     "process": (*("gateway.leading", "gateway.listening", "gateway.logs", "gateway.supervisor", "gateway.systemd"),),
     "app": ("gateway.app", "gateway.serving"),
     "cli": ("gateway.cli", "gateway.__main__"),
@@ -73,7 +74,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "outbound": (),
     "use cases": ("core", "words", "config", "store", "outbound", "storage", "contract"),
     "storage": ("core", "words", "config", "store", "outbound", "use cases", "contract", "backends"),
-    "http": (),
+    "http": ("words",),
     "api": ("core", "words", "use cases", "contract", "http"),
     "dav": ("core", "words", "use cases", "contract", "http"),
     "web": ("config", "http"),
@@ -98,7 +99,7 @@ CORE_MUST_NOT_CALL = frozenset(
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "aiohttp": (
         *("gateway.api", "gateway.dav", "gateway.web", "gateway.admin", "gateway.upstream"),
-        *("gateway.app", "gateway.expecting", "gateway.listening", "gateway.outbound"),
+        *("gateway.app", "gateway.causing", "gateway.expecting", "gateway.listening", "gateway.outbound"),
     ),
     "wsgidav": ("gateway.dav",),
     "urllib3": ("gateway.outbound",),
