@@ -23,6 +23,7 @@ from gateway import __version__
 from gateway.access import Access
 from gateway.admin.calling import Command
 from gateway.admin.commands import Commands
+from gateway.admin.directory_commands import DirectoryCommands
 from gateway.admin.metrics import Metrics
 from gateway.admin.socket import AdminSocket
 from gateway.admin.tally import Tally
@@ -31,6 +32,7 @@ from gateway.belongings import Belongings
 from gateway.changes import Changes
 from gateway.config import Config, FederationConfig, LocalConfig
 from gateway.dav.door import DavDoor
+from gateway.directories import Directories, sources
 from gateway.expiring import Expiring
 from gateway.files import Moves
 from gateway.first_contacts import FirstContacts
@@ -92,6 +94,7 @@ class Seat:
 def check(config: Config) -> None:
     """Refuse what the configuration asks for and this process has not the rights for; raises ConfigError."""
     require_ownership(config)
+    sources(config.federation.directories)
 
 
 # Does what one process alone does, until the stack that it is given closes.
@@ -118,11 +121,12 @@ async def start(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callab
     # aiohttp waits for running requests, asks them to end, and waits as long again: a transfer does not hear it.
     stack.callback(asyncio.get_running_loop().call_later, STOP_TIME, sharing.watch.cut_all)
     commands = _commands(ground, outside, sharing, roots, seat)
-    return partial(_lead, ground.storages, sharing, metrics, commands, seat)
+    return partial(_lead, ground.storages, outside.directories, sharing, metrics, commands, seat)
 
 
 async def _lead(
     storages: Mapping[str, Storage],
+    directories: Directories,
     sharing: _Sharing,
     metrics: Metrics,
     commands: Mapping[str, Command],
@@ -141,6 +145,7 @@ async def _lead(
     loop.add_reader(team.bell, hear)
     stack.callback(loop.remove_reader, team.bell)
     _background(stack, sharing.expiring.run(), "expiring")
+    _background(stack, directories.run(), "directories")
     for name, storage in storages.items():
         _background(stack, sharing.uploads.run(as_service(storage)), f"uploads {name}")
     _background(stack, sharing.uploads.run_without(storages), "uploads elsewhere")
@@ -171,6 +176,7 @@ class _Outside:
     """The ways to other servers."""
 
     trust: Trust
+    directories: Directories
     peers: Peers
     proving: Proving
     streaming: SyncOutbound
@@ -225,7 +231,8 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
     stack.push_async_callback(asking.close)
     streaming = SyncOutbound(guard, user_agent=USER_AGENT)
     stack.callback(streaming.close)
-    trust = Trust(ground.store, ground.clock, lists=lists)
+    directories = Directories(ground.store, asking, sources(lists.directories), ground.clock)
+    trust = Trust(ground.store, ground.clock, lists=lists, is_member=directories.is_member)
     peers = Peers(
         ground.store,
         asking,
@@ -236,7 +243,7 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
         first_contacts=FirstContacts(lists.first_contacts.per_source, lists.first_contacts.per_target),
         clock=ground.clock,
     )
-    return _Outside(trust, peers, Proving(ground.store, peers, trust, ground.clock), streaming)
+    return _Outside(trust, directories, peers, Proving(ground.store, peers, trust, ground.clock), streaming)
 
 
 def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _Outside, team: Team) -> _Sharing:
@@ -333,7 +340,7 @@ async def _open_doors(
 
 
 def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Roots, seat: Seat) -> Mapping[str, Command]:
-    return Commands(
+    commands = Commands(
         Users(ground.store, ground.passwords, ground.clock),
         ground.access,
         sharing.sending,
@@ -344,7 +351,8 @@ def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Root
         ground.keys,
         roots,
         lambda: {"version": __version__, "pid": os.getpid(), "workers": seat.team.size, "worker": seat.number},
-    ).table
+    )
+    return {**commands.table, **DirectoryCommands(outside.directories).table}
 
 
 def _storage(stack: AsyncExitStack, store: Store, config: Config, name: str) -> Storage:

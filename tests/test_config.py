@@ -258,6 +258,7 @@ def test_the_example_loads_with_every_optional_key(tmp_path: Path) -> None:
     """No commented line has rotted."""
     (tmp_path / "var/data").mkdir(parents=True)
     make_certificate(tmp_path / "var/tls/certificate.pem", tmp_path / "var/tls/key.pem")
+    (tmp_path / "var/directory.pem").touch()
     config = load(written(tmp_path, uncommented()))
     assert config.tls is not None
     assert config.groups == {"lab": ("alice", "carol")}

@@ -38,6 +38,7 @@ from gateway.config.values import (
     Text,
     UserName,
     Watches,
+    WebURL,
     Workers,
     refuse,
 )
@@ -129,6 +130,15 @@ class FirstContactsConfig(Section):
     per_target: PerMinute = 30
 
 
+class DirectoryConfig(Section):
+    """A Directory Service: a signed list of the members of a Federation."""
+
+    url: WebURL = Field(description="the URL of a signed list, as in https://directory.example.org/list")
+    key: ReadableFile = Field(description="a file with the public key of the list, as PEM, JWK or JWK Set")
+    name: Text | None = None
+    trusted: bool = Field(default=False, description="true or false")
+
+
 class FederationConfig(Section):
     """Which servers may be dealt with, and which may be contacted beyond https on the public Internet."""
 
@@ -137,6 +147,7 @@ class FederationConfig(Section):
     allowlist: tuple[Server, ...] | None = Field(default=None, description="a list of servers; null for everybody")
     denylist: tuple[Server, ...] = Field(default=(), description="a list of servers")
     first_contacts: FirstContactsConfig = FirstContactsConfig()
+    directories: tuple[DirectoryConfig, ...] = Field(default=(), description="a list of Directory Services")
 
     def http_allowed(self, host: str) -> bool:
         """Tell whether `host`, a name or an address without port, may be spoken to in plain http."""

@@ -132,6 +132,22 @@ def _origin(value: object) -> str:
     return url
 
 
+def _web_url(value: object) -> str:
+    allowed = "an http or https URL without user name and fragment, as in https://directory.example.org/list"
+    if not isinstance(value, str) or not all("!" <= char <= "~" for char in value):
+        refuse(allowed)
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "#" in value:
+        refuse(allowed)
+    if "@" in parts.netloc:
+        refuse(allowed, "a URL with a user name")
+    return value
+
+
 def _seconds(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 86400:
         refuse("a number of seconds, more than 0 and at most 86400")
@@ -144,6 +160,7 @@ CIDR = Annotated[Network, PlainValidator(_network)]
 HTTPHost = Annotated[str, PlainValidator(_http_host)]
 PublicURL = Annotated[str, PlainValidator(public_url)]
 Origin = Annotated[str, PlainValidator(_origin)]
+WebURL = Annotated[str, PlainValidator(_web_url)]
 Seconds = Annotated[float, PlainValidator(_seconds)]
 
 

@@ -17,7 +17,7 @@ from gateway.ocm.fields import Fields, decode_object
 from gateway.ocm.text import line
 from gateway.ocm.urls import check_url, server_of
 
-SERVERS_MAX = 10_000
+SERVERS_MAX = 2000
 NAME_MAX = 200  # characters
 
 
@@ -42,10 +42,6 @@ class DirectoryList:
 
     def expired(self, now: float) -> bool:
         return self.expires_at is not None and self.expires_at <= now
-
-    def names(self, server: str) -> bool:
-        """Tell whether `server`, in its one form, is a member."""
-        return any(listed.server == server for listed in self.servers)
 
 
 def parse_directory(payload: bytes) -> DirectoryList:

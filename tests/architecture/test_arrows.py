@@ -28,6 +28,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "gateway.belongings",
         "gateway.expiring",
         "gateway.changes",
+        "gateway.directories",
         "gateway.files",
         "gateway.issuing",
         "gateway.locks",

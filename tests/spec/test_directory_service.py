@@ -53,8 +53,6 @@ def test_the_list_of_the_draft_is_read() -> None:
         ("192.168.1.1:8080", "OCM Server 3"),
     ]
     assert directory.unusable == ()
-    assert directory.names("ocm-server.example.com:4443")
-    assert not directory.names("ocm-server.example.com")
     assert parse_directory(serialise_directory(directory)) == directory
 
 
