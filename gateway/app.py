@@ -71,10 +71,12 @@ from gateway.uploads import Uploads
 from gateway.upstream.door import UpstreamDoor
 from gateway.users import Passwords, Users
 from gateway.watch import Watch
+from gateway.wayf import Wayf
 from gateway.web.door import WebDoor
+from gateway.web.wayf import WayfPage
 
 USER_AGENT = f"ocm-gateway/{__version__}"
-CAPABILITIES = ("exchange-token", "http-sig", "notifications", "protocol-object")
+CAPABILITIES = ("exchange-token", "http-sig", "invite-wayf", "notifications", "protocol-object")
 SETTLE_TIME = 5.0  # seconds that the start waits for storage
 
 log = structlog.get_logger()
@@ -180,6 +182,7 @@ class _Outside:
     peers: Peers
     proving: Proving
     streaming: SyncOutbound
+    wayf: Wayf
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +246,8 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
         first_contacts=FirstContacts(lists.first_contacts.per_source, lists.first_contacts.per_target),
         clock=ground.clock,
     )
-    return _Outside(trust, directories, peers, Proving(ground.store, peers, trust, ground.clock), streaming)
+    wayf = Wayf(peers, directories, server=config.server, check_url=guard.check_url)
+    return _Outside(trust, directories, peers, Proving(ground.store, peers, trust, ground.clock), streaming, wayf)
 
 
 def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _Outside, team: Team) -> _Sharing:
@@ -336,6 +340,14 @@ async def _open_doors(
     stack.push_async_callback(dav.close, STOP_TIME)
     dav.add_routes(public.router)
     WebDoor(config, own_paths.pages).add_routes(public)
+    WayfPage(
+        outside.wayf,
+        provider=config.provider,
+        server=config.server,
+        base_path=config.base_path,
+        http_allowed=bool(config.federation.allow_http),
+        trusted_proxies=config.proxy.trusted,
+    ).add_routes(public)
     await listen_on(stack, public, *seat.doors.http, tls=config.tls, before=dav.quick.before)
 
 

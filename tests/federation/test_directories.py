@@ -15,6 +15,9 @@ from sites import Site, eventually
 from gateway.cli import main
 from gateway.ocm.key_files import public_keys
 
+TOKEN = "an-invite-token-that-nobody-else-may-see"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
 
 class DirectoryService:
     """A web server that gives out one document."""
@@ -93,7 +96,16 @@ def test_a_federation_from_its_key_to_who_may_come_in(tmp_path: Path, service: D
         ]
         assert "At https://member.example" in site.cli("directory", "show", "Mesh").stdout
         assert f'ocm_gateway_directory_age_seconds{{url="{service.url}"}}' in metrics(site)
-        assert json.loads(site.http("GET", "/.well-known/ocm").body)["criteria"] == ["allowlist", "denylist"]
+        document = json.loads(site.http("GET", "/.well-known/ocm").body)
+        assert document["criteria"] == ["allowlist", "denylist"]
+        assert "invite-wayf" in document["capabilities"]
+
+        page = site.http("GET", f"/wayf?token={TOKEN}")
+        assert (page.status, b'value="other.example:8443"' in page.body) == (200, True)
+        assert (
+            b"does not work together with"
+            in site.http("POST", "/wayf", f"token={TOKEN}&server=x.org".encode(), FORM).body
+        )
 
         def share_with(host: str) -> str:
             return site.cli("share", "create", "/home/run42", "--as", "alice", "--with", f"bob@{host}").stderr
@@ -112,6 +124,7 @@ def test_a_federation_from_its_key_to_who_may_come_in(tmp_path: Path, service: D
         assert (refreshed.returncode, "none of the configured keys" in refreshed.stdout) == (1, True)
         assert "is not on federation.allowlist here" in share_with("evil.example")
         assert "directory not refreshed" in site.log.read_text()
+        assert TOKEN not in site.log.read_text()
     service.stop()
     with site:  # the last good list outlives a restart without its service
         (listed,) = site.json("directory", "list")
