@@ -162,7 +162,7 @@ class Directories:
         kept = await self._read(source, await self._store.read(directories.everything))
         try:
             document = await self._fetch(source)
-            fresh = _verified(source, document)
+            fresh = await _verified(source, document)
             _require_current(fresh, kept.directory, now)
         except (PeerFailed, ProtocolError) as error:
             code, reason = error.code, str(error)
@@ -194,7 +194,7 @@ class Directories:
         if kept is None or kept.version != version:
             document = await self._store.read(lambda tx: directories.document(tx, source.url)) if version else None
             try:
-                directory = None if document is None else _verified(source, document)
+                directory = None if document is None else await _verified(source, document)
             except ProtocolError:  # its key is not in the configuration any more
                 directory = None
             members = frozenset(listed.server for listed in directory.servers) if directory else frozenset[str]()
@@ -217,9 +217,12 @@ class Directories:
         raise NoSuch("NO_SUCH_DIRECTORY", f"there is no directory {name}; `directory list` shows them")
 
 
-def _verified(source: Source, document: bytes) -> DirectoryList:
-    """Return the list in a document; raises ProtocolError when it is not signed by the keys of `source`."""
-    return parse_directory(verify_jws(document, source.keys))
+async def _verified(source: Source, document: bytes) -> DirectoryList:
+    """Return the list in a document; raises ProtocolError when it is not signed by the keys of `source`.
+
+    Thousands of members take a tenth of a second, for which nobody else should wait.
+    """
+    return await asyncio.to_thread(lambda: parse_directory(verify_jws(document, source.keys)))
 
 
 def _require_current(fresh: DirectoryList, kept: DirectoryList | None, now: int) -> None:

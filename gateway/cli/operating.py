@@ -110,12 +110,10 @@ def show_peer(server: str, json_output: bool) -> None:
 def trust(server: str) -> None:
     """Trust a server, or open a blocked one again."""
     result = gateway("peer.trust", server=server)
-    denied = result["standing"] == "denylist"
-    print(
-        f"{server} is trusted, and refused all the same: it is on federation.denylist."
-        if denied
-        else f"{server} is trusted."
-    )
+    if result["standing"] == "denylist":
+        print(f"{server} is trusted, and refused all the same: it is on federation.denylist.")
+    else:
+        print(f"{server} is trusted.")
 
 
 @peer.command()

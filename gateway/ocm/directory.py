@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from gateway.ocm.errors import Malformed
 from gateway.ocm.fields import Fields, decode_object
 from gateway.ocm.text import line
-from gateway.ocm.urls import check_url, server_of
+from gateway.ocm.urls import server_of
 
 SERVERS_MAX = 2000
 NAME_MAX = 200  # characters
@@ -86,7 +86,7 @@ def _listed_server(entry: object) -> ListedServer:
     url, name = entry.get("url"), entry.get("displayName")
     if not isinstance(url, str) or not isinstance(name, str) or not line(name).strip():
         raise Malformed("REQUIRED", "url and displayName have to be text")
-    parts = urlsplit(check_url(url))
-    if parts.path not in ("", "/") or "?" in url:
+    server = server_of(url)
+    if urlsplit(url).path not in ("", "/") or "?" in url:
         raise Malformed("INVALID_URL", "the URL of a server ends with its host and port")
-    return ListedServer(server_of(url), url, line(name).strip()[:NAME_MAX])
+    return ListedServer(server, url, line(name).strip()[:NAME_MAX])
