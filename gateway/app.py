@@ -24,6 +24,7 @@ from gateway import __version__
 from gateway.access import Access
 from gateway.admin.calling import Command
 from gateway.admin.commands import Commands
+from gateway.admin.directory_commands import DirectoryCommands
 from gateway.admin.doctor_commands import DoctorCommands
 from gateway.admin.metrics import Metrics
 from gateway.admin.socket import AdminSocket
@@ -32,14 +33,16 @@ from gateway.api.door import ApiDoor
 from gateway.api.echo import EchoDoor
 from gateway.belongings import Belongings
 from gateway.changes import Changes
-from gateway.config import Config, LegacyConfig, LocalConfig, is_open
+from gateway.config import Config, FederationConfig, LegacyConfig, LocalConfig, is_open
 from gateway.dav.door import DavDoor
+from gateway.directories import Directories, sources
 from gateway.doctor.itself import Itself, Self
 from gateway.doctor.peer import PeerDoctor
 from gateway.doctor.replay import Replay
 from gateway.doctor.tickets import Tickets
 from gateway.expiring import Expiring
 from gateway.files import Moves
+from gateway.first_contacts import FirstContacts
 from gateway.issuing import Issuing
 from gateway.legacy import Legacy, Policy, Way
 from gateway.limiting import client_of, limiter
@@ -82,12 +85,13 @@ from gateway.upstream.door import UpstreamDoor
 from gateway.users import Passwords, Users
 from gateway.verifying import Verifying
 from gateway.watch import Watch
+from gateway.wayf import Wayf
 from gateway.web.door import WebDoor
+from gateway.web.wayf import WayfPage
 
 USER_AGENT = f"ocm-gateway/{__version__}"
-CAPABILITIES = ("exchange-token", "http-sig", "notifications", "protocol-object")
+CAPABILITIES = ("exchange-token", "http-sig", "invite-wayf", "notifications", "protocol-object")
 EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
-CRITERIA = ()  # each shuts out most of today's products (wire.md, Discovery)
 SETTLE_TIME = 5.0  # seconds that the start waits for storage
 
 log = structlog.get_logger()
@@ -107,6 +111,7 @@ class Seat:
 def check(config: Config) -> None:
     """Refuse what the configuration asks for and this process has not the rights for; raises ConfigError."""
     require_ownership(config)
+    sources(config.federation.directories)
 
 
 # Does what one process alone does, until the stack that it is given closes.
@@ -134,11 +139,12 @@ async def start(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callab
     stack.callback(asyncio.get_running_loop().call_later, STOP_TIME, sharing.watch.cut_all)
     doctor = _doctor(stack, config, ground, outside, sharing)
     commands = {**_commands(ground, outside, sharing, roots, seat), **doctor.table}
-    return partial(_lead, ground.storages, sharing, metrics, commands, seat)
+    return partial(_lead, ground.storages, outside.directories, sharing, metrics, commands, seat)
 
 
 async def _lead(
     storages: Mapping[str, Storage],
+    directories: Directories,
     sharing: _Sharing,
     metrics: Metrics,
     commands: Mapping[str, Command],
@@ -157,6 +163,7 @@ async def _lead(
     loop.add_reader(team.bell, hear)
     stack.callback(loop.remove_reader, team.bell)
     _background(stack, sharing.expiring.run(), "expiring")
+    _background(stack, directories.run(), "directories")
     for name, storage in storages.items():
         _background(stack, sharing.uploads.run(as_service(storage)), f"uploads {name}")
     _background(stack, sharing.uploads.run_without(storages), "uploads elsewhere")
@@ -189,11 +196,13 @@ class _Outside:
     """The ways to other servers."""
 
     trust: Trust
+    directories: Directories
     peers: Peers
     proving: Proving
     streaming: SyncOutbound
     asking: AsyncOutbound
     traces: Traces
+    wayf: Wayf
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +254,14 @@ def _ground(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callable[[
 
 
 def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside:
-    guard = Guard(config.federation.allow_networks, config.federation.http_allowed)
+    lists = config.federation
+    guard = Guard(lists.allow_networks, lists.http_allowed, lists.denies)
     asking = AsyncOutbound(guard, user_agent=USER_AGENT)
     stack.push_async_callback(asking.close)
     streaming = SyncOutbound(guard, user_agent=USER_AGENT)
     stack.callback(streaming.close)
-    trust = Trust(ground.store, ground.clock)
+    directories = Directories(ground.store, asking, sources(lists.directories), ground.clock)
+    trust = Trust(ground.store, ground.clock, lists=lists, is_member=directories.is_member)
     traces = Traces(config.state_dir / "traces", ground.clock)
     peers = Peers(
         ground.store,
@@ -258,11 +269,14 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
         trust,
         Signing(ground.keys, ground.legacy, ground.clock),
         server=config.server,
-        http_allowed=config.federation.http_allowed,
+        http_allowed=lists.http_allowed,
+        first_contacts=FirstContacts(lists.first_contacts.per_source, lists.first_contacts.per_target),
         traces=traces,
         clock=ground.clock,
     )
-    return _Outside(trust, peers, _proving(ground, peers, trust), streaming, asking, traces)
+    wayf = Wayf(peers, directories, server=config.server, check_url=guard.check_url)
+    proving = _proving(config, ground, peers, trust)
+    return _Outside(trust, directories, peers, proving, streaming, asking, traces, wayf)
 
 
 def _policy(legacy: LegacyConfig) -> Policy:
@@ -276,9 +290,9 @@ def _policy(legacy: LegacyConfig) -> Policy:
     return lambda way, server: is_open(openness[way], server)
 
 
-def _proving(ground: _Ground, peers: Peers, trust: Trust) -> Proving:
+def _proving(config: Config, ground: _Ground, peers: Peers, trust: Trust) -> Proving:
     verifying = Verifying(ground.store, peers, ground.clock)
-    must_sign = "must-use-http-sig" in CRITERIA
+    must_sign = "must-use-http-sig" in _criteria(config.federation)
     return Proving(
         ground.store, peers, verifying, trust, ground.legacy, must_use_http_sig=must_sign, clock=ground.clock
     )
@@ -377,6 +391,7 @@ async def _open_doors(
         origin=config.origin,
         base_path=config.base_path,
         limits=limits,
+        trusted_proxies=config.proxy.trusted,
     ).add_routes(public.router)
     dav = DavDoor(
         *(ground.access, sharing.tree, moves, sharing.watch, ground.changes, sharing.uploads),
@@ -391,6 +406,14 @@ async def _open_doors(
     stack.push_async_callback(dav.close, STOP_TIME)
     dav.add_routes(public.router)
     WebDoor(config, own_paths.pages).add_routes(public)
+    WayfPage(
+        outside.wayf,
+        provider=config.provider,
+        server=config.server,
+        base_path=config.base_path,
+        http_allowed=bool(config.federation.allow_http),
+        trusted_proxies=config.proxy.trusted,
+    ).add_routes(public)
     await listen_on(stack, public, *seat.doors.http, tls=config.tls, before=dav.quick.before)
 
 
@@ -401,7 +424,7 @@ def _limits(config: Config, seat: Seat) -> Limits:
 
 
 def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Roots, seat: Seat) -> Mapping[str, Command]:
-    return Commands(
+    commands = Commands(
         Users(ground.store, ground.passwords, ground.clock),
         ground.access,
         sharing.sending,
@@ -412,7 +435,8 @@ def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Root
         ground.keys,
         roots,
         lambda: {"version": __version__, "pid": os.getpid(), "workers": seat.team.size, "worker": seat.number},
-    ).table
+    )
+    return {**commands.table, **DirectoryCommands(outside.directories).table}
 
 
 def _doctor(
@@ -463,10 +487,15 @@ def _document(config: Config) -> dict[str, object]:
         public_url=config.public_url,
         provider=config.provider,
         capabilities=CAPABILITIES,
-        criteria=CRITERIA,
+        criteria=_criteria(config.federation),
         token_end_point=f"{api}/token",
         jwks_uri=f"{api}/jwks",
     )
+
+
+def _criteria(lists: FederationConfig) -> tuple[str, ...]:
+    """Return what keeps others out, only where the operator has said so: most of today's products stumble over any."""
+    return (*(("allowlist",) if lists.is_closed else ()), *(("denylist",) if lists.denylist else ()))
 
 
 def _background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -16,12 +16,14 @@ import structlog
 from sqlalchemy import Connection
 
 from gateway.errors import PeerFailed
+from gateway.first_contacts import FirstContacts
 from gateway.ocm.discovery import Discovery, parse_discovery
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.fields import decode_object
 from gateway.ocm.keys import JWKSet
 from gateway.ocm.secret import Secret
 from gateway.ocm.text import line
+from gateway.ocm.urls import server_of
 from gateway.outbound import AsyncOutbound, OutboundRefused, PeerUnreachable, Response
 from gateway.signing import Signing
 from gateway.single_flight import SingleFlight
@@ -87,6 +89,7 @@ class Peers:
         *,
         server: str,
         http_allowed: Callable[[str], bool],
+        first_contacts: FirstContacts,
         traces: Traces | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -98,13 +101,17 @@ class Peers:
         self._signing = signing
         self._server = server
         self._http_allowed = http_allowed
+        self._first_contacts = first_contacts
         self._clock = clock
         self._discoveries: SingleFlight[Discovery] = SingleFlight()
         self._key_sets: SingleFlight[JWKSet] = SingleFlight()
         self._failed: dict[str, tuple[float, str]] = {}  # in memory: anybody can name hosts that do not answer
 
     async def discover(self, server: str, *, fresh: bool = False) -> Discovery:
-        """Return what `server` says of itself, from the cache while that is young; raises PeerFailed, NotAllowed."""
+        """Return what `server` says of itself, from the cache while that is young.
+
+        Raises PeerFailed, NotAllowed, and Busy when strangers have made us look up too much.
+        """
         await self._trust.require(server)
         record = await self._record(server)
         now = self._clock()
@@ -117,7 +124,7 @@ class Peers:
         return await self._discoveries.run(server, lambda: self._fetch_discovery(server))
 
     async def jwks(self, server: str, *, fresh: bool = False) -> JWKSet:
-        """Return the keys that `server` publishes; raises PeerFailed, NotAllowed."""
+        """Return the keys that `server` publishes; raises PeerFailed, NotAllowed, Busy."""
         record = await self._record(server)
         age = self._clock() - (record.jwks_fetched or 0)
         if record.jwks and age < (FRESH_ENOUGH if fresh else DISCOVERY_LIFE):
@@ -152,7 +159,13 @@ class Peers:
         """Return what is known of `server`, None when nothing is."""
         return await self._store.read(lambda tx: peers.get(tx, server) if peers.is_known(tx, server) else None)
 
+    async def _require_patience(self, server: str, target: str) -> None:
+        """Bound what is fetched from `target` because of `server`, if that is a stranger; raises Busy."""
+        if await self._store.read(lambda tx: peers.is_stranger(tx, server)):
+            self._first_contacts.require(target)
+
     async def _fetch_discovery(self, server: str) -> Discovery:
+        await self._require_patience(server, server)
         try:
             async with asyncio.timeout(DISCOVERY_TIME):
                 response, url = await self._first_document(server)
@@ -200,6 +213,7 @@ class Peers:
             discovery = await self.discover(server, fresh=True)  # it may have begun to sign
         if discovery.jwks_uri is None:
             raise PeerFailed("NO_JWKS", f"{server} publishes no jwksUri")
+        await self._require_patience(server, server_of(discovery.jwks_uri))
         try:
             async with asyncio.timeout(DISCOVERY_TIME):
                 response = await self._request(server, "GET", discovery.jwks_uri, max_body=MAX_JWKS)

@@ -16,6 +16,8 @@ from typing import Any
 from aiohttp import web
 from parts import Clock
 
+from gateway.config import FederationConfig
+from gateway.first_contacts import FirstContacts
 from gateway.legacy import Legacy
 from gateway.ocm import cavage
 from gateway.ocm.cavage import CavageSigningKey
@@ -203,19 +205,28 @@ async def resolve(host: str, _port: int) -> list[str]:
 
 
 @asynccontextmanager
-async def client(store: Store, directory: Path, clock: Clock, legacy: Legacy | None = None) -> AsyncIterator[Peers]:
+async def client(
+    store: Store,
+    directory: Path,
+    clock: Clock,
+    lists: FederationConfig | None = None,
+    first_contacts: FirstContacts | None = None,
+    legacy: Legacy | None = None,
+) -> AsyncIterator[Peers]:
     """Give the gateway's own OCM client, which may go to loopback in plain http."""
-    guard = Guard(LOOPBACK, lambda host: host in ("127.0.0.1", "localhost"))
+    lists = lists or FederationConfig()
+    guard = Guard(LOOPBACK, lambda host: host in ("127.0.0.1", "localhost"), lists.denies)
     async with AsyncOutbound(guard, user_agent="test", resolve=resolve) as outbound:
         plant_rsa_key(directory / "keys")
         keys = SigningKeys(directory / "keys", f"https://{SERVER}", clock)
         yield Peers(
             store,
             outbound,
-            Trust(store, clock),
+            Trust(store, clock, lists=lists),
             Signing(keys, legacy or Legacy(store, clock=clock), clock),
             server=SERVER,
             http_allowed=lambda host: host in ("127.0.0.1", "localhost"),
+            first_contacts=first_contacts or FirstContacts(100_000, 100_000),
             clock=clock,
         )
 

@@ -284,6 +284,7 @@ def test_the_example_loads_with_every_optional_key(tmp_path: Path) -> None:
     """No commented line has rotted."""
     (tmp_path / "var/data").mkdir(parents=True)
     make_certificate(tmp_path / "var/tls/certificate.pem", tmp_path / "var/tls/key.pem")
+    (tmp_path / "var/directory.pem").touch()
     config = load(written(tmp_path, uncommented()))
     assert config.tls is not None
     assert config.groups == {"lab": ("alice", "carol")}
@@ -440,6 +441,15 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"upstream": {"url": "https://nas", "idle_timeout": 0}}, "upstream.idle_timeout", "more than 0"),
     ({"upstream": {"url": "https://nas", "idle_timeout": "5 s"}}, "upstream.idle_timeout", "number of seconds"),
     ({"upstream": {"url": "https://nas", "timeout": 5}}, "upstream.timeout", "idle_timeout"),
+    ({"federation": {"allowlist": "example.org"}}, "federation.allowlist", "null for everybody"),
+    ({"federation": {"allowlist": ["*.example.org"]}}, "federation.allowlist[0]", "a suffix of hosts"),
+    ({"federation": {"denylist": None}}, "federation.denylist", "a list of servers"),
+    ({"federation": {"first_contacts": {"per_source": 0}}}, "federation.first_contacts.per_source", "from 1 to"),
+    ({"federation": {"first_contacts": {"per_target": True}}}, "federation.first_contacts.per_target", "from 1 to"),
+    *[
+        ({"federation": {"directories": [{"url": url, "key": "config.yaml"}]}}, "federation.directories[0].url", "as in https://")
+        for url in ("directory.example.org", "ftp://d.example", "https://", "https://d.example/#x", "https://me:x@d.example")
+    ],
     ({"proxy": {"trusted": "10.0.0.0/8"}}, "proxy.trusted", "a list of networks"),
     ({"proxy": {"trusted": ["10.0.0.1/8"]}}, "proxy.trusted[0]", "without host bits"),
     ({"proxy": {"trusted": [10]}}, "proxy.trusted[0]", "CIDR"),

@@ -191,11 +191,13 @@ class Commands:
         if record is None:
             raise NoSuch("NO_SUCH_PEER", "nothing is known of this server; `peer list` shows who is known")
         document = decode_object(record.discovery.encode()) if record.discovery else None
-        return views.peer(record) | views.proofs(record) | {"discovery": document}
+        known = {"standing": await self._trust.standing(record.server), "discovery": document}
+        return views.peer(record) | views.proofs(record) | known
 
     async def _peer_trust(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
         await self._trust.set(server(arguments), TRUSTED, caller.actor)
+        return {"standing": await self._trust.standing(server(arguments))}
 
     async def _peer_block(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()

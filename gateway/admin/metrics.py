@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 import structlog
 from aiohttp import web
@@ -15,11 +16,12 @@ from backends.errors import StorageError
 from gateway.admin.tally import Tally
 from gateway.config import Network
 from gateway.proxies import client_address
-from gateway.store import outbox, peers
-from gateway.store.engine import Store
+from gateway.store import directories, outbox, peers
+from gateway.store.engine import Store, Work
 from gateway.team import Team
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -47,6 +49,12 @@ class Metrics:
         self._pending = Gauge("ocm_gateway_outbox_pending", "Messages not delivered yet", registry=self._registry)
         self._missing = Gauge(
             "ocm_gateway_workers_missing", "Worker processes that do not serve", registry=self._registry
+        )
+        self._ages = Gauge(
+            "ocm_gateway_directory_age_seconds",
+            "How old the list in use of a Directory Service is",
+            ["url"],
+            registry=self._registry,
         )
 
         self._last_used = Gauge(
@@ -102,7 +110,7 @@ class Metrics:
 
     async def _show(self, _request: web.Request) -> web.Response:
         pending = await self._count_pending()
-        if pending is None:
+        if pending is None or not await self._note_ages():
             return _unavailable()
         self._pending.set(pending)
         self._missing.set(len(self._absent()))
@@ -121,13 +129,26 @@ class Metrics:
             return web.json_response({"status": "workers missing", "missing": absent})
         return web.json_response({"status": "ok"})
 
+    async def _note_ages(self) -> bool:
+        """Note how old the lists of Directory Services are; False when the state does not answer."""
+        records = await self._read(directories.everything)
+        self._ages.clear()
+        for record in (records or {}).values():
+            if record.fetched is not None:
+                self._ages.labels(record.url).set(max(0.0, time.time() - record.fetched))
+        return records is not None
+
     def _absent(self) -> list[int]:
         return self._team.missing() if self._team else []
 
     async def _count_pending(self) -> int | None:
-        """Return how many messages wait; None when the state does not answer, or is no database any more."""
+        """Return how many messages wait; None when the state does not answer."""
+        return await self._read(outbox.count_pending)
+
+    async def _read(self, work: Work[T]) -> T | None:
+        """Return what `work` reads; None when the state does not answer, or is no database any more."""
         try:
-            return await self._store.read(outbox.count_pending)
+            return await self._store.read(work)
         except (StorageError, SQLAlchemyError) as error:
             log.warning("the state cannot be read", error=type(error).__name__)
             return None

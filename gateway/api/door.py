@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network
 
 import structlog
 from aiohttp import web
@@ -13,6 +14,7 @@ from aiohttp import web
 from backends.errors import Unavailable
 from gateway.api import errors
 from gateway.api.inbound import read_message
+from gateway.causing import causing
 from gateway.errors import Busy, NoSuch, NotBuilt, Refusal, TooMany
 from gateway.expecting import expect
 from gateway.issuing import Issuing
@@ -75,6 +77,7 @@ class ApiDoor:
         origin: str,
         base_path: str,
         limits: Limits | None = None,
+        trusted_proxies: Iterable[IPv4Network | IPv6Network] = (),
     ) -> None:
         """What is refused is kept in `traces`, if its server `is_known`."""
         self._sending = sending
@@ -89,6 +92,7 @@ class ApiDoor:
         self._origin = origin
         self._base_path = base_path
         self._limits = limits or Limits({})
+        self._trusted_proxies = tuple(trusted_proxies)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         prefixes = {"", self._base_path}  # discovery is always at the host's root, and where a proxy may pass it on
@@ -103,9 +107,8 @@ class ApiDoor:
             ("notifications", self._notifications, errors.response),
             ("token", self._token, errors.token_response),
         ):
-            router.add_post(
-                f"{api}/{name}", _refusing(handler, answer, self._keep), name=f"api:{name}", expect_handler=expect
-            )
+            counted = causing(_refusing(handler, answer, self._keep), self._trusted_proxies)
+            router.add_post(f"{api}/{name}", counted, name=f"api:{name}", expect_handler=expect)
         other = _refusing(_not_here, errors.response, _nothing)
         router.add_route("*", f"{api}/{{name:[\\s\\S]*}}", other, name="api:other", expect_handler=expect)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import ClientPayloadError, web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web_protocol import RequestPayloadError
+from aiohttp import web
 
+from gateway.bodies import pieces
 from gateway.errors import Invalid
 from gateway.ocm.errors import Malformed
 from gateway.ocm.signatures import Message
@@ -26,15 +25,11 @@ async def read_message(request: web.Request, origin: str, deadline: float) -> Me
     body = bytearray()
     try:
         async with asyncio.timeout_at(deadline):
-            async for chunk in request.content.iter_any():
+            async for chunk in pieces(request):
                 body += chunk
                 if len(body) > MAX_BODY:
                     raise Malformed("BODY_TOO_LARGE")
     except TimeoutError as error:
         raise Invalid("BODY_TIMEOUT", "the body did not arrive in time") from error
-    except (OSError, RequestPayloadError, ClientPayloadError, HttpProcessingError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and request.transport is not None:
-            raise  # otherwise it is aiohttp's word for a connection that was lost before anybody read from it
-        raise Invalid("BODY_CUT_OFF", f"the body was cut off or garbled: {type(error).__name__}") from error
     headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers)
     return Message(request.method, origin + request.raw_path, headers, bytes(body))

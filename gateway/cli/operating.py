@@ -99,7 +99,7 @@ def show_peer(server: str, json_output: bool) -> None:
     if json_output:
         show_json(result)
         return
-    facts(result, ("server", "trust", "signed_as", "discovered", "seen", "failures", "last_error"))
+    facts(result, ("server", "trust", "standing", "signed_as", "discovered", "seen", "failures", "last_error"))
     _show_proofs(result)
     if result["discovery"]:
         print("discovery:")
@@ -123,8 +123,11 @@ def _show_proofs(peer: Row) -> None:
 @click.argument("server", metavar="HOST")
 def trust(server: str) -> None:
     """Trust a server, or open a blocked one again."""
-    gateway("peer.trust", server=server)
-    print(f"{server} is trusted.")
+    result = gateway("peer.trust", server=server)
+    if result["standing"] == "denylist":
+        print(f"{server} is trusted, and refused all the same: it is on federation.denylist.")
+    else:
+        print(f"{server} is trusted.")
 
 
 @peer.command()

@@ -17,6 +17,7 @@ from gateway.config.legacy import LegacyConfig
 from gateway.config.limits import LimitsConfig
 from gateway.config.ownership import Ownership, ServiceOwnership
 from gateway.config.section import Section, chosen_by
+from gateway.config.servers import Server, matching
 from gateway.config.values import (
     CIDR,
     Address,
@@ -32,12 +33,14 @@ from gateway.config.values import (
     MountPath,
     NotEmpty,
     Origin,
+    PerMinute,
     PublicURL,
     ReadableFile,
     Seconds,
     Text,
     UserName,
     Watches,
+    WebURL,
     Workers,
     names_host,
     refuse,
@@ -123,16 +126,49 @@ class MountConfig(Section):
     groups: Annotated[tuple[GroupName, ...], NotEmpty] = Field(default=(), description="a list of group names")
 
 
+class FirstContactsConfig(Section):
+    """How many documents a minute are fetched from servers that nobody here has dealt with."""
+
+    per_source: PerMinute = 60
+    per_target: PerMinute = 30
+
+
+class DirectoryConfig(Section):
+    """A Directory Service: a signed list of the members of a Federation."""
+
+    url: WebURL = Field(description="the URL of a signed list, as in https://directory.example.org/list")
+    key: ReadableFile = Field(description="a file with the public key of the list, as PEM, JWK or JWK Set")
+    name: Text | None = None
+    trusted: bool = Field(default=False, description="true or false")
+
+
 class FederationConfig(Section):
-    """Which servers may be contacted beyond https on the public Internet."""
+    """Which servers may be dealt with, and which may be contacted beyond https on the public Internet."""
 
     allow_http: tuple[HTTPHost, ...] = Field(default=(), description="a list of host names")
     allow_networks: tuple[CIDR, ...] = Field(default=(), description="a list of networks")
+    allowlist: tuple[Server, ...] | None = Field(default=None, description="a list of servers; null for everybody")
+    denylist: tuple[Server, ...] = Field(default=(), description="a list of servers")
+    first_contacts: FirstContactsConfig = FirstContactsConfig()
+    directories: tuple[DirectoryConfig, ...] = Field(default=(), description="a list of Directory Services")
     legacy: LegacyConfig = LegacyConfig()
 
     def http_allowed(self, host: str) -> bool:
         """Tell whether `host`, a name or an address without port, may be spoken to in plain http."""
         return names_host(self.allow_http, host)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether only servers that some list names are dealt with."""
+        return self.allowlist is not None
+
+    def allows(self, server: str) -> bool:
+        """Tell whether `server`, as host[:port], is on the allowlist."""
+        return matching(self.allowlist or (), server)
+
+    def denies(self, server: str) -> bool:
+        """Tell whether `server`, as host[:port], is on the denylist."""
+        return matching(self.denylist, server)
 
 
 class LogConfig(Section):

@@ -71,7 +71,8 @@ def _mount_names_differ(document: Document) -> Iterator[Mistake]:
 def _plain_http_is_meant(document: Document) -> Iterator[Mistake]:
     try:
         url = urlsplit(public_url(document.content.get("public_url")))
-        federation = FederationConfig.model_validate(document.section("federation"))
+        context = {"directory": document.directory}
+        federation = FederationConfig.model_validate(document.section("federation"), context=context)
     except (PydanticCustomError, ValidationError):
         return
     host = url.hostname or ""
@@ -122,6 +123,17 @@ def _upstream_is_another_server(document: Document) -> Iterator[Mistake]:
         yield Mistake("upstream.url", shown(url), allowed)
 
 
+def _directories_differ(document: Document) -> Iterator[Mistake]:
+    directories = document.section("federation").get("directories")
+    known: dict[object, int] = {}
+    for index, directory in enumerate(directories if isinstance(directories, list) else []):
+        for key in ("url", "name"):
+            value = directory.get(key) if isinstance(directory, Mapping) else None
+            if isinstance(value, str) and known.setdefault(value, index) != index:
+                allowed = f"one that federation.directories[{known[value]}] has not: commands name directories by it"
+                yield Mistake(f"federation.directories[{index}].{key}", shown(value), allowed)
+
+
 CHECKS: tuple[Callable[[Document], Iterator[Mistake]], ...] = (
     _mounts_name_backends,
     _mounts_name_groups,
@@ -130,4 +142,5 @@ CHECKS: tuple[Callable[[Document], Iterator[Mistake]], ...] = (
     _state_is_not_shared,
     _upstream_is_another_server,
     _memory_is_of_one_process,
+    _directories_differ,
 )

@@ -21,6 +21,7 @@ HOST_NAME = re.compile(r"(?![0-9.]+$)(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]
 URL_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*")
 ADDRESS_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):([0-9]{1,5})")
 WORKERS_MAX = 64
+PER_MINUTE_MAX = 100_000
 DEFAULT_PORTS = {"http": 80, "https": 443}
 WATCHES_MAX = 1_000_000  # the kernel's own limit is about that, in 1 GB of its memory
 
@@ -138,6 +139,22 @@ def _origin(value: object) -> str:
     return url
 
 
+def _web_url(value: object) -> str:
+    allowed = "an http or https URL without user name and fragment, as in https://directory.example.org/list"
+    if not isinstance(value, str) or not all("!" <= char <= "~" for char in value):
+        refuse(allowed)
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "#" in value:
+        refuse(allowed)
+    if "@" in parts.netloc:
+        refuse(allowed, "a URL with a user name")
+    return value
+
+
 def _seconds(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 86400:
         refuse("a number of seconds, more than 0 and at most 86400")
@@ -150,6 +167,7 @@ CIDR = Annotated[Network, PlainValidator(_network)]
 HTTPHost = Annotated[str, PlainValidator(http_host)]
 PublicURL = Annotated[str, PlainValidator(public_url)]
 Origin = Annotated[str, PlainValidator(_origin)]
+WebURL = Annotated[str, PlainValidator(_web_url)]
 Seconds = Annotated[float, PlainValidator(_seconds)]
 
 
@@ -253,6 +271,12 @@ def _workers(value: object) -> int:
     return value
 
 
+def _per_minute(value: object) -> int:
+    if type(value) is not int or not 1 <= value <= PER_MINUTE_MAX:
+        refuse(f"a number a minute from 1 to {PER_MINUTE_MAX:,}")
+    return value
+
+
 def _watches(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= WATCHES_MAX:
         refuse(f"a number from 0 (none) to {WATCHES_MAX:,}")
@@ -272,5 +296,6 @@ Text = Annotated[str, PlainValidator(_text)]
 MountName = Annotated[str, PlainValidator(_mount_name)]
 MountPath = Annotated[str, PlainValidator(_mount_path)]
 Watches = Annotated[int, PlainValidator(_watches)]
+PerMinute = Annotated[int, PlainValidator(_per_minute)]
 Workers = Annotated[int, PlainValidator(_workers)]
 NotEmpty = BeforeValidator(_some)

@@ -82,11 +82,20 @@ class Destination:
 
 
 class Guard:
-    """Which URLs and addresses may be contacted; `http_allowed` tells for which hosts plain http is."""
+    """Which URLs and addresses may be contacted; `http_allowed` tells for which hosts plain http is.
 
-    def __init__(self, allow_networks: Iterable[Network], http_allowed: Callable[[str], bool]) -> None:
+    `denied` tells which servers, as host:port, are not contacted whoever names them: a peer's own documents may.
+    """
+
+    def __init__(
+        self,
+        allow_networks: Iterable[Network],
+        http_allowed: Callable[[str], bool],
+        denied: Callable[[str], bool] = lambda _server: False,
+    ) -> None:
         self._allowed = tuple(allow_networks)
         self._http_allowed = http_allowed
+        self._denied = denied
 
     def check_url(self, url: str) -> Destination:
         """Return where `url` leads, as far as that can be told without a resolver; raises OutboundRefused."""
@@ -106,7 +115,10 @@ class Guard:
             raise OutboundRefused("SCHEME_REFUSED", f"plain http is not allowed for {host} (federation.allow_http)")
         if is_address(host):
             self.check_address(host)
-        return Destination(scheme, host, port, target if target.startswith("/") else f"/{target}")
+        destination = Destination(scheme, host, port, target if target.startswith("/") else f"/{target}")
+        if self._denied(str(destination)):
+            raise OutboundRefused("HOST_REFUSED", f"{destination} is denied here (federation.denylist)")
+        return destination
 
     def check_address(self, address: str | Address) -> None:
         """Refuse an address that is neither public nor listed; each IPv4 address inside it has to pass as well.

@@ -190,9 +190,9 @@ def _engine(url: str) -> Engine:
     return engine
 
 
-def _migrate(engine: Engine) -> None:
+def _migrate(engine: Engine, revision: str = "head") -> None:
     configuration = alembic.config.Config()
     configuration.set_main_option("script_location", str(_MIGRATIONS))
     with _transaction(engine, "BEGIN IMMEDIATE") as connection:
         configuration.attributes["connection"] = connection
-        alembic.command.upgrade(configuration, "head")
+        alembic.command.upgrade(configuration, revision)

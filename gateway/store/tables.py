@@ -263,3 +263,14 @@ uploads = Table(  # what was received of an upload that was left unfinished; the
     UniqueConstraint("principal", "backend", "path", "total"),
     Index("ix_uploads_backend_path", "backend", "path"),
 )
+
+directories = Table(  # the last good list of each Directory Service; verified again whenever it is read
+    "directories",
+    metadata,
+    Column("url", String, primary_key=True),
+    Column("document", LargeBinary),  # the JWS as received; null: none yet
+    Column("version", Integer, nullable=False),  # counts the documents
+    Column("fetched", BigInteger),  # when that document came
+    Column("checked", BigInteger),  # when it was last asked for
+    Column("problem", String),  # why it did not come then; null: it did
+)

@@ -21,6 +21,7 @@ from gateway.dav import errors as dav
 from gateway.errors import Invalid, Refusal
 from gateway.ocm.errors import Malformed, ProtocolError, TokenError
 from gateway.upstream import errors as upstream
+from gateway.web import errors as web_errors
 
 from .source import MODULES, within
 
@@ -82,6 +83,10 @@ def test_the_api_has_a_status_for_every_refusal_and_no_other_row() -> None:
     """The table is read by the exact type, so a new subclass needs a row of its own."""
     assert set(api.STATUS) == set(REFUSALS)
     assert set(api.TOKEN_ERRORS) <= set(api.STATUS)
+
+
+def test_pages_have_a_status_for_every_refusal_and_no_other_row() -> None:
+    assert set(web_errors.STATUS) == set(REFUSALS)
 
 
 @pytest.mark.parametrize("kind", REFUSALS, ids=lambda kind: kind.__name__)

@@ -119,17 +119,15 @@ def test_a_database_that_cannot_be_opened_is_an_error_of_the_system(tmp_path: Pa
 
 
 def test_a_peer_that_has_signed_before_the_kinds_were_told_apart_has_signed_with_a_tag(tmp_path: Path) -> None:
-    """Migration 0008: nothing else was remembered until then."""
+    """Migration 0009: nothing else was remembered until then."""
     database = tmp_path / "state.sqlite"
-    Store(f"sqlite:///{database}").close()
+    old = engine._engine(f"sqlite:///{database}")
+    engine._migrate(old, "0008")
+    old.dispose()
     connection = sqlite3.connect(database)
-    for column in ("signed_as", "pinned_key", "legacy_used", "refused"):
-        connection.execute(f"ALTER TABLE peers DROP COLUMN {column}")
-    connection.execute("ALTER TABLE peers ADD COLUMN signs BOOLEAN NOT NULL DEFAULT 0")
     connection.execute(
         "INSERT INTO peers (server, failures, signs) VALUES ('old.example', 0, 1), ('new.example', 0, 0)"
     )
-    connection.execute("UPDATE alembic_version SET version_num = '0006'")
     connection.commit()
     connection.close()
     store = Store(f"sqlite:///{database}")

@@ -1,0 +1,24 @@
+"""Who has caused what a request makes us fetch elsewhere, for every edge alike."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import IPv4Network, IPv6Network
+
+from aiohttp import web
+
+from gateway.first_contacts import caused_by
+from gateway.proxies import client_address
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def causing(handler: Handler, trusted_proxies: Iterable[IPv4Network | IPv6Network]) -> Handler:
+    """Let what `handler` fetches count for its client, who may be behind `trusted_proxies`."""
+    trusted = tuple(trusted_proxies)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        with caused_by(client_address(request.remote, request.headers.get("X-Forwarded-For", ""), trusted)):
+            return await handler(request)
+
+    return handle

@@ -1,0 +1,43 @@
+"""What a form on a page sends: read with bounds on size and time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from gateway.bodies import pieces
+from gateway.errors import Invalid, NotAllowed
+
+MAX_FORM = 8 * 1024  # bytes
+FIELDS_MAX = 16
+FORM_TIME = 10.0  # seconds
+
+
+def require_same_site(request: web.Request) -> None:
+    """Refuse a form that a page of somebody else has sent; raises NotAllowed.
+
+    Browsers say so by themselves (Fetch Metadata); Origin is of no use, since `no-referrer` makes it null here too.
+    """
+    if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+        raise NotAllowed("CROSS_SITE", "a page of another site has sent this form")
+
+
+async def read_form(request: web.Request) -> Mapping[str, str]:
+    """Return the fields of an `application/x-www-form-urlencoded` body; raises Invalid."""
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise Invalid("NOT_A_FORM", "the body is not what a form sends")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(FORM_TIME):
+            async for piece in pieces(request):
+                body += piece
+                if len(body) > MAX_FORM:
+                    raise Invalid("FORM_TOO_LARGE", f"the form has more than {MAX_FORM} bytes")
+        return dict(parse_qsl(body.decode(), errors="strict", max_num_fields=FIELDS_MAX))
+    except TimeoutError as error:
+        raise Invalid("BODY_TIMEOUT", "the form did not arrive in time") from error
+    except ValueError as error:
+        raise Invalid("NOT_A_FORM", "the body is no form in UTF-8") from error
