@@ -23,16 +23,20 @@ from gateway import __version__
 from gateway.access import Access
 from gateway.admin.calling import Command
 from gateway.admin.commands import Commands
+from gateway.admin.invite_commands import InviteCommands
 from gateway.admin.metrics import Metrics
 from gateway.admin.socket import AdminSocket
 from gateway.admin.tally import Tally
+from gateway.admitting import CRITERIA, Admitting, weakest_evidence
 from gateway.api.door import ApiDoor
 from gateway.belongings import Belongings
 from gateway.changes import Changes
 from gateway.config import Config, LocalConfig
+from gateway.contacts import Contacts
 from gateway.dav.door import DavDoor
 from gateway.expiring import Expiring
 from gateway.files import Moves
+from gateway.inviting import Inviting
 from gateway.issuing import Issuing
 from gateway.listening import STOP_TIME, Doors, listen_on
 from gateway.living import Living
@@ -41,7 +45,7 @@ from gateway.mounts import Mounts
 from gateway.ocm.discovery import describe
 from gateway.outbound import AsyncOutbound, Guard, SyncOutbound
 from gateway.outbox import Outbox
-from gateway.own_paths import OwnPaths
+from gateway.own_paths import ACCEPT_INVITE, OwnPaths
 from gateway.peers import Peers
 from gateway.proving import Proving
 from gateway.receiving import Receiving
@@ -69,9 +73,11 @@ from gateway.upstream.door import UpstreamDoor
 from gateway.users import Passwords, Users
 from gateway.watch import Watch
 from gateway.web.door import WebDoor
+from gateway.web.forms import FormTokens
+from gateway.web.inviting import AcceptInvitePage
 
 USER_AGENT = f"ocm-gateway/{__version__}"
-CAPABILITIES = ("exchange-token", "http-sig", "notifications", "protocol-object")
+CAPABILITIES = ("exchange-token", "http-sig", "invites", "notifications", "protocol-object")
 SETTLE_TIME = 5.0  # seconds that the start waits for storage
 
 log = structlog.get_logger()
@@ -188,6 +194,8 @@ class _Sharing:
     receiving: Receiving
     issuing: Issuing
     expiring: Expiring
+    inviting: Inviting
+    contacts: Contacts
 
 
 def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -> _Ground:
@@ -233,7 +241,8 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
         http_allowed=config.federation.http_allowed,
         clock=ground.clock,
     )
-    return _Outside(trust, peers, Proving(ground.store, peers, trust, ground.clock), streaming)
+    weakest = weakest_evidence(config.federation.accept)
+    return _Outside(trust, peers, Proving(ground.store, peers, trust, ground.clock, weakest=weakest), streaming)
 
 
 def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _Outside, team: Team) -> _Sharing:
@@ -256,7 +265,8 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         dav_url=f"{config.public_url}/dav/ocm/",
         clock=clock,
     )
-    receiving = Receiving(store, peers, outbox, remote, sealer, server=config.server, clock=clock)
+    policy = Admitting(config.federation.accept, config.federation.auto_accept, outside.trust.is_listed)
+    receiving = Receiving(store, peers, outbox, remote, sealer, server=config.server, policy=policy, clock=clock)
     return _Sharing(
         outbox=outbox,
         remote=remote,
@@ -267,6 +277,8 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         receiving=receiving,
         issuing=Issuing(store, ground.keys, origin=config.origin, clock=clock),
         expiring=Expiring(store, sending, receiving, clock),
+        inviting=Inviting(store, peers, server=config.server, public_url=config.public_url, clock=clock),
+        contacts=Contacts(store, server=config.server, clock=clock),
     )
 
 
@@ -310,6 +322,7 @@ async def _open_doors(
         sharing.issuing,
         outside.proving,
         ground.keys,
+        sharing.inviting,
         document=_document(config),
         origin=config.origin,
         base_path=config.base_path,
@@ -325,11 +338,13 @@ async def _open_doors(
     stack.push_async_callback(dav.close, STOP_TIME)
     dav.add_routes(public.router)
     WebDoor(config, own_paths.pages).add_routes(public)
+    tokens = FormTokens(key_file(config.state_dir / "keys" / "forms.key", lambda: os.urandom(32)), ground.clock)
+    AcceptInvitePage(config, ground.access, sharing.inviting, tokens).add_routes(public.router)
     await listen_on(stack, public, *seat.doors.http, tls=config.tls, before=dav.quick.before)
 
 
 def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Roots, seat: Seat) -> Mapping[str, Command]:
-    return Commands(
+    commands = Commands(
         Users(ground.store, ground.passwords, ground.clock),
         ground.access,
         sharing.sending,
@@ -340,7 +355,9 @@ def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Root
         ground.keys,
         roots,
         lambda: {"version": __version__, "pid": os.getpid(), "workers": seat.team.size, "worker": seat.number},
-    ).table
+    )
+    invites = InviteCommands(ground.access, sharing.inviting, sharing.contacts)
+    return {**commands.table, **invites.table}
 
 
 def _storage(stack: AsyncExitStack, store: Store, config: Config, name: str) -> Storage:
@@ -371,9 +388,11 @@ def _document(config: Config) -> dict[str, object]:
         public_url=config.public_url,
         provider=config.provider,
         capabilities=CAPABILITIES,
-        criteria=(),  # each shuts out most of today's products (wire.md, Discovery)
+        # None unless demanded: each shuts out most of today's products (wire.md, Discovery).
+        criteria=[CRITERIA[word] for word in config.federation.accept],
         token_end_point=f"{api}/token",
         jwks_uri=f"{api}/jwks",
+        invite_accept_dialog=f"{config.public_url}{ACCEPT_INVITE}",
     )
 
 

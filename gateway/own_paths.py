@@ -15,8 +15,9 @@ JWKS = "/.well-known/jwks.json"
 API = "/ocm"
 DAV = ("/dav/ocm", "/dav/files")
 PAGE = "/"
+ACCEPT_INVITE = "/accept-invite"
 
-TREES = (*DISCOVERY, JWKS, API, *DAV)  # each with everything below it
+TREES = (*DISCOVERY, JWKS, API, *DAV, ACCEPT_INVITE)  # each with everything below it
 
 # RFC 9112 §3.2.2; only at the beginning: elsewhere it is part of a name, and looking for it would take for ever
 ABSOLUTE_FORM = re.compile(r"\A[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")

@@ -25,7 +25,17 @@ log = structlog.get_logger()
 class Proving:
     """Makes Peers: nobody else does."""
 
-    def __init__(self, store: Store, known: Peers, trust: Trust, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        known: Peers,
+        trust: Trust,
+        clock: Callable[[], float] = time.time,
+        *,
+        weakest: Evidence = Evidence.NONE,
+    ) -> None:
+        """Refuse whoever is proved by less than `weakest`."""
+        self._weakest = weakest
         self._store = store
         self._peers = known
         self._trust = trust
@@ -55,6 +65,7 @@ class Proving:
         return await self._proved(server, verified, once)
 
     async def _unsigned(self, server: str) -> Peer:
+        Peer(server, Evidence.NONE).require(self._weakest)
         record = await self._store.read(lambda tx: peers.get(tx, server))
         if not record.signs:
             try:
@@ -79,6 +90,8 @@ class Proving:
 
     async def _proved(self, server: str, verified: VerifiedRequest, once: bool) -> Peer:
         now = int(self._clock())
+        peer = Peer(server, Evidence.RFC9421 if verified.tagged else Evidence.LABELLED)
+        peer.require(self._weakest)
 
         def work(tx: Connection) -> bool:
             record = peers.get(tx, server)
@@ -90,4 +103,4 @@ class Proving:
 
         if not await self._store.run(work):
             raise Unproven("SIGNATURE_REPLAYED", f"{server}: this signature was used before")
-        return Peer(server, Evidence.RFC9421 if verified.tagged else Evidence.LABELLED)
+        return peer

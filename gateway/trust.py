@@ -28,6 +28,11 @@ class Trust:
         if record.trust == BLOCKED:
             raise NotAllowed("UNTRUSTED_PROVIDER", f"{server} is blocked here; `peer trust {server}` opens it again")
 
+    async def is_listed(self, server: str) -> bool:
+        """Tell whether the operator has named `server` as one to be trusted."""
+        record = await self._store.read(lambda tx: peers.get(tx, server))
+        return record.trust == TRUSTED
+
     async def set(self, server: str, trust: str, actor: str) -> None:
         """Record that `server` is trusted or blocked."""
         now = int(self._clock())

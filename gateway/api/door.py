@@ -15,11 +15,13 @@ from gateway.api import errors
 from gateway.api.inbound import read_message
 from gateway.errors import Busy, NoSuch, NotBuilt, Refusal
 from gateway.expecting import expect
+from gateway.inviting import ALREADY_ACCEPTED, Inviting
 from gateway.issuing import Issuing
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.discovery import legacy_version_for
 from gateway.ocm.errors import ProtocolError, TokenError
 from gateway.ocm.fields import decode_object
+from gateway.ocm.invites import parse_invite_acceptance, serialise_party
 from gateway.ocm.notifications import Notification, NotificationType, parse_notification
 from gateway.ocm.shares import ShareCreated, parse_share, serialise_share_created
 from gateway.ocm.signatures import Message
@@ -35,7 +37,13 @@ from gateway.signing_keys import SigningKeys
 DISCOVERY_PATHS = tuple(path + slash for path in DISCOVERY for slash in ("", "/"))
 ANSWER_TIME = 9.0  # seconds for the body to arrive and to find out who speaks; the whole answer takes at most 10
 
-ENDPOINTS = {"shares": "POST", "notifications": "POST", "token": "POST", "jwks": "GET, HEAD"}  # with their methods
+ENDPOINTS = {  # with their methods
+    "shares": "POST",
+    "notifications": "POST",
+    "invite-accepted": "POST",
+    "token": "POST",
+    "jwks": "GET, HEAD",
+}
 
 # Which of our roles a notification speaks to; a type that is not here is not built.
 ROLE_OF: dict[NotificationType, str] = {
@@ -61,6 +69,7 @@ class ApiDoor:
         issuing: Issuing,
         proving: Proving,
         keys: SigningKeys,
+        inviting: Inviting,
         *,
         document: dict[str, object],
         origin: str,
@@ -71,6 +80,7 @@ class ApiDoor:
         self._issuing = issuing
         self._proving = proving
         self._keys = keys
+        self._inviting = inviting
         self._document = document
         self._origin = origin
         self._base_path = base_path
@@ -85,6 +95,7 @@ class ApiDoor:
         for name, handler, answer in (
             ("shares", self._shares, errors.response),
             ("notifications", self._notifications, errors.response),
+            ("invite-accepted", self._invite_accepted, errors.response),
             ("token", self._token, errors.token_response),
         ):
             router.add_post(f"{api}/{name}", _refusing(handler, answer), name=f"api:{name}", expect_handler=expect)
@@ -117,6 +128,17 @@ class ApiDoor:
         peer = await self._proof(message, await _speaker(use_case, notification), deadline)
         await use_case.notified(peer, notification)
         return web.json_response({}, status=201)
+
+    async def _invite_accepted(self, request: web.Request) -> web.Response:
+        deadline = _deadline()
+        message = await read_message(request, self._origin, deadline)
+        acceptance = parse_invite_acceptance(request.headers.get("Content-Type"), message.body)
+        await self._inviting.require_open(acceptance)
+        peer = await self._proof(message, acceptance.recipient_provider, deadline, once=True)
+        inviter, again = await self._inviting.accepted(peer, acceptance)
+        if again:  # only to the one who had it before, whose answer may have been lost
+            return web.json_response({"message": ALREADY_ACCEPTED, **serialise_party(inviter)}, status=409)
+        return web.json_response(serialise_party(inviter))
 
     async def _token(self, request: web.Request) -> web.Response:
         deadline = _deadline()

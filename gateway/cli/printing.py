@@ -11,7 +11,19 @@ from typing import Any
 Row = Mapping[str, Any]
 
 TIMES = frozenset(
-    {"created", "updated", "expiration", "discovered", "seen", "next_attempt", "finished", "probed", "at"}
+    {
+        "created",
+        "updated",
+        "expiration",
+        "expires",
+        "accepted",
+        "discovered",
+        "seen",
+        "next_attempt",
+        "finished",
+        "probed",
+        "at",
+    }
 )
 
 

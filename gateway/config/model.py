@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
+from gateway.config.accepting import Accept, ServerOrAddress
 from gateway.config.ownership import Ownership, ServiceOwnership
 from gateway.config.section import Section, chosen_by
 from gateway.config.values import (
@@ -121,10 +122,12 @@ class MountConfig(Section):
 
 
 class FederationConfig(Section):
-    """Which servers may be contacted beyond https on the public Internet."""
+    """Which servers may be contacted beyond https on the public Internet, and whose Shares are taken."""
 
     allow_http: tuple[HTTPHost, ...] = Field(default=(), description="a list of host names")
     allow_networks: tuple[CIDR, ...] = Field(default=(), description="a list of networks")
+    accept: Accept = ()
+    auto_accept: tuple[ServerOrAddress, ...] = Field(default=(), description="a list of servers and OCM Addresses")
 
     def http_allowed(self, host: str) -> bool:
         """Tell whether `host`, a name or an address without port, may be spoken to in plain http."""

@@ -27,6 +27,7 @@ from gateway.admin.metrics import Metrics
 from gateway.api.door import ApiDoor
 from gateway.changes import Changes
 from gateway.config import Address, MountConfig
+from gateway.inviting import Inviting
 from gateway.issuing import Issuing
 from gateway.mounts import Mounts
 from gateway.ocm.discovery import describe
@@ -105,6 +106,7 @@ class Served:
         outbox = Outbox(self.store, self.clock)
         tree = Tree(self.store, mounts, storages, None, Changes(self.store), self.clock)
         self.trust = Trust(self.store, self.clock)
+        self.inviting = Inviting(self.store, self.peers, server=SERVER, public_url=URL, clock=self.clock)
         door = ApiDoor(
             Sending(
                 self.store,
@@ -122,12 +124,14 @@ class Served:
             Issuing(self.store, keys, origin=ORIGIN, clock=self.clock),
             Proving(self.store, self.peers, self.trust, self.clock),
             keys,
+            self.inviting,
             document=describe(
                 public_url=URL,
                 provider="Gateway",
-                capabilities=("exchange-token", "http-sig", "notifications", "protocol-object"),
+                capabilities=("exchange-token", "http-sig", "invites", "notifications", "protocol-object"),
                 token_end_point=f"{URL}/ocm/token",
                 jwks_uri=f"{URL}/ocm/jwks",
+                invite_accept_dialog=f"{URL}/accept-invite",
             ),
             origin=ORIGIN,
             base_path=BASE,
