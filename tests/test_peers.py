@@ -568,6 +568,22 @@ async def test_a_signature_of_an_older_draft_is_evidence_of_its_own_kind(place: 
     assert await unproven(place.prove(place.labelled())) == "SIGNATURE_REQUIRED"
 
 
+@pytest.mark.parametrize("weakest", [Evidence.LABELLED, Evidence.RFC9421])
+async def test_where_signatures_are_demanded_nothing_less_is_believed(place: Place, weakest: Evidence) -> None:
+    """wire.md, HTTP Message Signatures: an unsigned request is refused under must-use-http-sig, whoever sends it."""
+    proving = Proving(place.store, place.peers, Trust(place.store, place.clock), place.clock, weakest=weakest)
+    place.peer.document = place.peer.describe("notifications")
+    assert await unproven(proving.prove(place.unsigned(), place.peer.server)) == "SIGNATURE_REQUIRED"
+    assert place.peer.asked == [], "nobody is asked for what would not help"
+    place.peer.document = place.peer.describe()
+    labelled = proving.prove(place.labelled(), place.peer.server)
+    if weakest is Evidence.RFC9421:
+        assert await unproven(labelled) == "SIGNATURE_REQUIRED"
+    else:
+        assert (await labelled).evidence is Evidence.LABELLED
+    assert (await proving.prove(place.peer.message(), place.peer.server)).evidence is Evidence.RFC9421
+
+
 # --- requests to peers ----------------------------------------------------------------------------------------------
 
 
