@@ -21,6 +21,7 @@ from gateway.dav import errors as dav
 from gateway.errors import Invalid, Refusal
 from gateway.ocm.errors import Malformed, ProtocolError, TokenError
 from gateway.upstream import errors as upstream
+from gateway.web import errors as pages
 
 from .source import MODULES, within
 
@@ -126,6 +127,12 @@ def test_a_state_that_does_not_answer_is_503_with_a_time(answer: object) -> None
 
 
 # --- the WebDAV door ------------------------------------------------------------------------------------------------
+
+
+def test_a_page_has_a_status_for_whatever_is_refused_and_no_other_row() -> None:
+    assert set(pages.STATUS) == set(REFUSALS)
+    for kind in (*REFUSALS, *PROTOCOL, Unavailable):
+        assert 400 <= pages.status_of(example(kind)) < 600
 
 
 def test_the_dav_table_has_no_dead_row() -> None:
