@@ -41,10 +41,10 @@ class Admitting:
         self._auto_accept = frozenset(auto_accept)
         self._is_listed = is_listed
 
-    async def require_server(self, peer: Peer) -> None:
-        """Return if the server may send Shares here; raises NotAllowed."""
-        if ALLOWLIST in self._accept and not await self._is_listed(peer.server):
-            sentence = f"{peer.server} is not listed here, and federation.accept demands it; `peer trust {peer.server}`"
+    async def require_server(self, server: str) -> None:
+        """Return if people at `server` may send Shares here, and be invited to; raises NotAllowed."""
+        if ALLOWLIST in self._accept and not await self._is_listed(server):
+            sentence = f"{server} is not listed here, as federation.accept demands; `peer trust {server}` lists it"
             raise NotAllowed("UNTRUSTED_PROVIDER", sentence)
 
     def require_contact(self, sender: OCMAddress, user: str, contact: Contact | None) -> None:

@@ -277,7 +277,7 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         receiving=receiving,
         issuing=Issuing(store, ground.keys, origin=config.origin, clock=clock),
         expiring=Expiring(store, sending, receiving, clock),
-        inviting=Inviting(store, peers, server=config.server, public_url=config.public_url, clock=clock),
+        inviting=Inviting(store, peers, server=config.server, public_url=config.public_url, policy=policy, clock=clock),
         contacts=Contacts(store, server=config.server, clock=clock),
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import Connection
 
+from gateway.admitting import Admitting
 from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, PeerFailed, Refusal
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.invites import (
@@ -62,8 +63,16 @@ class Inviting:
     """The use cases of both sides."""
 
     def __init__(
-        self, store: Store, peers: Peers, *, server: str, public_url: str, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        peers: Peers,
+        *,
+        server: str,
+        public_url: str,
+        policy: Admitting | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._policy = policy or Admitting()
         self._store = store
         self._peers = peers
         self._server = server
@@ -114,9 +123,13 @@ class Inviting:
         return self._view(await self._store.run(work))
 
     async def require_open(self, acceptance: InviteAcceptance) -> None:
-        """Return if the token is one of ours: before that is known, no server is asked who it is; raises Invalid."""
+        """Return if the token is one of ours, and its use allowed: before that no server is asked who it is.
+
+        Raises Invalid, NotAllowed.
+        """
         now = self._clock()
         await self._store.read(lambda tx: self._meant(tx, acceptance, now))
+        await self._policy.require_server(acceptance.recipient_provider)
 
     async def accepted(self, peer: Peer, acceptance: InviteAcceptance) -> tuple[Party, bool]:
         """Take an Invite Acceptance Request: whoever it is becomes a contact of the inviter.
@@ -162,6 +175,7 @@ class Inviting:
 
         Raises Invalid, NotAllowed, Conflict, PeerFailed; nothing is stored then.
         """
+        await self._policy.require_server(invite.provider)
         me = self._party(await self._store.read(lambda tx: _user(tx, user)))
         request = serialise_invite_acceptance(InviteAcceptance(self._server, invite.token, me))
         answer = await self._peers.post(invite.provider, "/invite-accepted", request)

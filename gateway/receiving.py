@@ -85,7 +85,7 @@ class Receiving:
     # --- what the Sending Server says ---------------------------------------------------------------------------
 
     async def admit(self, peer: Peer, notification: ShareCreationNotification) -> str:
-        """Store a Share for its user to decide on, or accepted where that was decided, and return who the user is.
+        """Store a Share for its user to decide on, or accepted where that was decided; returns the user's display name.
 
         The same Share again changes nothing; another one under the same id is a Conflict, and the stored one stays.
         An id whose Share has ended may come again: products count theirs, and begin anew when they are set up anew.
@@ -94,7 +94,7 @@ class Receiving:
         webdav = _usable_protocol(notification)
         self._require_same_host(peer, notification)
         user, sender = self._recipient(notification), address_of(notification.sender)
-        await self._policy.require_server(peer)
+        await self._policy.require_server(peer.server)
         share = self._new_share(user, peer, notification, webdav)
         secret = webdav.shared_secret.reveal()
 
@@ -123,7 +123,7 @@ class Receiving:
         if await self._store.run(work):
             self._outbox.kick()
             self._look(share.id)
-        return user
+        return await self._store.read(lambda tx: users.shown_name(tx, user))
 
     def _look(self, share_id: str) -> None:
         """Look at the Remote Resource while nobody waits; what fails is looked at again like every accepted Share."""

@@ -72,7 +72,7 @@ class Place:
             "resourceType": "folder",
             "protocol": {"name": "multi", "webdav": {"uri": "x", "sharedSecret": "s" * 32, "permissions": ["read"]}},
         }
-        await self.receiving.admit(peer, parse_share(body))
+        self.shown = await self.receiving.admit(peer, parse_share(body))
         return self.shares()[-1]
 
     def shares(self) -> list[ReceivedShare]:
@@ -125,6 +125,13 @@ async def test_without_contacts_an_unknown_user_is_said_to_be_one(place: Place) 
     with pytest.raises(Invalid) as refused:
         await place.send(to="nobody")
     assert refused.value.code == "RECIPIENT_NOT_FOUND"
+
+
+async def test_the_sender_is_told_whom_it_has_reached(place: Place) -> None:
+    """draft-07, Share Creation Notification, Response: recipientDisplayName."""
+    place.store.run_sync(lambda tx: users.set_identity(tx, "alice", display_name="Alice A."))
+    await place.send()
+    assert place.shown == "Alice A."
 
 
 async def test_listed_servers_may_send_and_no_other(place: Place) -> None:

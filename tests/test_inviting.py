@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import structlog
 from fake_peers import NO_ANSWER, FakePeers
 from parts import NOW, Clock, new_store
 
+from gateway.admitting import Admitting
 from gateway.contacts import Contacts
 from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, PeerFailed, Refusal
 from gateway.inviting import LIFE, LIFE_MAX, Inviting
-from gateway.ocm.invites import InviteString
+from gateway.ocm.invites import InviteAcceptance, InviteString, Party
 from gateway.store import contacts, users
 from gateway.store.contacts import Contact
 from gateway.store.engine import Store
@@ -154,6 +156,28 @@ def test_what_is_no_invite_is_said_with_what_is_one(place: Place, text: str) -> 
         place.inviting.read(text)
     assert refused.value.code == "INVALID_INVITE_STRING"
     assert "TOKEN@SERVER" in str(refused.value)
+
+
+async def test_only_listed_servers_are_met_where_that_is_demanded(place: Place) -> None:
+    """draft-07, Invite Acceptance Request Details: a policy comes before the request."""
+
+    async def is_listed(server: str) -> bool:
+        return server != PEER
+
+    url = f"https://{SERVER}"
+    place.inviting = Inviting(
+        place.store, place.peers, server=SERVER, public_url=url, policy=Admitting(["allowlist"], (), is_listed)
+    )
+    with pytest.raises(NotAllowed) as refused:
+        await place.accept()
+    assert (refused.value.code, place.peers.posts) == ("UNTRUSTED_PROVIDER", [])
+    token = InviteString.decode(
+        (await place.inviting.create("alice", None, None, "alice")).invite_string.reveal()
+    ).token
+    for server, allowed in ((PEER, False), ("other.example", True)):
+        acceptance = InviteAcceptance(server, token, Party("carol", None, None))
+        with nullcontext() if allowed else pytest.raises(NotAllowed):
+            await place.inviting.require_open(acceptance)
 
 
 # --- making ---------------------------------------------------------------------------------------------------------

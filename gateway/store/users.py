@@ -44,6 +44,11 @@ def get(tx: Connection, name: str) -> User | None:
     return User(*row) if row else None
 
 
+def shown_name(tx: Connection, name: str) -> str:
+    """Return what people see of a user: the display name, or else the name."""
+    return tx.execute(select(users.c.display_name).where(users.c.name == name)).scalar() or name
+
+
 def everybody(tx: Connection) -> list[User]:
     rows = tx.execute(select(*_COLUMNS).order_by(users.c.name))
     return [User(*row) for row in rows]
