@@ -26,14 +26,17 @@ from gateway.admin.calling import Command
 from gateway.admin.commands import Commands
 from gateway.admin.directory_commands import DirectoryCommands
 from gateway.admin.doctor_commands import DoctorCommands
+from gateway.admin.invite_commands import InviteCommands
 from gateway.admin.metrics import Metrics
 from gateway.admin.socket import AdminSocket
 from gateway.admin.tally import Tally
+from gateway.admitting import CRITERIA, Admitting
 from gateway.api.door import ApiDoor
 from gateway.api.echo import EchoDoor
 from gateway.belongings import Belongings
 from gateway.changes import Changes
 from gateway.config import Config, FederationConfig, LegacyConfig, LocalConfig, is_open
+from gateway.contacts import Contacts
 from gateway.dav.door import DavDoor
 from gateway.directories import Directories, sources
 from gateway.doctor.itself import Itself, Self
@@ -43,6 +46,7 @@ from gateway.doctor.tickets import Tickets
 from gateway.expiring import Expiring
 from gateway.files import Moves
 from gateway.first_contacts import FirstContacts
+from gateway.inviting import Inviting
 from gateway.issuing import Issuing
 from gateway.legacy import Legacy, Policy, Way
 from gateway.limiting import client_of, limiter
@@ -55,7 +59,7 @@ from gateway.mounts import Mounts
 from gateway.ocm.discovery import describe
 from gateway.outbound import AsyncOutbound, Guard, SyncOutbound
 from gateway.outbox import Outbox
-from gateway.own_paths import OwnPaths
+from gateway.own_paths import ACCEPT_INVITE, OwnPaths
 from gateway.peers import Peers
 from gateway.proving import Proving
 from gateway.receiving import Receiving
@@ -87,10 +91,12 @@ from gateway.verifying import Verifying
 from gateway.watch import Watch
 from gateway.wayf import Wayf
 from gateway.web.door import WebDoor
+from gateway.web.forms import FormTokens
+from gateway.web.inviting import AcceptInvitePage
 from gateway.web.wayf import WayfPage
 
 USER_AGENT = f"ocm-gateway/{__version__}"
-CAPABILITIES = ("exchange-token", "http-sig", "invite-wayf", "notifications", "protocol-object")
+CAPABILITIES = ("exchange-token", "http-sig", "invite-wayf", "invites", "notifications", "protocol-object")
 EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 SETTLE_TIME = 5.0  # seconds that the start waits for storage
 
@@ -218,6 +224,8 @@ class _Sharing:
     receiving: Receiving
     issuing: Issuing
     expiring: Expiring
+    inviting: Inviting
+    contacts: Contacts
 
 
 def _ground(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callable[[], float]) -> _Ground:
@@ -320,7 +328,8 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         dav_url=f"{config.public_url}/dav/ocm/",
         clock=clock,
     )
-    receiving = Receiving(store, peers, outbox, remote, sealer, server=config.server, clock=clock)
+    policy = Admitting(config.federation.accept, config.federation.auto_accept, outside.trust.is_listed)
+    receiving = Receiving(store, peers, outbox, remote, sealer, server=config.server, policy=policy, clock=clock)
     return _Sharing(
         outbox=outbox,
         remote=remote,
@@ -331,6 +340,8 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         receiving=receiving,
         issuing=Issuing(store, ground.keys, origin=config.origin, clock=clock),
         expiring=Expiring(store, sending, receiving, clock),
+        inviting=Inviting(store, peers, server=config.server, public_url=config.public_url, policy=policy, clock=clock),
+        contacts=Contacts(store, server=config.server, clock=clock),
     )
 
 
@@ -384,6 +395,7 @@ async def _open_doors(
         sharing.issuing,
         outside.proving,
         ground.keys,
+        sharing.inviting,
         outside.traces,
         outside.peers.is_acquainted,
         document=_document(config),
@@ -414,6 +426,8 @@ async def _open_doors(
         http_allowed=bool(config.federation.allow_http),
         trusted_proxies=config.proxy.trusted,
     ).add_routes(public)
+    tokens = FormTokens(key_file(config.state_dir / "keys" / "forms.key", lambda: os.urandom(32)), ground.clock)
+    AcceptInvitePage(config, ground.access, sharing.inviting, tokens).add_routes(public.router)
     await listen_on(stack, public, *seat.doors.http, tls=config.tls, before=dav.quick.before)
 
 
@@ -436,6 +450,8 @@ def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Root
         roots,
         lambda: {"version": __version__, "pid": os.getpid(), "workers": seat.team.size, "worker": seat.number},
     )
+    invites = InviteCommands(ground.access, sharing.inviting, sharing.contacts)
+    return {**commands.table, **invites.table}
     return {**commands.table, **DirectoryCommands(outside.directories).table}
 
 
@@ -490,12 +506,15 @@ def _document(config: Config) -> dict[str, object]:
         criteria=_criteria(config.federation),
         token_end_point=f"{api}/token",
         jwks_uri=f"{api}/jwks",
+        invite_accept_dialog=f"{config.public_url}{ACCEPT_INVITE}",
     )
 
 
 def _criteria(lists: FederationConfig) -> tuple[str, ...]:
     """Return what keeps others out, only where the operator has said so: most of today's products stumble over any."""
-    return (*(("allowlist",) if lists.is_closed else ()), *(("denylist",) if lists.denylist else ()))
+    words = dict.fromkeys(CRITERIA[word] for word in lists.accept)
+    words |= dict.fromkeys((*(("allowlist",) if lists.is_closed else ()), *(("denylist",) if lists.denylist else ())))
+    return tuple(words)
 
 
 def _background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

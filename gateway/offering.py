@@ -64,9 +64,12 @@ def offered_type(share: SentShare, form: BodyForm) -> ResourceType:
 
 
 def share_creation_notification(
-    share: SentShare, offered: Offer, secret: Secret, *, server: str, dav_url: str
+    share: SentShare, offered: Offer, secret: Secret, *, server: str, dav_url: str, owner_name: str
 ) -> ShareCreationNotification:
-    """Return the notification; `dav_url` is the absolute URL of our webdav root, with a slash at its end."""
+    """Return the notification; `dav_url` is the absolute URL of our webdav root, with a slash at its end.
+
+    `owner_name` is what people see of the owner.
+    """
     address = f"{share.owner}@{server}"
     webdav = WebdavProtocol(
         uri=f"{dav_url}{share.id}" if offered.absolute_uri else share.id,
@@ -79,9 +82,9 @@ def share_creation_notification(
         name=share.name,
         provider_id=share.provider_id,
         owner=address,
-        owner_display_name=share.owner,
+        owner_display_name=owner_name,
         sender=address,
-        sender_display_name=share.owner,
+        sender_display_name=owner_name,
         share_type=ShareType(share.share_type),
         resource_type=offered.resource_type,
         expiration=share.expiration,

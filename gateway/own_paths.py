@@ -16,8 +16,9 @@ API = "/ocm"
 DAV = ("/dav/ocm", "/dav/files")
 PAGE = "/"
 WAYF = "/wayf"
+ACCEPT_INVITE = "/accept-invite"
 
-TREES = (*DISCOVERY, JWKS, API, *DAV, WAYF)  # each with everything below it
+TREES = (*DISCOVERY, JWKS, API, *DAV, WAYF, ACCEPT_INVITE)  # each with everything below it
 
 # RFC 9112 §3.2.2; only at the beginning: elsewhere it is part of a name, and looking for it would take for ever
 ABSOLUTE_FORM = re.compile(r"\A[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")

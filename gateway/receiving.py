@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from gateway import belongings
+from gateway.admitting import Admitting
 from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, PeerFailed, Unproven
 from gateway.ocm.address import OCMAddress
+from gateway.ocm.invites import address_of
 from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
 from gateway.ocm.secret import Secret
 from gateway.ocm.shares import (
@@ -28,7 +31,7 @@ from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.proof import Evidence, Peer
 from gateway.remote import Remote
-from gateway.store import events, exchanged_tokens, outbox, received_shares, users
+from gateway.store import contacts, events, exchanged_tokens, outbox, received_shares, users
 from gateway.store.engine import Store
 from gateway.store.events import Event
 from gateway.store.outbox import Message
@@ -40,6 +43,7 @@ FIRST_ATTEMPT = 15.0  # seconds that accept and decline wait for the sender's an
 PROBE_TIME = 15.0  # seconds that accept waits for a first look at the Remote Resource
 PENDING_FOR_USER = 1000  # Shares that wait for one user's answer, at most
 PENDING_FROM_SERVER = 200  # the part of those that one server may have sent
+AUTOMATIC = "(automatic)"  # as an actor; no user can have this name
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,10 @@ class Receiving:
         sealer: Sealer,
         *,
         server: str,
+        policy: Admitting | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._policy = policy or Admitting()
         self._store = store
         self._peers = peers
         self._outbox = outgoing
@@ -73,12 +79,13 @@ class Receiving:
         self._sealer = sealer
         self._server = server
         self._clock = clock
+        self._looks: set[asyncio.Task[str | None]] = set()  # a task that nobody holds may vanish (asyncio)
         outgoing.register(ROLE, self._deliver, self._delivered)
 
     # --- what the Sending Server says ---------------------------------------------------------------------------
 
     async def admit(self, peer: Peer, notification: ShareCreationNotification) -> str:
-        """Store a Share for its user to decide on and return the user's display name.
+        """Store a Share for its user to decide on, or accepted where that was decided; returns the user's display name.
 
         The same Share again changes nothing; another one under the same id is a Conflict, and the stored one stays.
         An id whose Share has ended may come again: products count theirs, and begin anew when they are set up anew.
@@ -86,17 +93,20 @@ class Receiving:
         """
         webdav = _usable_protocol(notification)
         self._require_same_host(peer, notification)
-        user = self._recipient(notification)
+        user, sender = self._recipient(notification), address_of(notification.sender)
+        await self._policy.require_server(peer.server)
         share = self._new_share(user, peer, notification, webdav)
         secret = webdav.shared_secret.reveal()
 
-        def work(tx: Connection) -> None:
+        def work(tx: Connection) -> bool:
+            contact = contacts.get(tx, user, str(sender))
+            self._policy.require_contact(sender, user, contact)
             if not users.is_enabled(tx, user):
                 raise Invalid("RECIPIENT_NOT_FOUND", f"there is no user {user!r} here", "shareWith")
             digest = secret_hash(secret)
             for known in received_shares.by_provider_id(tx, peer.server, share.provider_id):
                 if known.payload_digest == share.payload_digest:
-                    return
+                    return False
                 # Seafile has one id for everything: in its form, without a uri, the secret joins the key (wire.md).
                 same_key = share.uri is not None or received_shares.with_secret(tx, known.id, digest)
                 if known.state in RECEIVED_LIVE and same_key:
@@ -105,9 +115,21 @@ class Receiving:
             received_shares.add(tx, share, digest, self._sealer.seal(secret, share.id))
             detail = {"evidence": share.evidence, "for": user}
             events.add(tx, at=share.created, actor=peer.server, action="share.receive", subject=share.id, **detail)
+            at_once = self._policy.accepts_at_once(peer, sender, contact)
+            if at_once:
+                self._accept(tx, share, AUTOMATIC, share.created)
+            return at_once
 
-        await self._store.run(work)
-        return user
+        if await self._store.run(work):
+            self._outbox.kick()
+            self._look(share.id)
+        return await self._store.read(lambda tx: users.shown_name(tx, user))
+
+    def _look(self, share_id: str) -> None:
+        """Look at the Remote Resource while nobody waits; what fails is looked at again like every accepted Share."""
+        look = asyncio.create_task(self._remote.probe(share_id, PROBE_TIME), name=f"look at {share_id}")
+        self._looks.add(look)
+        look.add_done_callback(self._looks.discard)
 
     async def notified(self, peer: Peer, notification: Notification) -> None:
         """Take SHARE_UNSHARED or SHARE_CHANGE_PERMISSION from the server that sent the Share.
@@ -259,18 +281,23 @@ class Receiving:
                 return None
             if share.expired(now):
                 raise Conflict("SHARE_EXPIRED", "the Share has expired; ask its sender for a new one")
-            mount = _free_name(share.name, received_shares.taken_mounts(tx, share.user))
-            received_shares.set_mount(tx, share.id, mount)
-            received_shares.set_state(tx, share.id, state, now)
-            events.add(tx, at=now, actor=actor, action="share.accept", subject=share.id, mount=mount)
-            kind = NotificationType.SHARE_ACCEPTED.value
-            return outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
+            return self._accept(tx, share, actor, now)
 
         message_id = await self._store.run(work)
         if message_id is not None:
             await self._outbox.attempted(message_id, FIRST_ATTEMPT)
         problem = await self._remote.probe(share_id, PROBE_TIME)
         return await self.show(user, share_id), problem
+
+    @staticmethod
+    def _accept(tx: Connection, share: ReceivedShare, actor: str, now: int) -> int:
+        """Mount a pending Share and write the message that says so; returns the message's number."""
+        mount = _free_name(share.name, received_shares.taken_mounts(tx, share.user))
+        received_shares.set_mount(tx, share.id, mount)
+        received_shares.set_state(tx, share.id, ReceivedState.ACCEPTED, now)
+        events.add(tx, at=now, actor=actor, action="share.accept", subject=share.id, mount=mount)
+        kind = NotificationType.SHARE_ACCEPTED.value
+        return outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
 
     async def decline(self, user: str | None, share_id: str, actor: str) -> ReceivedShareView:
         """Refuse a pending Share and tell the sender; raises NoSuch, Conflict."""

@@ -25,7 +25,7 @@ from gateway.offering import notification_about, offer, share_creation_notificat
 from gateway.outbox import Outbox
 from gateway.peers import Answer, Peers
 from gateway.proof import Evidence, Peer
-from gateway.store import events, locks, outbox, sent_shares
+from gateway.store import events, locks, outbox, sent_shares, users
 from gateway.store.engine import Store
 from gateway.store.events import Event
 from gateway.store.outbox import Message
@@ -343,7 +343,10 @@ class Sending:
         required, resource_type = offered.requires_exchange, offered.resource_type
         await self._store.run(lambda tx: sent_shares.set_offered(tx, share.id, required, resource_type))
         self._access.forget()
-        notification = share_creation_notification(share, offered, secret, server=self._server, dav_url=self._dav_url)
+        owner_name = await self._store.read(lambda tx: users.shown_name(tx, share.owner))
+        notification = share_creation_notification(
+            share, offered, secret, server=self._server, dav_url=self._dav_url, owner_name=owner_name
+        )
         answer = await self._peers.post(share.server, "/shares", serialise_share(notification, offered.form))
         if answer.status == 409:
             return  # the id is 128 random bits: an earlier attempt, whose answer was lost, has brought it

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from backends.pool import Pool
 from gateway.errors import Conflict, Invalid, NoSuch
+from gateway.ocm.text import is_identifier
 from gateway.single_flight import SingleFlight
 from gateway.store import events, locks, sent_shares, users
 from gateway.store.engine import Store
@@ -22,6 +23,9 @@ from gateway.store.users import User
 USER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 SHARE_LOGIN = re.compile(r"s-[0-9A-Za-z_-]{22,}")  # the SSH door's name space for Shares; no user may stand in it
 PASSWORD_MINIMUM = 8  # characters; NIST SP 800-63B-4 asks for no less, and for no other rule
+EMAIL = re.compile(r"[^\s@<>()\",;:\\]{1,64}@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+EMAIL_MAX = 254  # characters; RFC 5321 section 4.5.3.1.3, less the brackets
+DISPLAY_NAME_MAX = 100  # characters
 REMEMBERED = 300  # seconds that a verified password is not hashed again
 REMEMBERED_LIMIT = 10_000  # users
 
@@ -90,8 +94,11 @@ class Users:
         self._passwords = passwords
         self._clock = clock
 
-    async def add(self, name: str, password: str, actor: str) -> User:
+    async def add(
+        self, name: str, password: str, actor: str, *, email: str | None = None, display_name: str | None = None
+    ) -> User:
         """Create an enabled user; raises Invalid, and Conflict when the name is taken."""
+        identity = _identity(email, display_name)
         if not USER_NAME.fullmatch(name) or SHARE_LOGIN.fullmatch(name):
             raise Invalid(
                 "INVALID_USER_NAME",
@@ -103,11 +110,11 @@ class Users:
         def work(tx: Connection) -> None:
             if users.get(tx, name):
                 raise Conflict("USER_EXISTS", f"there is a user {name} already; `user passwd` sets a new password")
-            users.add(tx, name, hashed, now)
+            users.add(tx, name, hashed, now, **identity)
             events.add(tx, at=now, actor=actor, action="user.add", subject=name)
 
         await self._store.run(work)
-        return User(name, disabled=False, created=now)
+        return User(name, disabled=False, created=now, **identity)
 
     async def everybody(self) -> list[User]:
         return await self._store.read(users.everybody)
@@ -116,6 +123,13 @@ class Users:
         """Replace the password; raises Invalid, NoSuch."""
         hashed = await self._passwords.hash(password)
         await self._change(name, actor, "user.passwd", lambda tx: users.set_password_hash(tx, name, hashed))
+
+    async def set_identity(self, name: str, actor: str, *, email: str | None, display_name: str | None) -> None:
+        """Set what people at other servers see of a user, as far as it is given; raises Invalid, NoSuch."""
+        identity = _identity(email, display_name)
+        if not identity:
+            raise Invalid("NOTHING_TO_CHANGE", "say what to change: the name, the e-mail address, or both")
+        await self._change(name, actor, "user.update", lambda tx: users.set_identity(tx, name, **identity))
 
     async def set_disabled(self, name: str, disabled: bool, actor: str) -> None:
         """Disable or enable: a disabled user logs in nowhere, and nothing the user has shared opens.
@@ -141,3 +155,20 @@ class Users:
             events.add(tx, at=now, actor=actor, action=action, subject=name)
 
         await self._store.run(work)
+
+
+def _identity(email: str | None, display_name: str | None) -> dict[str, str]:
+    """Return what is given of a user's identity, checked; raises Invalid.
+
+    Whoever gets it shows it, and some products look whether the address is one (peers.md section 7).
+    """
+    identity: dict[str, str] = {}
+    if email is not None:
+        if len(email) > EMAIL_MAX or not EMAIL.fullmatch(email):
+            raise Invalid("INVALID_EMAIL", f"{email[:100]!r} is no e-mail address, as in alice@example.org")
+        identity["email"] = email
+    if display_name is not None:
+        if not is_identifier(display_name, DISPLAY_NAME_MAX) or not display_name.strip():
+            raise Invalid("INVALID_DISPLAY_NAME", f"a name has 1 to {DISPLAY_NAME_MAX} characters that can be shown")
+        identity["display_name"] = display_name
+    return identity

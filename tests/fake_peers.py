@@ -20,7 +20,11 @@ class FakePeers:
 
     def __init__(self) -> None:
         self.posts: list[tuple[str, str, dict[str, Any]]] = []
-        self.answers: dict[str, Any] = {"/shares": (201, {}), "/notifications": (201, {})}
+        self.answers: dict[str, Any] = {
+            "/shares": (201, {}),
+            "/notifications": (201, {}),
+            "/invite-accepted": (200, {}),
+        }
         self.let_go = asyncio.Event()
         self.let_go.set()
         self.advertise(*MODERN)

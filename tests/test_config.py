@@ -91,6 +91,7 @@ def test_the_least_configuration_has_all_defaults(directory: Path) -> None:
     assert (config.provider, config.tls, config.proxy.trusted) == ("OCM Gateway", None, ())
     assert (dict(config.backends), config.mounts, dict(config.groups)) == ({}, (), {})
     assert (config.federation.allow_http, config.federation.allow_networks) == ((), ())
+    assert (config.federation.accept, config.federation.auto_accept) == ((), ())
     assert (config.log.format, config.log.level) == ("text", "info")
 
 
@@ -250,6 +251,35 @@ def make_certificate(certificate: Path, key: Path) -> None:
     certificate.parent.mkdir(exist_ok=True)
     certificate.write_bytes(signed.public_bytes(pem))
     key.write_bytes(made.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+
+
+@pytest.mark.parametrize(
+    ("given", "demanded"),
+    [
+        ("anyone", ()),
+        (["anyone"], ()),
+        ("signed", ("signed",)),
+        ("contacts", ("contacts",)),
+        (["allowlist", "contacts", "signed", "contacts"], ("signed", "contacts", "allowlist")),
+    ],
+)
+def test_whose_shares_are_taken_is_one_word_or_several(directory: Path, given: object, demanded: object) -> None:
+    assert loaded(directory, federation={"accept": given}).federation.accept == demanded
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("Cloud.Example.org", "cloud.example.org"),
+        ("cloud.example.org:443", "cloud.example.org"),
+        ("nas.example.org:8443", "nas.example.org:8443"),
+        ("Bob@Cloud.example.org", "Bob@cloud.example.org"),
+        ("b@c@[0:0::1]:8443", "b@c@[::1]:8443"),
+        ("192.0.2.7", "192.0.2.7"),
+    ],
+)
+def test_who_is_accepted_without_asking_is_named_in_one_form(directory: Path, given: str, wanted: str) -> None:
+    assert loaded(directory, federation={"auto_accept": [given]}).federation.auto_accept == (wanted,)
 
 
 # ------------------------------------------------------------------------------------------ the example file
@@ -502,6 +532,15 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"federation": {"legacy": {"basic": "old.example"}}}, "federation.legacy.basic", "allow, deny, or a list"),
     ({"federation": {"legacy": {"cavage": ["old.example:443"]}}}, "federation.legacy.cavage", "without port"),
     ({"federation": {"legacy": {"none": "deny"}}}, "federation.legacy.none", "unsigned"),
+    *(
+        ({"federation": {"accept": given}}, "federation.accept", "anyone, or one or several of")
+        for given in ("everyone", [], ["anyone", "signed"], {"signed": True}, True, 1)
+    ),
+    ({"federation": {"auto_accept": "cloud.example.org"}}, "federation.auto_accept", "a list of servers"),
+    *(
+        ({"federation": {"auto_accept": [given]}}, "federation.auto_accept[0]", "a server or an OCM Address")
+        for given in ("", "@a.example", "https://a.example", "a.example/x", "a.example:0", "a b", "bob@", 7, "x@[::g]")
+    ),
     ({"log": {"level": "loud"}}, "log.level", "debug, info"),
     ({"log": {"fromat": "json"}}, "log.fromat", "perhaps format"),
 ]  # fmt: skip

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from gateway.api.door import ApiDoor
+from gateway.config import Config
 from gateway.dav.door import DavDoor
-from gateway.own_paths import API, DAV, DISCOVERY, JWKS, TREES, OwnPaths
+from gateway.own_paths import ACCEPT_INVITE, API, DAV, DISCOVERY, JWKS, TREES, OwnPaths
+from gateway.web.inviting import AcceptInvitePage
 
 OURS = [
     *TREES,
@@ -84,12 +87,14 @@ def test_the_page_at_the_root_is_the_other_servers(base_path: str, has_upstream:
 
 
 def routed(base_path: str) -> web.UrlDispatcher:
-    """Return the router with every door but the pages, of which OwnPaths itself says where they are."""
+    """Return the router with every door but the page at `/`, of which OwnPaths itself says where it is."""
     nobody: Any = None
     router = web.Application().router
-    ApiDoor(*(nobody,) * 7, document={}, origin="", base_path=base_path).add_routes(router)
+    ApiDoor(*(nobody,) * 8, document={}, origin="", base_path=base_path).add_routes(router)
     dav = DavDoor(*(nobody,) * 8, base_path=base_path, origin="http://nas", like=nobody)
     dav.add_routes(router)
+    config = SimpleNamespace(base_path=base_path, public_url="http://nas", provider="", server="")
+    AcceptInvitePage(cast("Config", config), nobody, nobody, nobody).add_routes(router)
     return router
 
 
@@ -109,7 +114,11 @@ def test_no_door_serves_a_path_outside_of_the_table(base_path: str) -> None:
 @pytest.mark.parametrize("base_path", ["", "/gw"])
 async def test_every_row_of_the_table_is_served(base_path: str) -> None:
     router = routed(base_path)
-    served = [*DISCOVERY, JWKS, *(base_path + path for path in (f"{API}/jwks", *(f"{tree}/x" for tree in DAV)))]
+    served = [
+        *DISCOVERY,
+        JWKS,
+        *(base_path + path for path in (f"{API}/jwks", ACCEPT_INVITE, *(f"{tree}/x" for tree in DAV))),
+    ]
     for path in served:
         found = await router.resolve(make_mocked_request("GET", path))
         assert found.http_exception is None, path

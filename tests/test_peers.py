@@ -569,6 +569,17 @@ async def test_a_signature_of_an_older_draft_is_evidence_of_its_own_kind(place: 
     assert await unproven(place.prove(place.labelled())) == "SIGNATURE_REQUIRED"
 
 
+async def test_where_signatures_are_demanded_nothing_less_is_believed(place: Place) -> None:
+    """wire.md, HTTP Message Signatures: an unsigned request is refused under must-use-http-sig, whoever sends it."""
+    strict = proving(place.store, place.peers, Trust(place.store, place.clock), place.clock, must_use_http_sig=True)
+    place.peer.document = place.peer.describe("notifications")
+    assert await unproven(strict.prove(place.unsigned(), place.peer.server)) == "SIGNATURE_REQUIRED"
+    assert place.peer.asked == [], "nobody is asked for what would not help"
+    place.peer.document = place.peer.describe()
+    assert await unproven(strict.prove(place.labelled(), place.peer.server)) == "SIGNATURE_REQUIRED"
+    assert (await strict.prove(place.peer.message(), place.peer.server)).evidence is Evidence.RFC9421
+
+
 # --- requests to peers ----------------------------------------------------------------------------------------------
 
 

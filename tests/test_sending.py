@@ -223,6 +223,14 @@ async def test_the_peer_is_told_what_the_share_is(place: Place) -> None:
     assert found == share
 
 
+async def test_the_receiver_is_shown_the_owners_display_name(place: Place) -> None:
+    place.store.run_sync(lambda tx: users.set_identity(tx, "alice", display_name="Alice A."))
+    await place.create()
+    (body,) = place.peers.told("/shares")
+    assert (body["ownerDisplayName"], body["senderDisplayName"]) == ("Alice A.", "Alice A.")
+    assert (body["owner"], body["sender"]) == (f"alice@{SERVER}", f"alice@{SERVER}")
+
+
 async def test_ids_and_secrets_never_come_twice_and_need_no_escape(place: Place) -> None:
     shares = [(await place.create()).share for _ in range(5)]
     secrets = {body["protocol"]["webdav"]["sharedSecret"] for body in place.peers.told("/shares")}

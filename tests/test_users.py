@@ -264,3 +264,44 @@ async def test_an_unknown_user_cannot_be_changed(place: Place) -> None:
             await attempt
         assert refused.value.code == "NO_SUCH_USER"
     assert place.store.read_sync(lambda tx: events.about(tx, "carol")) == []
+
+
+# --- what others see of them ----------------------------------------------------------------------------------------
+
+
+async def test_a_user_has_a_name_and_an_address_to_show(place: Place) -> None:
+    given = {"email": "carol@uni.example", "display_name": "Carol Dée"}
+    assert await place.users.add("carol", PASSWORD, "operator", **given) == User("carol", False, NOW, *given.values())
+    await place.users.set_identity("carol", "operator", email=None, display_name="C.")
+    user = place.store.read_sync(lambda tx: users.get(tx, "carol"))
+    assert user == User("carol", disabled=False, created=NOW, email="carol@uni.example", display_name="C.")
+    assert [event.action for event in place.store.read_sync(lambda tx: events.about(tx, "carol"))] == [
+        "user.add",
+        "user.update",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        *(
+            ({"email": email}, "INVALID_EMAIL")
+            for email in ("", "carol", "@x", "carol@", "a b@x", "a@b@c", "a@x\n", "<a@x>", "a@" + "x" * 260, "a@-x")
+        ),
+        *(({"display_name": name}, "INVALID_DISPLAY_NAME") for name in ("", " ", "a\u202eb", "x\n", "x" * 101)),
+    ],
+)
+async def test_what_cannot_be_shown_is_refused(place: Place, given: dict[str, str], code: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        await place.users.add("carol", PASSWORD, "operator", **given)
+    assert refused.value.code == code
+    with pytest.raises(Invalid):
+        await place.users.set_identity("alice", "operator", **({"email": None, "display_name": None} | given))
+    assert place.hash_of("carol") is None
+
+
+async def test_a_change_needs_something_to_change_and_somebody(place: Place) -> None:
+    with pytest.raises(Invalid):
+        await place.users.set_identity("alice", "operator", email=None, display_name=None)
+    with pytest.raises(NoSuch):
+        await place.users.set_identity("nobody", "operator", email="a@x.example", display_name=None)

@@ -83,6 +83,14 @@ def number(arguments: Arguments, name: str) -> int | None:
     return value
 
 
+def flag(arguments: Arguments, name: str) -> bool:
+    """Return whether something is wanted; raises Invalid."""
+    value = arguments.get(name, False)
+    if not isinstance(value, bool):
+        raise Invalid("ARGUMENT_INVALID", f"the argument {name} has to be true or false")
+    return value
+
+
 def _is_text(value: object) -> bool:
     """Tell whether `value` is text that the state can hold: JSON may carry lone surrogates."""
     return isinstance(value, str) and not any("\ud800" <= char <= "\udfff" for char in value)

@@ -51,6 +51,7 @@ class Commands:
             "status": self._show_status,
             "user.add": self._user_add,
             "user.list": self._user_list,
+            "user.update": self._user_update,
             "user.passwd": self._user_passwd,
             "user.disable": self._user_disable,
             "user.enable": self._user_enable,
@@ -96,7 +97,13 @@ class Commands:
     async def _user_add(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
         name, password = text(arguments, "name"), text(arguments, "password")
-        return views.user(await self._users.add(name, password, caller.actor))
+        identity = {"email": optional(arguments, "email"), "display_name": optional(arguments, "display_name")}
+        return views.user(await self._users.add(name, password, caller.actor, **identity))
+
+    async def _user_update(self, caller: Caller, arguments: Arguments) -> Any:
+        caller.require_operator()
+        identity = {"email": optional(arguments, "email"), "display_name": optional(arguments, "display_name")}
+        await self._users.set_identity(text(arguments, "name"), caller.actor, **identity)
 
     async def _user_list(self, caller: Caller, _arguments: Arguments) -> Any:
         caller.require_operator()

@@ -70,7 +70,13 @@ def history(events: tuple[Event, ...]) -> list[dict[str, Any]]:
 
 
 def user(record: User) -> dict[str, Any]:
-    return {"name": record.name, "disabled": record.disabled, "created": record.created}
+    return {
+        "name": record.name,
+        "disabled": record.disabled,
+        "created": record.created,
+        "email": record.email,
+        "display_name": record.display_name,
+    }
 
 
 def peer(record: PeerRecord) -> dict[str, Any]:

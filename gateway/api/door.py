@@ -17,12 +17,14 @@ from gateway.api.inbound import read_message
 from gateway.causing import causing
 from gateway.errors import Busy, NoSuch, NotBuilt, Refusal, TooMany
 from gateway.expecting import expect
+from gateway.inviting import ALREADY_ACCEPTED, Inviting
 from gateway.issuing import Issuing
 from gateway.limits import Limits
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.discovery import legacy_version_for
 from gateway.ocm.errors import ProtocolError, TokenError
 from gateway.ocm.fields import decode_object
+from gateway.ocm.invites import parse_invite_acceptance, serialise_party
 from gateway.ocm.notifications import Notification, NotificationType, parse_notification
 from gateway.ocm.shares import ShareCreated, parse_share, serialise_share_created
 from gateway.ocm.signatures import Message
@@ -39,7 +41,13 @@ from gateway.traces import Exchange, Traces
 DISCOVERY_PATHS = tuple(path + slash for path in DISCOVERY for slash in ("", "/"))
 ANSWER_TIME = 9.0  # seconds for the body to arrive and to find out who speaks; the whole answer takes at most 10
 
-ENDPOINTS = {"shares": "POST", "notifications": "POST", "token": "POST", "jwks": "GET, HEAD"}  # with their methods
+ENDPOINTS = {  # with their methods
+    "shares": "POST",
+    "notifications": "POST",
+    "invite-accepted": "POST",
+    "token": "POST",
+    "jwks": "GET, HEAD",
+}
 
 # Which of our roles a notification speaks to; a type that is not here is not built.
 ROLE_OF: dict[NotificationType, str] = {
@@ -69,6 +77,7 @@ class ApiDoor:
         issuing: Issuing,
         proving: Proving,
         keys: SigningKeys,
+        inviting: Inviting,
         traces: Traces,
         is_known: Callable[[str], Awaitable[bool]],
         *,
@@ -85,6 +94,7 @@ class ApiDoor:
         self._issuing = issuing
         self._proving = proving
         self._keys = keys
+        self._inviting = inviting
         self._traces = traces
         self._is_known = is_known
         self._document = document
@@ -105,6 +115,7 @@ class ApiDoor:
         for name, handler, answer in (
             ("shares", self._shares, errors.response),
             ("notifications", self._notifications, errors.response),
+            ("invite-accepted", self._invite_accepted, errors.response),
             ("token", self._token, errors.token_response),
         ):
             counted = causing(_refusing(handler, answer, self._keep), self._trusted_proxies)
@@ -142,6 +153,17 @@ class ApiDoor:
         peer = await self._proof(request, await _speaker(use_case, notification), deadline)
         await use_case.notified(peer, notification)
         return web.json_response({}, status=201)
+
+    async def _invite_accepted(self, request: web.Request) -> web.Response:
+        deadline = _deadline()
+        message = request[MESSAGE] = await read_message(request, self._origin, deadline)
+        acceptance = parse_invite_acceptance(request.headers.get("Content-Type"), message.body)
+        await self._inviting.require_open(acceptance)
+        peer = await self._proof(request, acceptance.recipient_provider, deadline, once=True)
+        inviter, again = await self._inviting.accepted(peer, acceptance)
+        if again:  # only to the one who had it before, whose answer may have been lost
+            return web.json_response({"message": ALREADY_ACCEPTED, **serialise_party(inviter)}, status=409)
+        return web.json_response(serialise_party(inviter))
 
     async def _token(self, request: web.Request) -> web.Response:
         deadline = _deadline()

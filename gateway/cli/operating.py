@@ -9,11 +9,16 @@ import click
 from gateway.cli.options import as_json, gateway
 from gateway.cli.printing import Row, facts, plain, say, show_json, table, text
 
+USER_COLUMNS = ("name", "display_name", "email", "disabled", "created")
+
 password_file = click.option(
     "--password-file",
     type=click.File("r", encoding="utf-8"),
     help="The file with the password, `-` for standard input; asked for, if not given.",
 )
+
+display_name = click.option("--name", "display_name", help="As invited people see it; NAME, if not given.")
+email = click.option("--email", help="As invited people see it; NAME@HOST, if not given.")
 
 
 @click.group()
@@ -24,11 +29,26 @@ def user() -> None:
 @user.command()
 @click.argument("name")
 @password_file
+@display_name
+@email
 @as_json
-def add(name: str, password_file: Any, json_output: bool) -> None:
+def add(name: str, password_file: Any, display_name: str | None, email: str | None, json_output: bool) -> None:
     """Create a user."""
-    result = gateway("user.add", name=name, password=_password(password_file))
+    identity = {"display_name": display_name, "email": email}
+    result = gateway("user.add", name=name, password=_password(password_file), **identity)
     show_json(result) if json_output else print(f"User {name} can log in now.")
+
+
+@user.command("update")
+@click.argument("name")
+@display_name
+@email
+def update_user(name: str, display_name: str | None, email: str | None) -> None:
+    """Change what people at other servers see of a user."""
+    if display_name is None and email is None:
+        raise click.UsageError("say what to change: --name, --email or both")
+    gateway("user.update", name=name, display_name=display_name, email=email)
+    print(f"User {name} is changed.")
 
 
 @user.command("list")
@@ -36,7 +56,7 @@ def add(name: str, password_file: Any, json_output: bool) -> None:
 def list_users(json_output: bool) -> None:
     """List users."""
     rows = gateway("user.list")
-    show_json(rows) if json_output else table(rows, ("name", "disabled", "created"), "There are no users yet.")
+    show_json(rows) if json_output else table(rows, USER_COLUMNS, "There are no users yet.")
 
 
 @user.command()

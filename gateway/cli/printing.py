@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 TIMES = frozenset(
     (
         *("created", "updated", "expiration", "discovered", "seen", "next_attempt", "finished", "probed", "at", "used"),
-        *("fetched", "checked", "expires"),
+        *("fetched", "checked", "expires", "accepted"),
     )
 )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gateway import __version__
-from gateway.cli import directory, doctor, operating, receiving, sharing
+from gateway.cli import contacts, directory, doctor, inviting, operating, receiving, sharing
 from gateway.cli.client import FAILED, fail
 from gateway.cli.values import placeholder
 from gateway.config import Config, ConfigError, load
@@ -131,8 +131,8 @@ for command in (
     operating.keys,
     operating.status,
     doctor.doctor,
-    placeholder("invite", "`invite`"),
-    placeholder("contact", "`contact`"),
+    inviting.invite,
+    contacts.contact,
     placeholder("transfer", "`transfer`"),
 ):
     main.add_command(command)

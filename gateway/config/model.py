@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
+from gateway.config.accepting import Accept, ServerOrAddress
 from gateway.config.legacy import LegacyConfig
 from gateway.config.limits import LimitsConfig
 from gateway.config.ownership import Ownership, ServiceOwnership
@@ -143,7 +144,7 @@ class DirectoryConfig(Section):
 
 
 class FederationConfig(Section):
-    """Which servers may be dealt with, and which may be contacted beyond https on the public Internet."""
+    """Which servers may be dealt with and contacted, and whose Shares are taken."""
 
     allow_http: tuple[HTTPHost, ...] = Field(default=(), description="a list of host names")
     allow_networks: tuple[CIDR, ...] = Field(default=(), description="a list of networks")
@@ -152,6 +153,8 @@ class FederationConfig(Section):
     first_contacts: FirstContactsConfig = FirstContactsConfig()
     directories: tuple[DirectoryConfig, ...] = Field(default=(), description="a list of Directory Services")
     legacy: LegacyConfig = LegacyConfig()
+    accept: Accept = ()
+    auto_accept: tuple[ServerOrAddress, ...] = Field(default=(), description="a list of servers and OCM Addresses")
 
     def http_allowed(self, host: str) -> bool:
         """Tell whether `host`, a name or an address without port, may be spoken to in plain http."""

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import parse_qsl
 
 from gateway.ocm.address import OCMAddress, normalise_server
 from gateway.ocm.errors import FieldError, Malformed
@@ -20,6 +21,8 @@ IDENTIFIER_MAX = 1024  # characters of ids and names of servers
 URI_MAX = 4096  # characters
 SECRET_MAX = 4096  # characters; a peer may use a whole JWT as a secret
 DEPTH_MAX = 32  # objects in objects; the deepest that the draft defines is 4
+FORM = "application/x-www-form-urlencoded"
+FORM_FIELDS_MAX = 32
 INTEGER_MAX = 2**53 - 1  # RFC 8259 section 6: beyond this, JSON implementations disagree
 
 Member = TypeVar("Member", bound=StrEnum)
@@ -39,6 +42,22 @@ def decode_object(body: bytes) -> dict[str, Any]:
     if not is_shallow(value):
         raise Malformed("INVALID_JSON", f"the body is nested deeper than {DEPTH_MAX} levels")
     return value
+
+
+def decode_form(body: bytes) -> dict[str, Any]:
+    """Decode `application/x-www-form-urlencoded` in UTF-8, as the few fields that a message has.
+
+    Raises Malformed: INVALID_FORM (also for more than FORM_FIELDS_MAX fields, and for one that comes twice).
+    """
+    try:
+        text = body.decode("utf-8")
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FORM_FIELDS_MAX)
+    except ValueError as error:
+        raise Malformed("INVALID_FORM", "the body is no form in UTF-8") from error
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise Malformed("INVALID_FORM", "a field comes twice")
+    return fields
 
 
 def is_shallow(value: object) -> bool:

@@ -35,6 +35,8 @@ users = Table(
     Column("password_hash", String, nullable=False),  # argon2id, in its own encoded form
     Column("disabled", Boolean, nullable=False, default=False),
     Column("created", BigInteger, nullable=False),
+    Column("email", String),  # null: made from the name and the server
+    Column("display_name", String),  # null: the name
 )
 
 sent_shares = Table(
@@ -273,4 +275,34 @@ directories = Table(  # the last good list of each Directory Service; verified a
     Column("fetched", BigInteger),  # when that document came
     Column("checked", BigInteger),  # when it was last asked for
     Column("problem", String),  # why it did not come then; null: it did
+)
+
+invites = Table(  # what a local user has invited somebody with; the token itself was shown once
+    "invites",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("user", String, ForeignKey("users.name"), nullable=False),
+    Column("token_hash", LargeBinary, nullable=False, unique=True),
+    Column("note", String),  # for whom it is, in the user's own words
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("revoked", BigInteger),
+    Column("accepted", BigInteger),
+    Column("server", String),  # host[:port] that accepted it
+    Column("user_id", String),  # who there, as received
+    Index("ix_invites_user", "user"),
+)
+
+contacts = Table(  # the address book of each local user
+    "contacts",
+    metadata,
+    Column("user", String, ForeignKey("users.name"), primary_key=True),
+    Column("address", String, primary_key=True),  # OCM Address
+    Column("user_id", String, nullable=False),  # as received
+    Column("name", String),
+    Column("email", String),
+    Column("source", String, nullable=False),  # invite sent, invite accepted, imported, by hand
+    Column("verified", Boolean, nullable=False),  # their server itself has said so
+    Column("auto_accept", Boolean, nullable=False),  # what they share is accepted without asking
+    Column("created", BigInteger, nullable=False),
 )

@@ -16,6 +16,11 @@ class User:
     name: str
     disabled: bool
     created: int
+    email: str | None = None
+    display_name: str | None = None
+
+
+_COLUMNS = (users.c.name, users.c.disabled, users.c.created, users.c.email, users.c.display_name)
 
 
 def principal(name: str) -> str:
@@ -23,17 +28,31 @@ def principal(name: str) -> str:
     return f"user:{name}"
 
 
-def add(tx: Connection, name: str, password_hash: str, now: int) -> None:
-    tx.execute(insert(users).values(name=name, password_hash=password_hash, disabled=False, created=now))
+def add(
+    tx: Connection,
+    name: str,
+    password_hash: str,
+    now: int,
+    *,
+    email: str | None = None,
+    display_name: str | None = None,
+) -> None:
+    row = {"name": name, "password_hash": password_hash, "disabled": False, "created": now}
+    tx.execute(insert(users).values(row | {"email": email, "display_name": display_name}))
 
 
 def get(tx: Connection, name: str) -> User | None:
-    row = tx.execute(select(users.c.name, users.c.disabled, users.c.created).where(users.c.name == name)).first()
+    row = tx.execute(select(*_COLUMNS).where(users.c.name == name)).first()
     return User(*row) if row else None
 
 
+def shown_name(tx: Connection, name: str) -> str:
+    """Return what people see of a user: the display name, or else the name."""
+    return tx.execute(select(users.c.display_name).where(users.c.name == name)).scalar() or name
+
+
 def everybody(tx: Connection) -> list[User]:
-    rows = tx.execute(select(users.c.name, users.c.disabled, users.c.created).order_by(users.c.name))
+    rows = tx.execute(select(*_COLUMNS).order_by(users.c.name))
     return [User(*row) for row in rows]
 
 
@@ -54,3 +73,8 @@ def set_password_hash(tx: Connection, name: str, password_hash: str) -> bool:
 def set_disabled(tx: Connection, name: str, disabled: bool) -> bool:
     """Return whether there is such a user."""
     return tx.execute(update(users).where(users.c.name == name).values(disabled=disabled)).rowcount == 1
+
+
+def set_identity(tx: Connection, name: str, **values: str) -> bool:
+    """Set `email`, `display_name` or both; return whether there is such a user."""
+    return tx.execute(update(users).where(users.c.name == name).values(values)).rowcount == 1

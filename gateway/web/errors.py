@@ -1,7 +1,8 @@
-"""The one table from refusals to the statuses of pages."""
+"""The one table from refusals to the status of a page; the sentence is the refusal's own."""
 
 from __future__ import annotations
 
+from backends.errors import Unavailable
 from gateway.errors import (
     Busy,
     Conflict,
@@ -16,10 +17,11 @@ from gateway.errors import (
     TooMany,
     Unproven,
 )
+from gateway.ocm.errors import ProtocolError
 
 STATUS: dict[type[Refusal], int] = {
     Invalid: 400,
-    Unproven: 401,
+    Unproven: 403,  # 401 asks for a scheme of HTTP authentication, which a form is not
     NotAllowed: 403,
     NoSuch: 404,
     Conflict: 409,
@@ -30,3 +32,10 @@ STATUS: dict[type[Refusal], int] = {
     Busy: 503,
     Full: 507,
 }
+
+
+def status_of(error: Refusal | ProtocolError | Unavailable) -> int:
+    """Return the HTTP status of a page that says why not."""
+    if isinstance(error, ProtocolError):
+        return error.status_hint
+    return 503 if isinstance(error, Unavailable) else STATUS[type(error)]

@@ -27,6 +27,7 @@ from gateway.admin.metrics import Metrics
 from gateway.api.door import ApiDoor
 from gateway.changes import Changes
 from gateway.config import Address, MountConfig
+from gateway.inviting import Inviting
 from gateway.issuing import Issuing
 from gateway.legacy import Legacy
 from gateway.limiting import limiter
@@ -110,6 +111,7 @@ class Served:
         tree = Tree(self.store, mounts, storages, None, Changes(self.store), self.clock)
         self.trust = Trust(self.store, self.clock)
         self.legacy = Legacy(self.store, clock=self.clock)
+        self.inviting = Inviting(self.store, self.peers, server=SERVER, public_url=URL, clock=self.clock)
         door = ApiDoor(
             Sending(
                 self.store,
@@ -127,14 +129,16 @@ class Served:
             Issuing(self.store, keys, origin=ORIGIN, clock=self.clock),
             proving(self.store, self.peers, self.trust, self.clock, self.legacy),
             keys,
+            self.inviting,
             Traces(directory / "traces", self.clock),
             self.peers.is_acquainted,
             document=describe(
                 public_url=URL,
                 provider="Gateway",
-                capabilities=("exchange-token", "http-sig", "notifications", "protocol-object"),
+                capabilities=("exchange-token", "http-sig", "invites", "notifications", "protocol-object"),
                 token_end_point=f"{URL}/ocm/token",
                 jwks_uri=f"{URL}/ocm/jwks",
+                invite_accept_dialog=f"{URL}/accept-invite",
             ),
             origin=ORIGIN,
             base_path=BASE,

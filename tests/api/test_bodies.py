@@ -16,7 +16,7 @@ from gateway.api.inbound import MAX_BODY
 
 from .served import BASE, FORM, SECRET, Served
 
-ENDPOINTS = ("shares", "notifications", "token")
+ENDPOINTS = ("shares", "notifications", "invite-accepted", "token")
 
 
 def codes(reply: Any) -> tuple[int, str]:
@@ -51,7 +51,7 @@ BAD_JSON: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("what", BAD_JSON)
-@pytest.mark.parametrize("endpoint", ["shares", "notifications"])
+@pytest.mark.parametrize("endpoint", ["shares", "notifications", "invite-accepted"])
 def test_what_is_no_json_object_is_refused(served: Served, endpoint: str, what: str) -> None:
     body, code = BAD_JSON[what]
     assert codes(served.post(endpoint, body, signed=False)) == (400, code)

@@ -29,8 +29,9 @@ def test_what_it_says_is_what_there_is(served: Served) -> None:
     assert (discovery.api_version, discovery.end_point) == ("1.5.0", f"{URL}/ocm")
     assert discovery.webdav_path("folder") == f"{BASE}/dav/ocm/"
     assert (discovery.token_end_point, discovery.jwks_uri) == (f"{URL}/ocm/token", f"{URL}/ocm/jwks")
-    assert discovery.capabilities == {"exchange-token", "http-sig", "notifications", "protocol-object"}
+    assert discovery.capabilities == {"exchange-token", "http-sig", "invites", "notifications", "protocol-object"}
     assert discovery.criteria == frozenset()
+    assert discovery.invite_accept_dialog == f"{URL}/accept-invite"
     for url, method in ((discovery.jwks_uri, "GET"), (discovery.token_end_point, "POST")):
         assert url is not None
         assert served.request(method, url.removeprefix(ORIGIN)).status != 404
@@ -89,7 +90,6 @@ def test_the_document_is_only_read(served: Served, path: str, method: str) -> No
         "/ocm",
         f"{BASE}/ocm",
         f"{BASE}/ocm/",
-        f"{BASE}/ocm/invite-accepted",
         f"{BASE}/ocm/request-share",
         f"{BASE}/ocm/shares/",
         f"{BASE}/ocm/shares/1",

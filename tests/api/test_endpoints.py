@@ -212,7 +212,7 @@ def test_the_whole_proof_has_a_bound_of_its_own(fresh: Served, monkeypatch: pyte
         ("GET", "shares", 405, "METHOD_NOT_ALLOWED"),
         ("DELETE", "token", 405, "METHOD_NOT_ALLOWED"),
         ("POST", "jwks", 405, "METHOD_NOT_ALLOWED"),
-        ("POST", "invite-accepted", 404, "NOT_FOUND"),
+        ("GET", "invite-accepted", 405, "METHOD_NOT_ALLOWED"),
         ("POST", "request-share", 404, "NOT_FOUND"),
         ("GET", "nothing", 404, "NOT_FOUND"),
         ("POST", "shares/1/%0a", 404, "NOT_FOUND"),

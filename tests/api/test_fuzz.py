@@ -30,7 +30,7 @@ ANYTHING = st.recursive(
 NAMES = [
     "shareWith", "name", "providerId", "owner", "sender", "shareType", "resourceType", "protocol", "expiration",
     "description", "ownerDisplayName", "encryption", "sharedBy", "notificationType", "senderDomain", "notification",
-    "type", "grant_type", "client_id", "code",
+    "type", "grant_type", "client_id", "code", "recipientProvider", "token", "userID", "email",
 ]  # fmt: skip
 OBJECTS = st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=10)
 
@@ -61,7 +61,10 @@ def encoded(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-@given(st.sampled_from(["shares", "notifications", "token"]), st.binary(max_size=200) | OBJECTS.map(encoded))
+@given(
+    st.sampled_from(["shares", "notifications", "invite-accepted", "token"]),
+    st.binary(max_size=200) | OBJECTS.map(encoded),
+)
 @PROFILE
 def test_any_body_anywhere(served: Served, endpoint: str, body: bytes) -> None:
     for kind in ("application/json", FORM):

@@ -133,6 +133,12 @@ def test_a_state_that_does_not_answer_is_503_with_a_time(answer: object) -> None
 # --- the WebDAV door ------------------------------------------------------------------------------------------------
 
 
+def test_a_page_has_a_status_for_whatever_is_refused_and_no_other_row() -> None:
+    assert set(web_errors.STATUS) == set(REFUSALS)
+    for kind in (*REFUSALS, *PROTOCOL, Unavailable):
+        assert 400 <= web_errors.status_of(example(kind)) < 600
+
+
 def test_the_dav_table_has_no_dead_row() -> None:
     assert set(dav.ANSWERS) <= {*STORAGE, *REFUSALS}
 

@@ -342,8 +342,11 @@ def test_the_apache_lines_pass_everything_on_and_log_no_secret(apache: Site) -> 
     assert through(apache, "MOVE", f"{home}/%FF")[0] == 201
     assert b"moved\xff" in os.listdir(os.fsencode(apache.data))
     assert through(apache, "PROPFIND", "/dav/ocm/", user="a-secret-of-a-share:")[0] == 401
+    assert through(apache, "GET", "/accept-invite?token=an-invite-token&providerDomain=peer.example")[0] == 200
     assert through(apache, "GET", "/metrics")[0] == 404
     logged = (apache.directory.parent / "ocm.log").read_text() + apache.log.read_text()
     assert "PROPFIND /dav/ocm/" in logged
+    assert "GET /accept-invite" in logged
     assert "a-secret-of-a-share" not in logged
+    assert "an-invite-token" not in logged
     assert "remote=192.0.2.7" in logged

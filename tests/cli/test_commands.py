@@ -44,6 +44,8 @@ def test_a_users_life(served: Served, tmp_path: Path) -> None:
         "name": "dora",
         "disabled": False,
         "created": NOW,
+        "email": None,
+        "display_name": None,
     }
     assert "dora" in served.cli("user", "list").stdout
     assert served.cli("user", "passwd", "dora", "--password-file", "-", stdin="another password").exit_code == 0

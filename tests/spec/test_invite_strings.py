@@ -72,3 +72,61 @@ def test_any_text_is_an_invite_string_or_refused(raw: str) -> None:
     with suppress(Malformed):
         invite = InviteString.decode(raw)
         assert InviteString.decode(invite.encode()) == invite
+
+
+TOKEN = "a55a966e-15c1-4cb9-a39d-4e4c54399baf"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        InviteString(Secret(TOKEN), "cloud.example.org").encode(),
+        f"https://cloud.example.org/wayf?token={TOKEN}",
+        f"https://cloud.example.org/gateway/wayf?lang=en&token={TOKEN}#top",
+        f"https://mesh.example/invite?token={TOKEN}&providerDomain=cloud.example.org",
+        f"https://mesh.example/invite?token={TOKEN}&providerDomain=https%3A%2F%2FCloud.example.org%2F",
+        f"{TOKEN}@cloud.example.org",
+        f" {TOKEN}@https://cloud.example.org/ \n".replace("https://", ""),
+    ],
+)
+def test_an_invite_is_read_in_every_form_that_products_show(text: str) -> None:
+    """MUST take the Invite String, SHOULD take links (draft-07, Invite format); the others: peers.md section 7."""
+    assert InviteString.read(text) == InviteString(Secret(TOKEN), "cloud.example.org")
+
+
+def test_a_link_of_ours_is_read_back() -> None:
+    invite = InviteString(Secret("a+b/c d&e"), "gw.example:8443")
+    link = invite.link("https://gw.example:8443")
+    assert link == "https://gw.example:8443/wayf?token=a%2Bb%2Fc%20d%26e"
+    assert InviteString.read(link) == invite
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            TOKEN,
+            "@",
+            "@host",
+            f"{TOKEN}@",
+            f"{TOKEN}@a b",
+            f"{TOKEN}@host/path",
+            "https://host/wayf",
+            "https://[/",
+        ),
+        *(f"https://host/?token={TOKEN}&token=x", f"https://host/?token={TOKEN}&providerDomain=a&providerDomain=b"),
+        *("https://host/wayf?token=", f"https:///wayf?token={TOKEN}", "https://host/?token=a%00b", "é"),
+    ],
+)
+def test_what_is_no_invite_is_refused_in_one_way(text: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        InviteString.read(text)
+    assert caught.value.code == "INVALID_INVITE_STRING"
+    assert TOKEN not in str(caught.value)
+
+
+@given(st.text(max_size=60))
+def test_whatever_is_typed_is_an_invite_or_refused(text: str) -> None:
+    with suppress(Malformed):
+        InviteString.read(text)

@@ -11,8 +11,10 @@ from sqlalchemy import Connection, event
 from backends.paths import StoragePath
 from gateway.store import (
     changes,
+    contacts,
     events,
     exchanged_tokens,
+    invites,
     locks,
     outbox,
     peers,
@@ -54,6 +56,10 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "the listing of /received/": lambda tx: received_shares.accepted(tx, "alice", 0),
     "the names that are taken there": lambda tx: received_shares.taken_mounts(tx, "alice"),
     "the token of a Share": lambda tx: exchanged_tokens.get(tx, "id"),
+    "an invite by its token": lambda tx: invites.by_token_hash(tx, SECRET),
+    "the invites of a user": lambda tx: invites.of_user(tx, "alice"),
+    "a contact": lambda tx: contacts.get(tx, "alice", "bob@peer.example"),
+    "an address book": lambda tx: contacts.of_user(tx, "alice"),
     "a user's password": lambda tx: users.password_hash(tx, "alice"),
     "the live Share of an id": lambda tx: received_shares.only_live(tx, "id"),
     "whether a Share is still accepted": lambda tx: received_shares.is_accepted(tx, "id"),

@@ -71,7 +71,7 @@ TARGETS = [
         b"/status.php",
         b"/OCM/shares",
     ),
-    *(b"/ocs-provider/", b"/index.php/ocm", b"/accept-invite"),
+    *(b"/ocs-provider/", b"/index.php/ocm", b"/accept-invites"),
 ]
 
 

@@ -1,0 +1,74 @@
+"""The address books of local users, by OCM Address."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from gateway.store.tables import contacts
+
+
+class Source(StrEnum):
+    """Where a contact came from."""
+
+    INVITE_SENT = "invite sent"
+    INVITE_ACCEPTED = "invite accepted"
+    IMPORTED = "imported"
+    BY_HAND = "by hand"
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    user: str
+    address: str
+    user_id: str
+    name: str | None
+    email: str | None
+    source: str
+    verified: bool
+    auto_accept: bool
+    created: int
+
+
+_COLUMNS = tuple(contacts.c[field.name] for field in fields(Contact))
+
+
+def get(tx: Connection, user: str, address: str) -> Contact | None:
+    row = tx.execute(select(*_COLUMNS).where(contacts.c.user == user, contacts.c.address == address)).first()
+    return Contact(*row) if row else None
+
+
+def of_user(tx: Connection, user: str | None) -> list[Contact]:
+    """Return the contacts of `user`, or of everybody, by address."""
+    query = select(*_COLUMNS).order_by(contacts.c.address, contacts.c.user)
+    return [Contact(*row) for row in tx.execute(query if user is None else query.where(contacts.c.user == user))]
+
+
+def add(tx: Connection, contact: Contact) -> bool:
+    """Return False, and change nothing, where the user has the address already."""
+    if get(tx, contact.user, contact.address):
+        return False
+    tx.execute(insert(contacts).values(asdict(contact)))
+    return True
+
+
+def meet(tx: Connection, contact: Contact) -> None:
+    """Add the contact that an invite has made; of one that was there, what the user has decided stays."""
+    if not add(tx, contact):
+        known = contacts.c.user == contact.user, contacts.c.address == contact.address
+        said = {"user_id": contact.user_id, "name": contact.name, "email": contact.email}
+        tx.execute(update(contacts).where(*known).values(said | ({"verified": True} if contact.verified else {})))
+
+
+def set_auto_accept(tx: Connection, user: str, address: str, auto_accept: bool) -> bool:
+    """Return whether the user has such a contact."""
+    known = contacts.c.user == user, contacts.c.address == address
+    return tx.execute(update(contacts).where(*known).values(auto_accept=auto_accept)).rowcount == 1
+
+
+def remove(tx: Connection, user: str, address: str) -> bool:
+    """Return whether there was such a contact."""
+    known = contacts.c.user == user, contacts.c.address == address
+    return tx.execute(delete(contacts).where(*known)).rowcount == 1
