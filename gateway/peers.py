@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 import structlog
@@ -57,6 +57,7 @@ class Answer:
 
     status: int
     content: bytes
+    signature: Literal["rfc9421", "none"] = "none"  # on the request
 
     @property
     def body(self) -> Mapping[str, Any]:
@@ -128,22 +129,22 @@ class Peers:
         """
         body = json.dumps(payload).encode()
         discovery = await self.discover(server)
-        answer = await self.send(server, discovery, _api_url(discovery, path), body, "application/json")
+        answer = await self.send(server, discovery, api_url(discovery, path), body, "application/json")
         if answer.status == 401:  # perhaps because it has begun to ask for signatures
             renewed = await self.discover(server, fresh=True)
             if renewed != discovery:
-                return await self.send(server, renewed, _api_url(renewed, path), body, "application/json")
+                return await self.send(server, renewed, api_url(renewed, path), body, "application/json")
         return answer
 
     async def send(self, server: str, discovery: Discovery, url: str, body: bytes, content_type: str) -> Answer:
         """POST `body` to a URL that the peer's discovery names; raises PeerFailed when there is no answer."""
         headers = {"Content-Type": content_type, "Accept": "application/json"}
-        # A peer may demand signatures without saying that it makes them (wire.md, Discovery: criteria).
-        if "http-sig" in discovery.capabilities or "must-use-http-sig" in discovery.criteria:
+        signature = signature_for(discovery)
+        if signature == "rfc9421":
             key = self._keys.signing_key()
             headers |= sign(Message("POST", url, (), body), key, int(self._clock()), nonce=secrets.token_urlsafe(16))
         response = await self._request(server, "POST", url, headers=headers, body=body, max_body=MAX_ANSWER)
-        return Answer(response.status, response.body)
+        return Answer(response.status, response.body, signature)
 
     async def everyone(self) -> list[PeerRecord]:
         return await self._store.read(peers.everyone)
@@ -267,7 +268,14 @@ class Peers:
         await self._store.run(work)
 
 
-def _api_url(discovery: Discovery, path: str) -> str:
+def signature_for(discovery: Discovery) -> Literal["rfc9421", "none"]:
+    """Return which signature the peer gets; it may demand one without saying that it signs (wire.md, Discovery)."""
+    signs = "http-sig" in discovery.capabilities or "must-use-http-sig" in discovery.criteria
+    return "rfc9421" if signs else "none"
+
+
+def api_url(discovery: Discovery, path: str) -> str:
+    """Return the URL of an endpoint of the peer's OCM API."""
     return f"{discovery.end_point.rstrip('/')}{path}"
 
 

@@ -29,7 +29,9 @@ from gateway.ocm.tokens import GRANT_TYPE, TokenRequest, parse_token_response, s
 from gateway.ocm.urls import compose_uri, is_absolute, server_of
 from gateway.outbound import SyncOutbound
 from gateway.peers import Answer, Peers
+from gateway.profiles import Profile, Way, profile_of
 from gateway.store import exchanged_tokens, received_shares
+from gateway.store import peers as peer_records
 from gateway.store.engine import Store
 from gateway.store.exchanged_tokens import StoredToken
 from gateway.store.received_shares import ReceivedShare
@@ -45,7 +47,6 @@ RENEW_BEFORE = 30  # seconds of a token's life in which it is no longer used
 REFRESH = 300  # seconds between looks at the roots of accepted Shares
 CREDENTIAL_TIME = 25.0  # seconds that a worker thread waits for a credential
 
-TOKEN, BEARER, BASIC, BASIC_ROOT = "token", "bearer", "basic", "basic_root"
 SIGNED = ("rfc9421", "labelled")  # evidence that a Share came from whom it says
 
 T = TypeVar("T")
@@ -109,7 +110,7 @@ class Remote:
             return known[1]
         try:
             discovery = await self._peers.discover(share.server)
-            way = share.access or self._ways(share, discovery)[0]
+            way = share.access or _ways(share, discovery, profile_of(discovery))[0]
             storage = self._make(share, discovery, way)
         except (Refusal, ProtocolError) as error:
             raise Unavailable(f"{share.server}: {error}") from error
@@ -202,6 +203,7 @@ class Remote:
             if not received_shares.is_accepted(tx, share_id):
                 raise NotFound("the Share has ended")
             received_shares.set_access(tx, share_id, way)
+            peer_records.worked(tx, share.server, profile_of(discovery).product, way_in=way)
             received_shares.set_root(tx, share_id, root, now)
             if share.evidence == "none":
                 received_shares.set_evidence(tx, share_id, "callback")
@@ -210,36 +212,31 @@ class Remote:
         self._storages[share_id] = way, storage
 
     async def _first_way_in(self, share: ReceivedShare, discovery: Discovery) -> tuple[str, Storage, Entry]:
-        """Try the ways that may work, the one that worked last first; raises what the last one raised.
+        """Try the ways that may work; raises what the last one raised.
 
         The next way is for a credential that is refused, and for an exchange that fails: where other ways are left,
         it is not required (wire.md, Code Flow).
         """
-        ways = self._ways(share, discovery)
-        if share.access in ways:
-            ways = (share.access, *(way for way in ways if way != share.access))
         refused: StorageError | None = None
-        for way in ways:
+        for way in await self._ordered_ways(share, discovery):
             storage = self._make(share, discovery, way)
             try:
                 root = await storage.pool.run(storage.backend.stat, StoragePath())
             except StorageError as error:
-                if way != TOKEN and not isinstance(error, RemoteRefused):
+                if way != Way.TOKEN and not isinstance(error, RemoteRefused):
                     raise
                 refused = error
             else:
                 return way, storage, root
         raise refused or Unavailable(f"{share.server} offers no way to this Share")
 
-    @staticmethod
-    def _ways(share: ReceivedShare, discovery: Discovery) -> tuple[str, ...]:
-        """Return the ways in that may work, the safest first (peers.md §4)."""
-        if share.requires_exchange:
-            return (TOKEN,)
-        exchange = (TOKEN,) if discovery.token_end_point else ()
-        if share.uri is None:
-            return (*exchange, BASIC_ROOT)
-        return (*exchange, BEARER, BASIC, BASIC_ROOT)
+    async def _ordered_ways(self, share: ReceivedShare, discovery: Discovery) -> list[Way]:
+        """Return first the way that has led to this Share, then a token, then what has led to another of this peer."""
+        profile = profile_of(discovery)
+        record = await self._store.read(lambda tx: peer_records.get(tx, share.server))
+        known = record.way_in if record.product == profile.product else None
+        ways = _ways(share, discovery, profile)
+        return sorted(ways, key=lambda way: (way != share.access, way != Way.TOKEN, way != known))
 
     def _make(self, share: ReceivedShare, discovery: Discovery, way: str) -> Storage:
         url = self._url(share, discovery, way)
@@ -264,23 +261,23 @@ class Remote:
     def _url(self, share: ReceivedShare, discovery: Discovery, way: str) -> str:
         """Return where the Share's root is; a secret, unlike a token, goes only to the sender's host."""
         webdav_path = discovery.webdav_path(share.resource_type)
-        uri = "" if way == BASIC_ROOT or share.uri is None else share.uri
+        uri = "" if way == Way.BASIC_ROOT or share.uri is None else share.uri
         if webdav_path is None and not is_absolute(uri):
             raise PeerFailed("NO_WEBDAV", f"{share.server} names no webdav path in its discovery")
         url = compose_uri(discovery.origin, webdav_path, uri, own_server=self._server)
         host = server_of(url)
-        if host != share.server and (way != TOKEN or share.evidence not in SIGNED):
+        if host != share.server and (way != Way.TOKEN or share.evidence not in SIGNED):
             raise PeerFailed("FOREIGN_URI", f"the Share of {share.server} points to {host}")
         return url
 
     async def _authorization(
         self, share: ReceivedShare, way: str, refused: Mapping[str, str] | None
     ) -> Mapping[str, str]:
-        if way == TOKEN:
+        if way == Way.TOKEN:
             token = await self._token(share, (refused or {}).get("Authorization", "").removeprefix("Bearer "))
             return {"Authorization": f"Bearer {token.reveal()}"}
         secret = await self._secret(share)
-        if way == BEARER:
+        if way == Way.BEARER:
             return {"Authorization": f"Bearer {secret.reveal()}"}
         basic = base64.b64encode(f"{secret.reveal()}:".encode()).decode()
         return {"Authorization": f"Basic {basic}"}
@@ -351,6 +348,14 @@ class Remote:
         if pool is None:
             pool = self._pools[server] = HostPool(server, self._threads)
         return pool
+
+
+def _ways(share: ReceivedShare, discovery: Discovery, profile: Profile) -> tuple[Way, ...]:
+    """Return the ways in that may work, the safest first."""
+    if share.requires_exchange:
+        return (Way.TOKEN,)
+    exchange = (Way.TOKEN,) if discovery.token_end_point else ()
+    return (*exchange, Way.BASIC_ROOT) if share.uri is None else (*exchange, *profile.ways)
 
 
 def _is_live(token: StoredToken, now: float) -> bool:

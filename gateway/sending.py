@@ -19,13 +19,21 @@ from gateway.ocm.address import OCMAddress
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
 from gateway.ocm.secret import Secret
-from gateway.ocm.shares import LATEST_EXPIRATION, Permission, file_name, parse_share_created, serialise_share
+from gateway.ocm.shares import (
+    LATEST_EXPIRATION,
+    BodyForm,
+    Permission,
+    file_name,
+    parse_share_created,
+    serialise_share,
+)
 from gateway.ocm.states import SENT_ON_EVENT, SENT_ON_NOTIFICATION, SENT_OPEN, SentEvent, SentState
-from gateway.offering import notification_about, offer, share_creation_notification
+from gateway.offering import Offer, notification_about, offer, other_offer, share_creation_notification
 from gateway.outbox import Outbox
 from gateway.peers import Answer, Peers
+from gateway.profiles import TAKEN, WRONG_FORM, Profile, profile_of
 from gateway.proof import Evidence, Peer
-from gateway.store import events, locks, outbox, sent_shares
+from gateway.store import events, locks, outbox, peers, sent_shares
 from gateway.store.engine import Store
 from gateway.store.events import Event
 from gateway.store.outbox import Message
@@ -338,26 +346,52 @@ class Sending:
 
     async def _offer(self, share: SentShare, secret: Secret) -> None:
         """Send the Share Creation Notification that fits the peer, and take its answer."""
-        offered = offer(share, await self._peers.discover(share.server))
-        # Before sending: the peer may look at the Share while it still answers, and a crash may hide that it has.
-        required, resource_type = offered.requires_exchange, offered.resource_type
-        await self._store.run(lambda tx: sent_shares.set_offered(tx, share.id, required, resource_type))
-        self._access.forget()
-        notification = share_creation_notification(share, offered, secret, server=self._server, dav_url=self._dav_url)
-        answer = await self._peers.post(share.server, "/shares", serialise_share(notification, offered.form))
+        discovery = await self._peers.discover(share.server)
+        profile = profile_of(discovery)
+        offered = offer(share, discovery, await self._body_taken(share.server, profile))
+        answer = await self._say(share, offered, secret)
+        other = other_offer(share, discovery, offered) if answer.status in WRONG_FORM else None
+        if other is not None:
+            second = await self._say(share, other, secret)
+            if second.status == 409 or not _refused(share.server, second, secret, profile).is_final:
+                offered, answer = other, second  # else the first refusal says what is wrong
         if answer.status == 409:
             return  # the id is 128 random bits: an earlier attempt, whose answer was lost, has brought it
-        if answer.status not in (200, 201):
-            raise PeerFailed("REFUSED_BY_PEER", _refusal(share.server, answer, secret), answer.status)
-        if name := parse_share_created(answer.body).recipient_display_name:
-            await self._store.run(lambda tx: sent_shares.set_recipient_display_name(tx, share.id, name))
+        if answer.status not in TAKEN:
+            raise _refused(share.server, answer, secret, profile)
+        name = parse_share_created(answer.body).recipient_display_name
+
+        def work(tx: Connection) -> None:
+            peers.worked(tx, share.server, profile.product, body=offered.form, signature=answer.signature)
+            if name:
+                sent_shares.set_recipient_display_name(tx, share.id, name)
+
+        await self._store.run(work)
+
+    async def _body_taken(self, server: str, profile: Profile) -> BodyForm | None:
+        """Return the body that this peer has taken before, if it still is the same product."""
+        record = await self._store.read(lambda tx: peers.get(tx, server))
+        return record.body if record.product == profile.product else None
+
+    async def _say(self, share: SentShare, offered: Offer, secret: Secret) -> Answer:
+        """Make an offer, and remember before that it is made.
+
+        The peer may look at the Share while it still answers, and a crash may hide that it has.
+        """
+        required, kind, form = offered.requires_exchange, offered.resource_type, offered.form
+        await self._store.run(lambda tx: sent_shares.set_offered(tx, share.id, required, kind, form))
+        self._access.forget()
+        notification = share_creation_notification(share, offered, secret, server=self._server, dav_url=self._dav_url)
+        return await self._peers.post(share.server, "/shares", serialise_share(notification, form))
 
     async def _notify(self, share: SentShare, kind: NotificationType, secret: Secret) -> None:
-        discovery = await self._peers.discover(share.server)
-        notification = notification_about(share, kind, secret, discovery, server=self._server)
+        profile = profile_of(await self._peers.discover(share.server))
+        if kind not in profile.notifications:
+            return  # it has no such message, and finds out by itself
+        notification = notification_about(share, kind, secret, profile, server=self._server, dav_url=self._dav_url)
         answer = await self._peers.post(share.server, "/notifications", serialise_notification(notification))
         if answer.status >= 300 and answer.status not in (404, 409):  # those two: the peer knows already
-            raise PeerFailed("REFUSED_BY_PEER", _refusal(share.server, answer, secret), answer.status)
+            raise _refused(share.server, answer, secret)
 
     def _delivered(self, tx: Connection, message: Message) -> None:
         """Follow a message that has ended, in the transaction that ends it."""
@@ -430,8 +464,12 @@ class Sending:
         return share
 
 
-def _refusal(server: str, answer: Answer, secret: Secret) -> str:
-    return f"{server} answered {answer.status}: {answer.reason(secret)}"
+def _refused(server: str, answer: Answer, secret: Secret, profile: Profile | None = None) -> PeerFailed:
+    """Return what the peer has said to it, and to a Share for a stranger what has to happen first (`profile`)."""
+    sentence = f"{server} answered {answer.status}: {answer.reason(secret)}"
+    if profile is not None and profile.invite and answer.status in (401, 403, 404):
+        sentence += f". {profile.invite}"
+    return PeerFailed("REFUSED_BY_PEER", sentence, answer.status)
 
 
 def permissions(words: Iterable[str]) -> frozenset[Permission]:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 from sqlalchemy.engine import RowMapping
 
+from gateway.ocm.shares import BodyForm
 from gateway.ocm.states import ReceivedState
 from gateway.store.tables import peers, received_shares, sent_shares
 
@@ -26,7 +27,13 @@ class PeerRecord:
     retry: int | None = None
     last_error: str | None = None
     seen: int | None = None
+    product: str | None = None  # what it was when the following worked
+    body: BodyForm | None = None
+    way_in: str | None = None
+    signature: str | None = None
 
+
+WORKED = ("body", "way_in", "signature")  # columns
 
 _COLUMNS = tuple(field.name for field in fields(PeerRecord))
 
@@ -49,6 +56,15 @@ def put(tx: Connection, server: str, **values: Any) -> None:
     """Set columns of `server`, making its record when there is none."""
     if tx.execute(update(peers).where(peers.c.server == server).values(**values)).rowcount == 0:
         tx.execute(insert(peers).values({"server": server, "signs": False, "failures": 0} | values))
+
+
+def worked(tx: Connection, server: str, product: str, **what: str) -> None:
+    """Remember what has worked with `server`; what worked while it was another product is forgotten."""
+    record = get(tx, server)
+    before = dict.fromkeys(WORKED) if record.product != product else {}
+    values = {**before, "product": product, **what}
+    if any(getattr(record, name) != value for name, value in values.items()):
+        put(tx, server, **values)
 
 
 def forget(tx: Connection, server: str) -> bool:

@@ -63,6 +63,7 @@ sent_shares = Table(
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
     Column("offered_type", String),  # the resourceType that the peer was told; null: not yet
+    Column("offered_form", String),  # the body it was told in: modern or legacy; null: not yet
     Index("ix_sent_shares_backend_path", "backend", "path"),
     Index("ix_sent_shares_owner", "owner"),
     Index("ix_sent_shares_server", "server"),
@@ -133,6 +134,10 @@ peers = Table(
     Column("retry", BigInteger),  # not before; null: now
     Column("last_error", String),
     Column("seen", BigInteger),
+    Column("product", String),  # what it was when the following worked; see gateway/profiles.py
+    Column("body", String),  # of a Share that it has taken: modern or legacy
+    Column("way_in", String),  # into a Share of its own
+    Column("signature", String),  # on a Share that it has taken: rfc9421, cavage or none
 )
 
 outbox = Table(

@@ -35,6 +35,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "gateway.offering",
         "gateway.outbox",
         "gateway.peers",
+        "gateway.profiles",
         "gateway.proving",
         "gateway.receiving",
         "gateway.removing",
