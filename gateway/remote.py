@@ -45,6 +45,7 @@ HOST_WAITING = 256  # calls that wait for those
 REFRESHED_AT_ONCE = 8  # peer hosts whose Shares are looked at in the background at the same time
 RENEW_BEFORE = 30  # seconds of a token's life in which it is no longer used
 REFRESH = 300  # seconds between looks at the roots of accepted Shares
+HINT_TIME = 5.0  # seconds for a look whether a Share has ended, so that /notifications answers within 10
 CREDENTIAL_TIME = 25.0  # seconds that a worker thread waits for a credential
 
 SIGNED = ("rfc9421", "labelled")  # evidence that a Share came from whom it says
@@ -139,6 +140,19 @@ class Remote:
             task.add_done_callback(_log_late_probe)
             return f"no answer within {timeout:.0f} s; it is looked at again in the background"
         return task.result()
+
+    async def is_gone(self, share: ReceivedShare) -> bool:
+        """Ask the sender whether the Share has ended: whether it knows the Share's credential no more."""
+        try:
+            async with asyncio.timeout(HINT_TIME):
+                await self._first_way_in(share, await self._peers.discover(share.server))
+        except RemoteRefused as error:
+            return error.status == 401
+        except NotFound:
+            return True
+        except (Refusal, StorageError, ProtocolError, TimeoutError):
+            return False
+        return False
 
     async def refresh(self) -> None:
         """Look at the root of every accepted Share again and again, so that listings can be answered from state."""

@@ -9,7 +9,6 @@ from gateway.access import Access
 from gateway.admin import views
 from gateway.admin.calling import Arguments, Caller, Command, number, optional, path, server, text, words
 from gateway.errors import NoSuch
-from gateway.ocm.fields import decode_object
 from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.receiving import Receiving
@@ -189,8 +188,7 @@ class Commands:
         record = await self._peers.record(server(arguments))
         if record is None:
             raise NoSuch("NO_SUCH_PEER", "nothing is known of this server; `peer list` shows who is known")
-        document = decode_object(record.discovery.encode()) if record.discovery else None
-        return views.peer(record) | {"discovery": document}
+        return views.peer(record) | views.dialect(record)
 
     async def _peer_trust(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gateway.cli.options import as_json, gateway
-from gateway.cli.printing import facts, show_json, table
+from gateway.cli.printing import dialect, facts, show_json, table
 
 password_file = click.option(
     "--password-file",
@@ -99,7 +99,11 @@ def show_peer(server: str, json_output: bool) -> None:
     if json_output:
         show_json(result)
         return
-    facts(result, ("server", "trust", "signs", "discovered", "seen", "failures", "last_error"))
+    facts(result, ("server", "trust", "signs", "discovered", "seen", "failures", "last_error", "product"))
+    if result["profile"]:
+        dialect(result["profile"])
+        print("what has worked:")
+        facts(result["worked"], result["worked"])
     if result["discovery"]:
         print("discovery:")
         show_json(result["discovery"])
