@@ -23,6 +23,7 @@ from gateway import __version__
 from gateway.access import Access
 from gateway.admin.calling import Command
 from gateway.admin.commands import Commands
+from gateway.admin.explain_commands import ExplainCommands
 from gateway.admin.metrics import Metrics
 from gateway.admin.socket import AdminSocket
 from gateway.admin.tally import Tally
@@ -32,6 +33,7 @@ from gateway.changes import Changes
 from gateway.config import Config, LocalConfig
 from gateway.dav.door import DavDoor
 from gateway.expiring import Expiring
+from gateway.explaining import Explaining
 from gateway.files import Moves
 from gateway.issuing import Issuing
 from gateway.listening import STOP_TIME, Doors, listen_on
@@ -116,7 +118,7 @@ async def start(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callab
     await _open_doors(stack, config, ground, outside, sharing, moves, metrics, seat)
     # aiohttp waits for running requests, asks them to end, and waits as long again: a transfer does not hear it.
     stack.callback(asyncio.get_running_loop().call_later, STOP_TIME, sharing.watch.cut_all)
-    commands = _commands(ground, outside, sharing, roots, seat)
+    commands = _commands(config, ground, outside, sharing, roots, seat)
     return partial(_lead, ground.storages, sharing, metrics, commands, seat)
 
 
@@ -252,8 +254,7 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         peers,
         outbox,
         sealer,
-        server=config.server,
-        dav_url=f"{config.public_url}/dav/ocm/",
+        **_names(config),
         clock=clock,
     )
     receiving = Receiving(store, peers, outbox, remote, sealer, server=config.server, clock=clock)
@@ -328,8 +329,15 @@ async def _open_doors(
     await listen_on(stack, public, *seat.doors.http, tls=config.tls, before=dav.quick.before)
 
 
-def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Roots, seat: Seat) -> Mapping[str, Command]:
-    return Commands(
+def _names(config: Config) -> dict[str, str]:
+    """Return what other servers know this one by: its name, and the URL of its webdav root."""
+    return {"server": config.server, "dav_url": f"{config.public_url}/dav/ocm/"}
+
+
+def _commands(
+    config: Config, ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Roots, seat: Seat
+) -> Mapping[str, Command]:
+    commands = Commands(
         Users(ground.store, ground.passwords, ground.clock),
         ground.access,
         sharing.sending,
@@ -340,7 +348,9 @@ def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Root
         ground.keys,
         roots,
         lambda: {"version": __version__, "pid": os.getpid(), "workers": seat.team.size, "worker": seat.number},
-    ).table
+    )
+    explaining = Explaining(ground.store, sharing.sending, outside.peers, **_names(config))
+    return {**commands.table, **ExplainCommands(ground.access, explaining).table}
 
 
 def _storage(stack: AsyncExitStack, store: Store, config: Config, name: str) -> Storage:
@@ -374,6 +384,7 @@ def _document(config: Config) -> dict[str, object]:
         criteria=(),  # each shuts out most of today's products (wire.md, Discovery)
         token_end_point=f"{api}/token",
         jwks_uri=f"{api}/jwks",
+        object_values=not config.federation.plain_discovery,
     )
 
 

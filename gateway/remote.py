@@ -247,10 +247,9 @@ class Remote:
     async def _ordered_ways(self, share: ReceivedShare, discovery: Discovery) -> list[Way]:
         """Return first the way that has led to this Share, then a token, then what has led to another of this peer."""
         profile = profile_of(discovery)
-        record = await self._store.read(lambda tx: peer_records.get(tx, share.server))
-        known = record.way_in if record.product == profile.product else None
+        known = await self._store.read(lambda tx: peer_records.recall(tx, share.server, profile.product))
         ways = _ways(share, discovery, profile)
-        return sorted(ways, key=lambda way: (way != share.access, way != Way.TOKEN, way != known))
+        return sorted(ways, key=lambda way: (way != share.access, way != Way.TOKEN, way != known.way_in))
 
     def _make(self, share: ReceivedShare, discovery: Discovery, way: str) -> Storage:
         url = self._url(share, discovery, way)

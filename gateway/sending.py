@@ -19,14 +19,7 @@ from gateway.ocm.address import OCMAddress
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
 from gateway.ocm.secret import Secret
-from gateway.ocm.shares import (
-    LATEST_EXPIRATION,
-    BodyForm,
-    Permission,
-    file_name,
-    parse_share_created,
-    serialise_share,
-)
+from gateway.ocm.shares import LATEST_EXPIRATION, Permission, file_name, parse_share_created, serialise_share
 from gateway.ocm.states import SENT_ON_EVENT, SENT_ON_NOTIFICATION, SENT_OPEN, SentEvent, SentState
 from gateway.offering import Offer, notification_about, offer, other_offer, share_creation_notification
 from gateway.outbox import Outbox
@@ -108,6 +101,22 @@ class Sending:
         Returns the Share and, when the peer has not taken it yet, why. Raises Invalid, NotAllowed, NoSuch and what
         the storage raises; nothing is stored then.
         """
+        share, secret = await self.plan(owner, request)
+        now = share.created
+
+        def work(tx: Connection) -> int:
+            sealed = self._sealer.seal(secret, share.id)
+            sent_shares.add(tx, share, secret_hash(secret), sealed)
+            detail = {"with": share.share_with, "path": str(request.path)}
+            events.add(tx, at=now, actor=actor, action="share.create", subject=share.id, **detail)
+            return outbox.add(tx, server=share.server, kind=SHARE, role=ROLE, share=share.id, now=now)
+
+        message_id = await self._store.run(work)
+        message = await self._outbox.attempted(message_id, FIRST_ATTEMPT)
+        return await self.show(owner.who, share.id), message.last_error
+
+    async def plan(self, owner: Grant, request: ShareRequest) -> tuple[SentShare, str]:
+        """Return the Share that `create` would store, and its secret; raises what `create` raises."""
         try:
             address = OCMAddress.parse(request.share_with)
         except ProtocolError as error:
@@ -121,19 +130,7 @@ class Sending:
             entry = await place.storage.pool.run(place.backend.stat, place.path)
         except NotFound as error:
             raise NoSuch("NO_SUCH_PATH", f"there is nothing at /{request.path}") from error
-        share, secret = self._new_share(owner.who, address, request, place, mount, entry)
-        now = share.created
-
-        def work(tx: Connection) -> int:
-            sealed = self._sealer.seal(secret, share.id)
-            sent_shares.add(tx, share, secret_hash(secret), sealed)
-            detail = {"with": share.share_with, "path": str(request.path)}
-            events.add(tx, at=now, actor=actor, action="share.create", subject=share.id, **detail)
-            return outbox.add(tx, server=share.server, kind=SHARE, role=ROLE, share=share.id, now=now)
-
-        message_id = await self._store.run(work)
-        message = await self._outbox.attempted(message_id, FIRST_ATTEMPT)
-        return await self.show(owner.who, share.id), message.last_error
+        return self._new_share(owner.who, address, request, place, mount, entry)
 
     async def list(self, owner: str | None) -> list[SentShareView]:
         """Return the Shares of `owner`, or everybody's."""
@@ -348,7 +345,8 @@ class Sending:
         """Send the Share Creation Notification that fits the peer, and take its answer."""
         discovery = await self._peers.discover(share.server)
         profile = profile_of(discovery)
-        offered = offer(share, discovery, await self._body_taken(share.server, profile))
+        known = await self._store.read(lambda tx: peers.recall(tx, share.server, profile.product))
+        offered = offer(share, discovery, known.body)
         answer = await self._say(share, offered, secret)
         other = other_offer(share, discovery, offered) if answer.status in WRONG_FORM else None
         if other is not None:
@@ -367,11 +365,6 @@ class Sending:
                 sent_shares.set_recipient_display_name(tx, share.id, name)
 
         await self._store.run(work)
-
-    async def _body_taken(self, server: str, profile: Profile) -> BodyForm | None:
-        """Return the body that this peer has taken before, if it still is the same product."""
-        record = await self._store.read(lambda tx: peers.get(tx, server))
-        return record.body if record.product == profile.product else None
 
     async def _say(self, share: SentShare, offered: Offer, secret: Secret) -> Answer:
         """Make an offer, and remember before that it is made.

@@ -19,6 +19,17 @@ from gateway.trust import BLOCKED, TRUSTED, Trust
 from gateway.users import Users
 
 
+def share_request(arguments: Arguments) -> ShareRequest:
+    """Return what `share create` asks for; raises Invalid."""
+    return ShareRequest(
+        path=path(arguments),
+        share_with=text(arguments, "with"),
+        permissions=permissions(words(arguments, "permissions") or ["read"]),
+        name=optional(arguments, "name"),
+        expiration=number(arguments, "expiration"),
+    )
+
+
 class Commands:
     """Calls the use cases for the command line."""
 
@@ -120,13 +131,7 @@ class Commands:
     async def _share_create(self, caller: Caller, arguments: Arguments) -> Any:
         owner = caller.acting_as(optional(arguments, "as"))
         await self._require_enabled(caller)
-        request = ShareRequest(
-            path=path(arguments),
-            share_with=text(arguments, "with"),
-            permissions=permissions(words(arguments, "permissions") or ["read"]),
-            name=optional(arguments, "name"),
-            expiration=number(arguments, "expiration"),
-        )
+        request = share_request(arguments)
         view, problem = await self._sending.create(await self._access.of_user(owner), request, caller.actor)
         return views.sent_share(view) | {"problem": problem}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.explaining import Explanation
 from gateway.ocm.discovery import parse_discovery
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.fields import decode_object
@@ -120,6 +121,20 @@ def profile(recognised: Recognised) -> dict[str, Any]:
         "ways": list(chosen.ways),
         "notifications": sorted(chosen.notifications),
         "invite": chosen.invite,
+    }
+
+
+def explanation(explained: Explanation) -> dict[str, Any]:
+    return {
+        "server": explained.server,
+        "product": explained.recognised.profile.product,
+        "profile": profile(explained.recognised),
+        "method": "POST",
+        "url": explained.url,
+        "signature": explained.signature,
+        "body": explained.body,
+        "other_body": explained.other_body,
+        "problem": explained.problem,
     }
 
 

@@ -58,6 +58,12 @@ def put(tx: Connection, server: str, **values: Any) -> None:
         tx.execute(insert(peers).values({"server": server, "signs": False, "failures": 0} | values))
 
 
+def recall(tx: Connection, server: str, product: str) -> PeerRecord:
+    """Return what has worked with `server`, in an empty record if that was while it was another product."""
+    record = get(tx, server)
+    return record if record.product == product else PeerRecord(server)
+
+
 def worked(tx: Connection, server: str, product: str, **what: str) -> None:
     """Remember what has worked with `server`; what worked while it was another product is forgotten."""
     record = get(tx, server)

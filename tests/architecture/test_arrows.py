@@ -26,6 +26,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "gateway.access",
         "gateway.belongings",
         "gateway.expiring",
+        "gateway.explaining",
         "gateway.changes",
         "gateway.files",
         "gateway.issuing",

@@ -22,10 +22,12 @@ from backends.pool import Pool
 from gateway.access import Access
 from gateway.admin import views
 from gateway.admin.commands import Commands
+from gateway.admin.explain_commands import ExplainCommands
 from gateway.admin.socket import AdminSocket, bind
 from gateway.changes import Changes
 from gateway.cli import main
 from gateway.config import MountConfig
+from gateway.explaining import Explaining
 from gateway.listening import listen_on
 from gateway.mounts import Mounts
 from gateway.outbox import Outbox
@@ -127,6 +129,8 @@ class Served:
             Roots(store, storages, clock),
             lambda: {"version": "0", "pid": 1},
         )
+        explaining = Explaining(store, sending, self.peers, server=SERVER, dav_url=f"https://{SERVER}/dav/ocm/")
+        self.commands.table.update(ExplainCommands(access, explaining).table)
         await listen_on(stack, AdminSocket(self.commands.table).app, bind(self.socket))
 
     def close(self) -> None:
