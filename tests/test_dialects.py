@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dialects import PRODUCTS
 from fake_peers import NO_ANSWER
 from parts import CHEAP, READ, WRITE
 from test_sending import BOB, DAV, SECRET, SERVER, Place
@@ -289,3 +290,12 @@ async def test_a_message_to_others_has_secret_and_id_in_both_places(place: Place
         "providerId": "share-1",
         "notification": {"file": {"providerId": "share-1"}, "sharedSecret": SECRET, "grantee": "bob"},
     }
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+async def test_sender_and_owner_are_the_same_id_in_every_share(place: Place, product: str) -> None:
+    """oCIS compares it, byte by byte, with what an invite has told it: user@host, without scheme (trap 21)."""
+    place.peers.be(product)
+    await place.create("/home/data/table.csv")
+    (body,) = place.peers.told("/shares")
+    assert body["owner"] == body["sender"] == body.get("sharedBy", body["sender"]) == f"alice@{SERVER}"

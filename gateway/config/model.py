@@ -125,6 +125,7 @@ class FederationConfig(Section):
 
     allow_http: tuple[HTTPHost, ...] = Field(default=(), description="a list of host names")
     allow_networks: tuple[CIDR, ...] = Field(default=(), description="a list of networks")
+    plain_discovery: bool = Field(default=False, description="true or false")
 
     def http_allowed(self, host: str) -> bool:
         """Tell whether `host`, a name or an address without port, may be spoken to in plain http."""
