@@ -55,6 +55,7 @@ class Profile:
     notifications: frozenset[NotificationType] = frozenset(NotificationType)  # what it is told; it refuses others
     repeats_protocol: bool = False  # SHARE_CHANGE_PERMISSION to it holds the whole protocol object
     ways: tuple[Way, ...] = (Way.BEARER, Way.BASIC, Way.BASIC_ROOT)  # into its Shares, after an exchanged token
+    tells_rights: bool = False  # its storage says what a Share permits, which its messages do not, or without proof
     hints: bool = False  # it says that a Share has ended without proof: look whether that is so
     invite: str | None = None  # what has to happen before it takes a Share
 
@@ -112,6 +113,7 @@ NEXTCLOUD_30 = Profile(
     exchange=False,
     notifications=_LIFE_OF_A_SHARE,  # it reads permissions by PROPFIND, and so does ownCloud 10
     ways=(Way.BASIC_ROOT,),  # it ignores ids and uris in either role
+    tells_rights=True,
 )
 NEXTCLOUD_31 = replace(
     NEXTCLOUD_30, product="nextcloud-31", title="Nextcloud 31", signature="cavage", algorithm="rsa-sha512"
@@ -127,7 +129,7 @@ NEXTCLOUD_35 = replace(
     algorithm="ES256",
 )
 OWNCLOUD_10 = replace(NEXTCLOUD_30, product="owncloud-10", title="ownCloud 10")
-SEAFILE = replace(NEXTCLOUD_30, product="seafile", title="Seafile")
+SEAFILE = replace(NEXTCLOUD_30, product="seafile", title="Seafile", tells_rights=False)
 OCIS = Profile(
     product="ocis",
     title="ownCloud Infinite Scale",
@@ -137,6 +139,7 @@ OCIS = Profile(
     notifications=frozenset({NotificationType.SHARE_UNSHARED, NotificationType.SHARE_CHANGE_PERMISSION}),
     repeats_protocol=True,
     ways=(Way.BEARER,),  # under Basic it takes the user name for an id
+    tells_rights=True,
     hints=True,
     invite=f"ownCloud Infinite Scale {_INVITE}, and its operator list this server in ocmproviders.json",
 )

@@ -25,12 +25,13 @@ from gateway.errors import PeerFailed, Refusal
 from gateway.ocm.discovery import Discovery
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.secret import Secret
+from gateway.ocm.shares import Permission
 from gateway.ocm.tokens import GRANT_TYPE, TokenRequest, parse_token_response, serialise_token_request
 from gateway.ocm.urls import compose_uri, is_absolute, server_of
 from gateway.outbound import SyncOutbound
 from gateway.peers import Answer, Peers
 from gateway.profiles import Profile, Way, profile_of
-from gateway.store import exchanged_tokens, received_shares
+from gateway.store import events, exchanged_tokens, received_shares
 from gateway.store import peers as peer_records
 from gateway.store.engine import Store
 from gateway.store.exchanged_tokens import StoredToken
@@ -142,10 +143,16 @@ class Remote:
         return task.result()
 
     async def is_gone(self, share: ReceivedShare) -> bool:
-        """Ask the sender whether the Share has ended: whether it knows the Share's credential no more."""
+        """Ask the sender whether the Share has ended: whether it knows the Share's credential no more.
+
+        What else has changed of an accepted one is remembered.
+        """
         try:
             async with asyncio.timeout(HINT_TIME):
-                await self._first_way_in(share, await self._peers.discover(share.server))
+                if share.state == "accepted":
+                    await self._look(share.id)
+                else:
+                    await self._first_way_in(share, await self._peers.discover(share.server))
         except RemoteRefused as error:
             return error.status == 401
         except NotFound:
@@ -211,6 +218,7 @@ class Remote:
             raise NotFound("the Share has ended")
         discovery = await self._peers.discover(share.server)
         way, storage, root = await self._first_way_in(share, discovery)
+        permissions = await _permissions(storage, profile_of(discovery))
         now = int(self._clock())
 
         def work(tx: Connection) -> None:
@@ -219,6 +227,10 @@ class Remote:
             received_shares.set_access(tx, share_id, way)
             peer_records.worked(tx, share.server, profile_of(discovery).product, way_in=way)
             received_shares.set_root(tx, share_id, root, now)
+            if permissions is not None and permissions != share.permissions:
+                received_shares.set_permissions(tx, share_id, permissions, now)
+                detail = {"permissions": sorted(permissions)}
+                events.add(tx, at=now, actor=share.server, action="share.permissions", subject=share_id, **detail)
             if share.evidence == "none":
                 received_shares.set_evidence(tx, share_id, "callback")
 
@@ -361,6 +373,14 @@ class Remote:
         if pool is None:
             pool = self._pools[server] = HostPool(server, self._threads)
         return pool
+
+
+async def _permissions(storage: Storage, profile: Profile) -> frozenset[Permission] | None:
+    """Return what the sender's storage says that the Share permits, if that is how its product tells."""
+    if not profile.tells_rights or not isinstance(storage.backend, WebDAVBackend):
+        return None
+    rights = await storage.pool.run(storage.backend.rights)
+    return None if rights is None else frozenset(map(Permission, rights))
 
 
 def _ways(share: ReceivedShare, discovery: Discovery, profile: Profile) -> tuple[Way, ...]:

@@ -16,7 +16,7 @@ import pytest
 import structlog
 from aiohttp import web
 from dialects import SHARES, documents
-from parts import NOW, Clock, new_store, received, until
+from parts import NOW, READ, WRITE, Clock, new_store, received, until
 from peer_servers import LOOPBACK, PeerServer, client, peer_server
 from sqlalchemy import Connection
 
@@ -30,7 +30,7 @@ from gateway.ocm.shares import parse_share
 from gateway.outbound import Guard, SyncOutbound
 from gateway.peers import FRESH_ENOUGH
 from gateway.remote import Remote
-from gateway.store import exchanged_tokens, peers, received_shares, users
+from gateway.store import events, exchanged_tokens, peers, received_shares, users
 from gateway.store.engine import Store
 from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer, secret_hash
@@ -240,6 +240,39 @@ async def test_a_way_that_worked_never_keeps_from_asking_for_a_token(place: Plac
     place.store.run_sync(lambda tx: peers.worked(tx, place.peer.server, "ocm", way_in="bearer"))
     await place.remote.probe("received-1", 5)
     assert place.get().access == "token"
+
+
+@pytest.mark.parametrize(("product", "believed"), [("nextcloud-30", True), ("owncloud-10", True), ("seafile", False)])
+@pytest.mark.parametrize("bits", ["15", "1"])
+async def test_permissions_that_no_message_tells_are_read_from_the_storage(
+    place: Place, product: str, believed: bool, bits: str
+) -> None:
+    """The literal in the legacy body grants nothing: PROPFIND says more (peers.md, sections 2a and 5)."""
+    place.peer.document = documents(place.peer.url)[product]
+    place.put(uri=None, permissions=WRITE if bits == "1" else READ)
+    before = place.get().permissions
+    path = "/seafdav/" if product == "seafile" else "/public.php/webdav/"
+    told = f'<p:share-permissions xmlns:p="http://open-collaboration-services.org/ns">{bits}</p:share-permissions>'
+    place.kind = f"<d:collection/></d:resourcetype>{told}<d:resourcetype>"
+    place.peer.answers[path] = place.dav
+    place.open_to(BASIC, path=path)
+    assert await place.remote.probe("received-1", 5) is None
+    now = WRITE if bits == "15" else READ
+    assert place.get().permissions == (now if believed else before)
+    actions = [event.action for event in place.store.read_sync(lambda tx: events.about(tx, "received-1"))]
+    assert actions == (["share.permissions"] if believed else [])
+    await place.remote.probe("received-1", 5)
+    assert place.get().permissions == (now if believed else before)
+
+
+async def test_a_look_whether_a_share_is_gone_sees_its_new_permissions(place: Place) -> None:
+    place.peer.document = documents(place.peer.url)["ocis"]
+    share = place.put(uri=f"{place.peer.url}/dav/ocm/17")
+    place.kind = '<d:collection/></d:resourcetype><o:permissions xmlns:o="http://owncloud.org/ns">CK</o:permissions><d:resourcetype>'
+    place.peer.answers["/dav/ocm/17"] = place.dav
+    place.open_to(BEARER, path="/dav/ocm/17")
+    assert not await place.remote.is_gone(share)
+    assert place.get().permissions == WRITE
 
 
 @pytest.mark.parametrize(
