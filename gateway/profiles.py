@@ -31,6 +31,12 @@ class Way(StrEnum):
     BEARER = "bearer"  # the secret as a Bearer token, at the uri
     BASIC = "basic"  # the secret as the user name, without a password, at the uri
     BASIC_ROOT = "basic_root"  # the same at the webdav root, where the secret says which Share is meant
+    TOKEN_FILE = "token_file"  # noqa: S105 - as TOKEN, to the one file that is in the root
+    BASIC_FILE = "basic_file"  # as BASIC_ROOT, to the one file that is in the root
+
+
+# Some versions of Nextcloud show a shared file as a folder with that file in it (peers.md §4).
+FILE_INSIDE: Mapping[Way, Way] = {Way.TOKEN: Way.TOKEN_FILE, Way.BASIC_ROOT: Way.BASIC_FILE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,7 @@ class Profile:
     notifications: frozenset[NotificationType] = frozenset(NotificationType)  # what it is told; it refuses others
     repeats_protocol: bool = False  # SHARE_CHANGE_PERMISSION to it holds the whole protocol object
     ways: tuple[Way, ...] = (Way.BEARER, Way.BASIC, Way.BASIC_ROOT)  # into its Shares, after an exchanged token
+    files_inside: bool = False  # a shared file may be a folder with that file alone in it
     tells_rights: bool = False  # its storage says what a Share permits, which its messages do not, or without proof
     hints: bool = False  # it says that a Share has ended without proof: look whether that is so
     invite: str | None = None  # what has to happen before it takes a Share
@@ -113,6 +120,7 @@ NEXTCLOUD_30 = Profile(
     exchange=False,
     notifications=_LIFE_OF_A_SHARE,  # it reads permissions by PROPFIND, and so does ownCloud 10
     ways=(Way.BASIC_ROOT,),  # it ignores ids and uris in either role
+    files_inside=True,
     tells_rights=True,
 )
 NEXTCLOUD_31 = replace(
@@ -129,7 +137,7 @@ NEXTCLOUD_35 = replace(
     algorithm="ES256",
 )
 OWNCLOUD_10 = replace(NEXTCLOUD_30, product="owncloud-10", title="ownCloud 10")
-SEAFILE = replace(NEXTCLOUD_30, product="seafile", title="Seafile", tells_rights=False)
+SEAFILE = replace(NEXTCLOUD_30, product="seafile", title="Seafile", files_inside=False, tells_rights=False)
 OCIS = Profile(
     product="ocis",
     title="ownCloud Infinite Scale",

@@ -10,14 +10,16 @@ import asyncio
 import base64
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any, TypeVar
+from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 import structlog
 from sqlalchemy import Connection
 
 from backends.errors import NotFound, PermissionDenied, StorageError, Unavailable
-from backends.interface import Entry
+from backends.interface import Entry, Kind, StorageBackend
 from backends.paths import StoragePath
 from backends.pool import Pool
 from backends.webdav import RemoteRefused, WebDAVBackend
@@ -30,7 +32,7 @@ from gateway.ocm.tokens import GRANT_TYPE, TokenRequest, parse_token_response, s
 from gateway.ocm.urls import compose_uri, is_absolute, server_of
 from gateway.outbound import SyncOutbound
 from gateway.peers import Answer, Peers
-from gateway.profiles import Profile, Way, profile_of
+from gateway.profiles import FILE_INSIDE, Profile, Way, profile_of
 from gateway.store import events, exchanged_tokens, received_shares
 from gateway.store import peers as peer_records
 from gateway.store.engine import Store
@@ -49,6 +51,7 @@ REFRESH = 300  # seconds between looks at the roots of accepted Shares
 HINT_TIME = 5.0  # seconds for a look whether a Share has ended, so that /notifications answers within 10
 CREDENTIAL_TIME = 25.0  # seconds that a worker thread waits for a credential
 
+TOKENS = (Way.TOKEN, Way.TOKEN_FILE)
 SIGNED = ("rfc9421", "labelled")  # evidence that a Share came from whom it says
 
 T = TypeVar("T")
@@ -253,8 +256,20 @@ class Remote:
                     raise
                 refused = error
             else:
-                return way, storage, root
+                return await self._file_inside(share, discovery, way, storage, root)
         raise refused or Unavailable(f"{share.server} offers no way to this Share")
+
+    async def _file_inside(
+        self, share: ReceivedShare, discovery: Discovery, way: Way, storage: Storage, root: Entry
+    ) -> tuple[Way, Storage, Entry]:
+        """Return what was found, or the shared file itself where that is a folder with this file alone in it."""
+        inside = FILE_INSIDE.get(way) if profile_of(discovery).files_inside else None
+        if inside is None or share.resource_type != "file" or root.kind is not Kind.DIRECTORY:
+            return way, storage, root
+        if not await storage.pool.run(_holds_only, storage.backend, share.name.encode()):
+            return way, storage, root
+        storage = self._make(share, discovery, inside)
+        return inside, storage, await storage.pool.run(storage.backend.stat, StoragePath())
 
     async def _ordered_ways(self, share: ReceivedShare, discovery: Discovery) -> list[Way]:
         """Return first the way that has led to this Share, then a token, then what has led to another of this peer."""
@@ -286,19 +301,19 @@ class Remote:
     def _url(self, share: ReceivedShare, discovery: Discovery, way: str) -> str:
         """Return where the Share's root is; a secret, unlike a token, goes only to the sender's host."""
         webdav_path = discovery.webdav_path(share.resource_type)
-        uri = "" if way == Way.BASIC_ROOT or share.uri is None else share.uri
+        uri = "" if way in (Way.BASIC_ROOT, Way.BASIC_FILE) or share.uri is None else share.uri
         if webdav_path is None and not is_absolute(uri):
             raise PeerFailed("NO_WEBDAV", f"{share.server} names no webdav path in its discovery")
         url = compose_uri(discovery.origin, webdav_path, uri, own_server=self._server)
         host = server_of(url)
-        if host != share.server and (way != Way.TOKEN or share.evidence not in SIGNED):
+        if host != share.server and (way not in TOKENS or share.evidence not in SIGNED):
             raise PeerFailed("FOREIGN_URI", f"the Share of {share.server} points to {host}")
-        return url
+        return f"{url.rstrip('/')}/{quote(share.name, safe='')}" if way in FILE_INSIDE.values() else url
 
     async def _authorization(
         self, share: ReceivedShare, way: str, refused: Mapping[str, str] | None
     ) -> Mapping[str, str]:
-        if way == Way.TOKEN:
+        if way in TOKENS:
             token = await self._token(share, (refused or {}).get("Authorization", "").removeprefix("Bearer "))
             return {"Authorization": f"Bearer {token.reveal()}"}
         secret = await self._secret(share)
@@ -373,6 +388,12 @@ class Remote:
         if pool is None:
             pool = self._pools[server] = HostPool(server, self._threads)
         return pool
+
+
+def _holds_only(backend: StorageBackend, name: bytes) -> bool:
+    """Tell whether the root holds one file of this name and nothing else."""
+    with closing(backend.scan(StoragePath(), batch=2)) as scan:
+        return [(entry.name, entry.kind) for entry in scan.next()] == [(name, Kind.FILE)]
 
 
 async def _permissions(storage: Storage, profile: Profile) -> frozenset[Permission] | None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import structlog
@@ -263,6 +264,39 @@ async def test_permissions_that_no_message_tells_are_read_from_the_storage(
     assert actions == (["share.permissions"] if believed else [])
     await place.remote.probe("received-1", 5)
     assert place.get().permissions == (now if believed else before)
+
+
+@pytest.mark.parametrize(
+    ("members", "resource_type", "found"),
+    [
+        (["a b.txt"], "file", "file"),
+        (["a b.txt", "other"], "file", "directory"),
+        (["other"], "file", "directory"),
+        ([], "file", "directory"),
+        (["a b.txt"], "folder", "directory"),
+    ],
+)
+async def test_a_file_alone_in_a_folder_of_nextcloud_is_the_file(
+    place: Place, members: list[str], resource_type: str, found: str
+) -> None:
+    """The file is the root itself, or a child with its name (peers.md, section 4)."""
+    place.peer.document = documents(place.peer.url)["nextcloud-30"]
+    place.put(uri=None, name="a b.txt", resource_type=resource_type)
+    root = "/public.php/webdav/"
+
+    async def dav(request: web.Request, _body: bytes) -> web.StreamResponse:
+        hrefs = [(root, "<d:collection/>"), *((root + quote(name), "") for name in members)]
+        depth, at = request.headers["Depth"], quote(request.path)
+        told = [DOCUMENT.format(path=path, kind=kind) for path, kind in hrefs if path == at or depth == "1"]
+        inner = "".join(text.partition(">")[2].removesuffix("</d:multistatus>") for text in told)
+        return web.Response(status=207, text=f'<d:multistatus xmlns:d="DAV:">{inner}</d:multistatus>')
+
+    place.peer.answers |= {root: dav, root + "a b.txt": dav}
+    assert await place.remote.probe("received-1", 5) is None
+    share = place.get()
+    assert (share.root_kind, share.access) == (found, "basic_file" if found == "file" else "basic_root")
+    place.remote.forget("received-1")
+    assert (await place.stat()).kind.value == found
 
 
 async def test_a_look_whether_a_share_is_gone_sees_its_new_permissions(place: Place) -> None:

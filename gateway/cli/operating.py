@@ -128,7 +128,7 @@ def block(server: str) -> None:
 @peer.command()
 @click.argument("server", metavar="HOST")
 def forget(server: str) -> None:
-    """Drop what is known of a server: trust, discovery, keys, and that it signs."""
+    """Drop what is known of a server: trust, discovery, keys, that it signs, and what has worked."""
     gateway("peer.forget", server=server)
     print(f"{server} is forgotten.")
 

@@ -96,7 +96,7 @@ received_shares = Table(
     Column("payload_digest", String, nullable=False),  # tells the same Share again from another one
     Column("secret_hash", LargeBinary),
     Column("secret_sealed", LargeBinary),
-    Column("access", String),  # the way in that worked last: token, bearer, basic, basic_root
+    Column("access", String),  # the way in that worked last: see gateway/profiles.py
     Column("root_kind", String),  # file or directory, as last probed; null: never seen
     Column("root_size", BigInteger),
     Column("root_modified", BigInteger),  # nanoseconds
