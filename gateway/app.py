@@ -26,6 +26,7 @@ from gateway.admin.calling import Command
 from gateway.admin.commands import Commands
 from gateway.admin.directory_commands import DirectoryCommands
 from gateway.admin.doctor_commands import DoctorCommands
+from gateway.admin.explain_commands import ExplainCommands
 from gateway.admin.invite_commands import InviteCommands
 from gateway.admin.metrics import Metrics
 from gateway.admin.socket import AdminSocket
@@ -44,6 +45,7 @@ from gateway.doctor.peer import PeerDoctor
 from gateway.doctor.replay import Replay
 from gateway.doctor.tickets import Tickets
 from gateway.expiring import Expiring
+from gateway.explaining import Explaining
 from gateway.files import Moves
 from gateway.first_contacts import FirstContacts
 from gateway.inviting import Inviting
@@ -144,7 +146,7 @@ async def start(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callab
     # aiohttp waits for running requests, asks them to end, and waits as long again: a transfer does not hear it.
     stack.callback(asyncio.get_running_loop().call_later, STOP_TIME, sharing.watch.cut_all)
     doctor = _doctor(stack, config, ground, outside, sharing)
-    commands = {**_commands(ground, outside, sharing, roots, seat), **doctor.table}
+    commands = {**_commands(config, ground, outside, sharing, roots, seat), **doctor.table}
     return partial(_lead, ground.storages, outside.directories, sharing, metrics, commands, seat)
 
 
@@ -324,8 +326,7 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         peers,
         outbox,
         sealer,
-        server=config.server,
-        dav_url=f"{config.public_url}/dav/ocm/",
+        **_names(config),
         clock=clock,
     )
     policy = Admitting(config.federation.accept, config.federation.auto_accept, outside.trust.is_listed)
@@ -437,7 +438,14 @@ def _limits(config: Config, seat: Seat) -> Limits:
     return Limits(bounds, partial(seat.tally.count_limited, seat.number))
 
 
-def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Roots, seat: Seat) -> Mapping[str, Command]:
+def _names(config: Config) -> dict[str, str]:
+    """Return what other servers know this one by: its name, and the URL of its webdav root."""
+    return {"server": config.server, "dav_url": f"{config.public_url}/dav/ocm/"}
+
+
+def _commands(
+    config: Config, ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Roots, seat: Seat
+) -> Mapping[str, Command]:
     commands = Commands(
         Users(ground.store, ground.passwords, ground.clock),
         ground.access,
@@ -450,9 +458,13 @@ def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Root
         roots,
         lambda: {"version": __version__, "pid": os.getpid(), "workers": seat.team.size, "worker": seat.number},
     )
-    invites = InviteCommands(ground.access, sharing.inviting, sharing.contacts)
-    return {**commands.table, **invites.table}
-    return {**commands.table, **DirectoryCommands(outside.directories).table}
+    explaining = Explaining(ground.store, sharing.sending, outside.peers, **_names(config))
+    return {
+        **commands.table,
+        **InviteCommands(ground.access, sharing.inviting, sharing.contacts).table,
+        **DirectoryCommands(outside.directories).table,
+        **ExplainCommands(ground.access, explaining).table,
+    }
 
 
 def _doctor(
@@ -507,6 +519,7 @@ def _document(config: Config) -> dict[str, object]:
         token_end_point=f"{api}/token",
         jwks_uri=f"{api}/jwks",
         invite_accept_dialog=f"{config.public_url}{ACCEPT_INVITE}",
+        object_values=not config.federation.plain_discovery,
     )
 
 

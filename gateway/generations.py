@@ -8,6 +8,7 @@ from gateway.ocm.cavage import ALGORITHM as RSA
 from gateway.ocm.cavage import CavageKey
 from gateway.ocm.discovery import Discovery
 from gateway.ocm.errors import SignatureInvalid
+from gateway.profiles import profile_of
 
 Scheme = Literal["rfc9421", "cavage", "none"]
 
@@ -20,18 +21,13 @@ class Generation(NamedTuple):
 
 
 def signature_for(discovery: Discovery) -> Generation:
-    """Return what the peer can verify, as its discovery says.
-
-    Nextcloud gets the algorithm that it signs with itself: its PHP may lack Ed25519 (peers.md section 6).
-    """
+    """Return what the peer can verify, as its discovery says."""
     # A peer may demand signatures without saying that it makes them (wire.md, Discovery: criteria).
     if "http-sig" in discovery.capabilities or "must-use-http-sig" in discovery.criteria:
-        return Generation("rfc9421", "ES256" if _is_nextcloud(discovery) else "Ed25519")
+        # Nextcloud gets the algorithm that it signs with itself: its PHP may lack Ed25519 (peers.md section 6).
+        algorithm = profile_of(discovery).algorithm
+        return Generation("rfc9421", algorithm if algorithm in ("ES256", "Ed25519") else "Ed25519")
     return Generation("cavage", RSA) if _has_cavage_key(discovery) else Generation("none", "")
-
-
-def _is_nextcloud(discovery: Discovery) -> bool:
-    return (discovery.webdav_path("file") or "").startswith("/public.php/")
 
 
 def _has_cavage_key(discovery: Discovery) -> bool:

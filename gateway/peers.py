@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 import structlog
@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from gateway.errors import PeerFailed
 from gateway.first_contacts import FirstContacts
+from gateway.generations import signature_for
 from gateway.ocm.discovery import Discovery, parse_discovery
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.fields import decode_object
@@ -59,6 +60,7 @@ class Answer:
 
     status: int
     content: bytes
+    signature: Literal["rfc9421", "cavage", "none"] = "none"  # on the request
 
     @property
     def body(self) -> Mapping[str, Any]:
@@ -138,11 +140,11 @@ class Peers:
         """
         body = json.dumps(payload).encode()
         discovery = await self.discover(server)
-        answer = await self.send(server, discovery, _api_url(discovery, path), body, "application/json")
+        answer = await self.send(server, discovery, api_url(discovery, path), body, "application/json")
         if answer.status == 401:  # perhaps because it has begun to ask for signatures
             renewed = await self.discover(server, fresh=True)
             if renewed != discovery:
-                return await self.send(server, renewed, _api_url(renewed, path), body, "application/json")
+                return await self.send(server, renewed, api_url(renewed, path), body, "application/json")
         return answer
 
     async def send(self, server: str, discovery: Discovery, url: str, body: bytes, content_type: str) -> Answer:
@@ -150,7 +152,7 @@ class Peers:
         headers = {"Content-Type": content_type, "Accept": "application/json"}
         headers |= await self._signing.headers(server, discovery, url, body)
         response = await self._request(server, "POST", url, headers=headers, body=body, max_body=MAX_ANSWER)
-        return Answer(response.status, response.body)
+        return Answer(response.status, response.body, signature_for(discovery).scheme)
 
     async def everyone(self) -> list[PeerRecord]:
         return await self._store.read(peers.everyone)
@@ -323,7 +325,8 @@ def _parsed(document: str) -> JWKSet:
     return JWKSet.parse(document.encode())
 
 
-def _api_url(discovery: Discovery, path: str) -> str:
+def api_url(discovery: Discovery, path: str) -> str:
+    """Return the URL of an endpoint of the peer's OCM API."""
     return f"{discovery.end_point.rstrip('/')}{path}"
 
 

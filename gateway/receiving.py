@@ -29,6 +29,7 @@ from gateway.ocm.shares import (
 from gateway.ocm.states import RECEIVED_LIVE, RECEIVED_ON_EVENT, RECEIVED_ON_NOTIFICATION, ReceivedEvent, ReceivedState
 from gateway.outbox import Outbox
 from gateway.peers import Peers
+from gateway.profiles import profile_of
 from gateway.proof import Evidence, Peer
 from gateway.remote import Remote
 from gateway.store import contacts, events, exchanged_tokens, outbox, received_shares, users
@@ -137,6 +138,9 @@ class Receiving:
         Raises NoSuch for a Share that this peer has not sent, Unproven without signature and secret, Conflict.
         """
         now = int(self._clock())
+        if notification.shared_secret is None and peer.evidence < Evidence.SECRET:
+            await self._follow_hint(peer, notification, now)
+            return
 
         def work(tx: Connection) -> ReceivedShare:
             share = self._spoken_of(tx, peer, notification)
@@ -160,6 +164,30 @@ class Receiving:
             return share
 
         share = await self._store.run(work)
+        self._remote.forget(share.id)
+
+    async def _follow_hint(self, peer: Peer, notification: Notification, now: int) -> None:
+        """Look whether a Share has ended, of which its sender speaks without any proof; raises Unproven.
+
+        oCIS alone is heard that way: it signs nothing and leaves out the secret. What counts is what its storage
+        answers to the secret, never the message (peers.md §5).
+        """
+        provider_id = notification.provider_id or ""
+        share = await self._store.read(lambda tx: received_shares.only_live(tx, provider_id))
+        hints = profile_of(await self._peers.discover(peer.server)).hints
+        if share is None or share.server != peer.server or not hints:
+            peer.require(Evidence.SECRET)
+            return
+        if not await self._remote.is_gone(share):
+            return
+
+        def work(tx: Connection) -> None:
+            current = received_shares.get(tx, share.id)
+            if current is not None and current.state in RECEIVED_LIVE:
+                self.end(tx, current, ReceivedState.REVOKED, now)
+                events.add(tx, at=now, actor=peer.server, action=notification.type.value, subject=share.id)
+
+        await self._store.run(work)
         self._remote.forget(share.id)
 
     async def server_of(self, notification: Notification) -> str:
@@ -368,9 +396,12 @@ class Receiving:
         sealed = await self._store.read(lambda tx: received_shares.sealed_secret(tx, message.share))
         if share is None:
             return
+        kind, profile = NotificationType(message.kind), profile_of(await self._peers.discover(share.server))
+        if kind not in profile.notifications:
+            return  # it has no such message and would refuse it
         secret = Secret(self._sealer.open(sealed, share.id)) if sealed else None
         notification = Notification(
-            type=NotificationType(message.kind),
+            type=kind,
             sender_domain=self._server,
             resource_type=share.resource_type,
             share_type=share.share_type,

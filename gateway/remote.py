@@ -10,27 +10,33 @@ import asyncio
 import base64
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any, TypeVar
+from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 import structlog
 from sqlalchemy import Connection
 
 from backends.errors import NotFound, PermissionDenied, StorageError, Unavailable
-from backends.interface import Entry
+from backends.interface import Entry, Kind, StorageBackend
 from backends.paths import StoragePath
 from backends.pool import Pool
 from backends.webdav import RemoteRefused, WebDAVBackend
 from gateway.errors import PeerFailed, Refusal
-from gateway.legacy import Legacy, Way
+from gateway.legacy import Legacy
+from gateway.legacy import Way as LegacyWay
 from gateway.ocm.discovery import Discovery
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.secret import Secret
+from gateway.ocm.shares import Permission
 from gateway.ocm.tokens import GRANT_TYPE, TokenRequest, parse_token_response, serialise_token_request
 from gateway.ocm.urls import compose_uri, is_absolute, server_of
 from gateway.outbound import SyncOutbound
 from gateway.peers import Answer, Peers
-from gateway.store import exchanged_tokens, received_shares
+from gateway.profiles import FILE_INSIDE, Profile, Way, profile_of
+from gateway.store import events, exchanged_tokens, received_shares
+from gateway.store import peers as peer_records
 from gateway.store.engine import Store
 from gateway.store.exchanged_tokens import StoredToken
 from gateway.store.received_shares import ReceivedShare
@@ -44,10 +50,16 @@ HOST_WAITING = 256  # calls that wait for those
 REFRESHED_AT_ONCE = 8  # peer hosts whose Shares are looked at in the background at the same time
 RENEW_BEFORE = 30  # seconds of a token's life in which it is no longer used
 REFRESH = 300  # seconds between looks at the roots of accepted Shares
+HINT_TIME = 5.0  # seconds for a look whether a Share has ended, so that /notifications answers within 10
 CREDENTIAL_TIME = 25.0  # seconds that a worker thread waits for a credential
 
-TOKEN, BEARER, BASIC, BASIC_ROOT = "token", "bearer", "basic", "basic_root"
-LEGACY = {BEARER: Way.BEARER_SECRET, BASIC: Way.BASIC, BASIC_ROOT: Way.BASIC}  # those that the operator may close
+TOKENS = (Way.TOKEN, Way.TOKEN_FILE)
+LEGACY = {  # those that the operator may close
+    Way.BEARER: LegacyWay.BEARER_SECRET,
+    Way.BASIC: LegacyWay.BASIC,
+    Way.BASIC_ROOT: LegacyWay.BASIC,
+    Way.BASIC_FILE: LegacyWay.BASIC,
+}
 SIGNED = ("rfc9421", "labelled", "cavage")  # evidence that a Share came from whom it says
 
 T = TypeVar("T")
@@ -114,8 +126,8 @@ class Remote:
             return known[1]
         try:
             discovery = await self._peers.discover(share.server)
-            ways = self._open_ways(share, discovery)
-            way = share.access if share.access in ways else ways[0]
+            ways = self._open_ways(share, discovery, profile_of(discovery))
+            way = next((way for way in ways if way == share.access), ways[0])
             storage = self._make(share, discovery, way)
         except (Refusal, ProtocolError) as error:
             raise Unavailable(f"{share.server}: {error}") from error
@@ -144,6 +156,25 @@ class Remote:
             task.add_done_callback(_log_late_probe)
             return f"no answer within {timeout:.0f} s; it is looked at again in the background"
         return task.result()
+
+    async def is_gone(self, share: ReceivedShare) -> bool:
+        """Ask the sender whether the Share has ended: whether it knows the Share's credential no more.
+
+        What else has changed of an accepted one is remembered.
+        """
+        try:
+            async with asyncio.timeout(HINT_TIME):
+                if share.state == "accepted":
+                    await self._look(share.id)
+                else:
+                    await self._first_way_in(share, await self._peers.discover(share.server))
+        except RemoteRefused as error:
+            return error.status == 401
+        except NotFound:
+            return True
+        except (Refusal, StorageError, ProtocolError, TimeoutError):
+            return False
+        return False
 
     async def refresh(self) -> None:
         """Look at the root of every accepted Share again and again, so that listings can be answered from state."""
@@ -202,13 +233,19 @@ class Remote:
             raise NotFound("the Share has ended")
         discovery = await self._peers.discover(share.server)
         way, storage, root = await self._first_way_in(share, discovery)
+        permissions = await _permissions(storage, profile_of(discovery))
         now = int(self._clock())
 
         def work(tx: Connection) -> None:
             if not received_shares.is_accepted(tx, share_id):
                 raise NotFound("the Share has ended")
             received_shares.set_access(tx, share_id, way)
+            peer_records.worked(tx, share.server, profile_of(discovery).product, way_in=way)
             received_shares.set_root(tx, share_id, root, now)
+            if permissions is not None and permissions != share.permissions:
+                received_shares.set_permissions(tx, share_id, permissions, now)
+                detail = {"permissions": sorted(permissions)}
+                events.add(tx, at=now, actor=share.server, action="share.permissions", subject=share_id, **detail)
             if share.evidence == "none":
                 received_shares.set_evidence(tx, share_id, "callback")
 
@@ -216,45 +253,51 @@ class Remote:
         self._storages[share_id] = way, storage
 
     async def _first_way_in(self, share: ReceivedShare, discovery: Discovery) -> tuple[str, Storage, Entry]:
-        """Try the ways that may work, the one that worked last first; raises what the last one raised.
+        """Try the ways that may work; raises what the last one raised.
 
         The next way is for a credential that is refused, and for an exchange that fails: where other ways are left,
         it is not required (wire.md, Code Flow).
         """
-        ways = self._open_ways(share, discovery)
-        if share.access in ways:
-            ways = (share.access, *(way for way in ways if way != share.access))
         refused: StorageError | None = None
-        for way in ways:
+        for way in await self._ordered_ways(share, discovery):
             storage = self._make(share, discovery, way)
             try:
                 root = await storage.pool.run(storage.backend.stat, StoragePath())
             except StorageError as error:
-                if way != TOKEN and not isinstance(error, RemoteRefused):
+                if way != Way.TOKEN and not isinstance(error, RemoteRefused):
                     raise
                 refused = error
             else:
-                return way, storage, root
+                return await self._file_inside(share, discovery, way, storage, root)
         raise refused or Unavailable(f"{share.server} offers no way to this Share")
 
-    def _open_ways(self, share: ReceivedShare, discovery: Discovery) -> tuple[str, ...]:
+    def _open_ways(self, share: ReceivedShare, discovery: Discovery, profile: Profile) -> tuple[Way, ...]:
         """Return the ways that the operator has left open; raises PeerFailed where there is none."""
-        ways = self._ways(share, discovery)
+        ways = _ways(share, discovery, profile)
         closed = {way for way in ways if way in LEGACY and not self._legacy.is_open(LEGACY[way], share.server)}
         if closed.issuperset(ways):
             keys = " or ".join(sorted({f"federation.legacy.{LEGACY[way]}" for way in closed}))
             raise PeerFailed("LEGACY_DENIED", f"all ways to this Share of {share.server} are closed; {keys} opens one")
         return tuple(way for way in ways if way not in closed)
 
-    @staticmethod
-    def _ways(share: ReceivedShare, discovery: Discovery) -> tuple[str, ...]:
-        """Return the ways in that may work, the safest first (peers.md §4)."""
-        if share.requires_exchange:
-            return (TOKEN,)
-        exchange = (TOKEN,) if discovery.token_end_point else ()
-        if share.uri is None:
-            return (*exchange, BASIC_ROOT)
-        return (*exchange, BEARER, BASIC, BASIC_ROOT)
+    async def _file_inside(
+        self, share: ReceivedShare, discovery: Discovery, way: Way, storage: Storage, root: Entry
+    ) -> tuple[Way, Storage, Entry]:
+        """Return what was found, or the shared file itself where that is a folder with this file alone in it."""
+        inside = FILE_INSIDE.get(way) if profile_of(discovery).files_inside else None
+        if inside is None or share.resource_type != "file" or root.kind is not Kind.DIRECTORY:
+            return way, storage, root
+        if not await storage.pool.run(_holds_only, storage.backend, share.name.encode()):
+            return way, storage, root
+        storage = self._make(share, discovery, inside)
+        return inside, storage, await storage.pool.run(storage.backend.stat, StoragePath())
+
+    async def _ordered_ways(self, share: ReceivedShare, discovery: Discovery) -> list[Way]:
+        """Return first the way that has led to this Share, then a token, then what has led to another of this peer."""
+        profile = profile_of(discovery)
+        known = await self._store.read(lambda tx: peer_records.recall(tx, share.server, profile.product))
+        ways = self._open_ways(share, discovery, profile)
+        return sorted(ways, key=lambda way: (way != share.access, way != Way.TOKEN, way != known.way_in))
 
     def _make(self, share: ReceivedShare, discovery: Discovery, way: str) -> Storage:
         url = self._url(share, discovery, way)
@@ -279,24 +322,24 @@ class Remote:
     def _url(self, share: ReceivedShare, discovery: Discovery, way: str) -> str:
         """Return where the Share's root is; a secret, unlike a token, goes only to the sender's host."""
         webdav_path = discovery.webdav_path(share.resource_type)
-        uri = "" if way == BASIC_ROOT or share.uri is None else share.uri
+        uri = "" if way in (Way.BASIC_ROOT, Way.BASIC_FILE) or share.uri is None else share.uri
         if webdav_path is None and not is_absolute(uri):
             raise PeerFailed("NO_WEBDAV", f"{share.server} names no webdav path in its discovery")
         url = compose_uri(discovery.origin, webdav_path, uri, own_server=self._server)
         host = server_of(url)
-        if host != share.server and (way != TOKEN or share.evidence not in SIGNED):
+        if host != share.server and (way not in TOKENS or share.evidence not in SIGNED):
             raise PeerFailed("FOREIGN_URI", f"the Share of {share.server} points to {host}")
-        return url
+        return f"{url.rstrip('/')}/{quote(share.name, safe='')}" if way in FILE_INSIDE.values() else url
 
     async def _authorization(
-        self, share: ReceivedShare, way: str, refused: Mapping[str, str] | None
+        self, share: ReceivedShare, way: Way, refused: Mapping[str, str] | None
     ) -> Mapping[str, str]:
-        if way == TOKEN:
+        if way in TOKENS:
             token = await self._token(share, (refused or {}).get("Authorization", "").removeprefix("Bearer "))
             return {"Authorization": f"Bearer {token.reveal()}"}
         await self._legacy.use(LEGACY[way], share.server)
         secret = await self._secret(share)
-        if way == BEARER:
+        if way == Way.BEARER:
             return {"Authorization": f"Bearer {secret.reveal()}"}
         basic = base64.b64encode(f"{secret.reveal()}:".encode()).decode()
         return {"Authorization": f"Basic {basic}"}
@@ -367,6 +410,28 @@ class Remote:
         if pool is None:
             pool = self._pools[server] = HostPool(server, self._threads)
         return pool
+
+
+def _holds_only(backend: StorageBackend, name: bytes) -> bool:
+    """Tell whether the root holds one file of this name and nothing else."""
+    with closing(backend.scan(StoragePath(), batch=2)) as scan:
+        return [(entry.name, entry.kind) for entry in scan.next()] == [(name, Kind.FILE)]
+
+
+async def _permissions(storage: Storage, profile: Profile) -> frozenset[Permission] | None:
+    """Return what the sender's storage says that the Share permits, if that is how its product tells."""
+    if not profile.tells_rights or not isinstance(storage.backend, WebDAVBackend):
+        return None
+    rights = await storage.pool.run(storage.backend.rights)
+    return None if rights is None else frozenset(map(Permission, rights))
+
+
+def _ways(share: ReceivedShare, discovery: Discovery, profile: Profile) -> tuple[Way, ...]:
+    """Return the ways in that may work, the safest first."""
+    if share.requires_exchange:
+        return (Way.TOKEN,)
+    exchange = (Way.TOKEN,) if discovery.token_end_point else ()
+    return (*exchange, Way.BASIC_ROOT) if share.uri is None else (*exchange, *profile.ways)
 
 
 def _is_live(token: StoredToken, now: float) -> bool:

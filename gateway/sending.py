@@ -21,11 +21,12 @@ from gateway.ocm.notifications import Notification, NotificationType, serialise_
 from gateway.ocm.secret import Secret
 from gateway.ocm.shares import LATEST_EXPIRATION, Permission, file_name, parse_share_created, serialise_share
 from gateway.ocm.states import SENT_ON_EVENT, SENT_ON_NOTIFICATION, SENT_OPEN, SentEvent, SentState
-from gateway.offering import notification_about, offer, share_creation_notification
+from gateway.offering import Offer, notification_about, offer, other_offer, share_creation_notification
 from gateway.outbox import Outbox
 from gateway.peers import Answer, Peers
+from gateway.profiles import TAKEN, WRONG_FORM, Profile, profile_of
 from gateway.proof import Evidence, Peer
-from gateway.store import events, locks, outbox, sent_shares, users
+from gateway.store import events, locks, outbox, peers, sent_shares, users
 from gateway.store.engine import Store
 from gateway.store.events import Event
 from gateway.store.outbox import Message
@@ -100,6 +101,22 @@ class Sending:
         Returns the Share and, when the peer has not taken it yet, why. Raises Invalid, NotAllowed, NoSuch and what
         the storage raises; nothing is stored then.
         """
+        share, secret = await self.plan(owner, request)
+        now = share.created
+
+        def work(tx: Connection) -> int:
+            sealed = self._sealer.seal(secret, share.id)
+            sent_shares.add(tx, share, secret_hash(secret), sealed)
+            detail = {"with": share.share_with, "path": str(request.path)}
+            events.add(tx, at=now, actor=actor, action="share.create", subject=share.id, **detail)
+            return outbox.add(tx, server=share.server, kind=SHARE, role=ROLE, share=share.id, now=now)
+
+        message_id = await self._store.run(work)
+        message = await self._outbox.attempted(message_id, FIRST_ATTEMPT)
+        return await self.show(owner.who, share.id), message.last_error
+
+    async def plan(self, owner: Grant, request: ShareRequest) -> tuple[SentShare, str]:
+        """Return the Share that `create` would store, and its secret; raises what `create` raises."""
         try:
             address = OCMAddress.parse(request.share_with)
         except ProtocolError as error:
@@ -113,19 +130,7 @@ class Sending:
             entry = await place.storage.pool.run(place.backend.stat, place.path)
         except NotFound as error:
             raise NoSuch("NO_SUCH_PATH", f"there is nothing at /{request.path}") from error
-        share, secret = self._new_share(owner.who, address, request, place, mount, entry)
-        now = share.created
-
-        def work(tx: Connection) -> int:
-            sealed = self._sealer.seal(secret, share.id)
-            sent_shares.add(tx, share, secret_hash(secret), sealed)
-            detail = {"with": share.share_with, "path": str(request.path)}
-            events.add(tx, at=now, actor=actor, action="share.create", subject=share.id, **detail)
-            return outbox.add(tx, server=share.server, kind=SHARE, role=ROLE, share=share.id, now=now)
-
-        message_id = await self._store.run(work)
-        message = await self._outbox.attempted(message_id, FIRST_ATTEMPT)
-        return await self.show(owner.who, share.id), message.last_error
+        return self._new_share(owner.who, address, request, place, mount, entry)
 
     async def list(self, owner: str | None) -> list[SentShareView]:
         """Return the Shares of `owner`, or everybody's."""
@@ -338,29 +343,51 @@ class Sending:
 
     async def _offer(self, share: SentShare, secret: Secret) -> None:
         """Send the Share Creation Notification that fits the peer, and take its answer."""
-        offered = offer(share, await self._peers.discover(share.server))
-        # Before sending: the peer may look at the Share while it still answers, and a crash may hide that it has.
-        required, resource_type = offered.requires_exchange, offered.resource_type
-        await self._store.run(lambda tx: sent_shares.set_offered(tx, share.id, required, resource_type))
+        discovery = await self._peers.discover(share.server)
+        profile = profile_of(discovery)
+        known = await self._store.read(lambda tx: peers.recall(tx, share.server, profile.product))
+        offered = offer(share, discovery, known.body)
+        answer = await self._say(share, offered, secret)
+        other = other_offer(share, discovery, offered) if answer.status in WRONG_FORM else None
+        if other is not None:
+            second = await self._say(share, other, secret)
+            if second.status == 409 or not _refused(share.server, second, secret, profile).is_final:
+                offered, answer = other, second  # else the first refusal says what is wrong
+        if answer.status == 409:
+            return  # the id is 128 random bits: an earlier attempt, whose answer was lost, has brought it
+        if answer.status not in TAKEN:
+            raise _refused(share.server, answer, secret, profile)
+        name = parse_share_created(answer.body).recipient_display_name
+
+        def work(tx: Connection) -> None:
+            peers.worked(tx, share.server, profile.product, body=offered.form, signature=answer.signature)
+            if name:
+                sent_shares.set_recipient_display_name(tx, share.id, name)
+
+        await self._store.run(work)
+
+    async def _say(self, share: SentShare, offered: Offer, secret: Secret) -> Answer:
+        """Make an offer, and remember before that it is made.
+
+        The peer may look at the Share while it still answers, and a crash may hide that it has.
+        """
+        required, kind, form = offered.requires_exchange, offered.resource_type, offered.form
+        await self._store.run(lambda tx: sent_shares.set_offered(tx, share.id, required, kind, form))
         self._access.forget()
         owner_name = await self._store.read(lambda tx: users.shown_name(tx, share.owner))
         notification = share_creation_notification(
             share, offered, secret, server=self._server, dav_url=self._dav_url, owner_name=owner_name
         )
-        answer = await self._peers.post(share.server, "/shares", serialise_share(notification, offered.form))
-        if answer.status == 409:
-            return  # the id is 128 random bits: an earlier attempt, whose answer was lost, has brought it
-        if answer.status not in (200, 201):
-            raise PeerFailed("REFUSED_BY_PEER", _refusal(share.server, answer, secret), answer.status)
-        if name := parse_share_created(answer.body).recipient_display_name:
-            await self._store.run(lambda tx: sent_shares.set_recipient_display_name(tx, share.id, name))
+        return await self._peers.post(share.server, "/shares", serialise_share(notification, form))
 
     async def _notify(self, share: SentShare, kind: NotificationType, secret: Secret) -> None:
-        discovery = await self._peers.discover(share.server)
-        notification = notification_about(share, kind, secret, discovery, server=self._server)
+        profile = profile_of(await self._peers.discover(share.server))
+        if kind not in profile.notifications:
+            return  # it has no such message, and finds out by itself
+        notification = notification_about(share, kind, secret, profile, server=self._server, dav_url=self._dav_url)
         answer = await self._peers.post(share.server, "/notifications", serialise_notification(notification))
         if answer.status >= 300 and answer.status not in (404, 409):  # those two: the peer knows already
-            raise PeerFailed("REFUSED_BY_PEER", _refusal(share.server, answer, secret), answer.status)
+            raise _refused(share.server, answer, secret)
 
     def _delivered(self, tx: Connection, message: Message) -> None:
         """Follow a message that has ended, in the transaction that ends it."""
@@ -433,8 +460,12 @@ class Sending:
         return share
 
 
-def _refusal(server: str, answer: Answer, secret: Secret) -> str:
-    return f"{server} answered {answer.status}: {answer.reason(secret)}"
+def _refused(server: str, answer: Answer, secret: Secret, profile: Profile | None = None) -> PeerFailed:
+    """Return what the peer has said to it, and to a Share for a stranger what has to happen first (`profile`)."""
+    sentence = f"{server} answered {answer.status}: {answer.reason(secret)}"
+    if profile is not None and profile.invite and answer.status in (401, 403, 404):
+        sentence += f". {profile.invite}"
+    return PeerFailed("REFUSED_BY_PEER", sentence, answer.status)
 
 
 def permissions(words: Iterable[str]) -> frozenset[Permission]:

@@ -7,9 +7,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from dialects import discovery
+
 from gateway.errors import NotAllowed, PeerFailed
 from gateway.ocm.discovery import Discovery, describe, parse_discovery
-from gateway.peers import Answer
+from gateway.peers import Answer, signature_for
 
 NO_ANSWER = PeerFailed("PEER_UNREACHABLE", "peer.example: no answer in time")
 MODERN = ("http-sig", "exchange-token", "notifications", "protocol-object")
@@ -41,6 +43,10 @@ class FakePeers:
         body = json.dumps({name: value for name, value in (document | changes).items() if value is not None})
         self.discovery: Discovery | Exception = parse_discovery(body.encode(), "https://peer.example/.well-known/ocm")
 
+    def be(self, product: str, **changes: Any) -> None:
+        """Let every peer be a product of `dialects`."""
+        self.discovery = discovery(product, **changes)
+
     def advertise_old(self) -> None:
         """Let every peer be one of API 1.0, as Nextcloud up to 30 is."""
         file = {"name": "file", "shareTypes": ["user", "group"], "protocols": {"webdav": "/public.php/webdav/"}}
@@ -56,10 +62,13 @@ class FakePeers:
         self.posts.append((server, path, dict(payload)))
         await self.let_go.wait()
         answer = self.answers[path]
+        if isinstance(answer, list):
+            answer = answer.pop(0)  # one after the other
         if isinstance(answer, NotAllowed | PeerFailed):
             raise answer
         status, body = answer
-        return Answer(status, body if isinstance(body, bytes) else json.dumps(body).encode())
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return Answer(status, content, signature_for(await self.discover(server)))
 
     def told(self, path: str = "/notifications") -> list[dict[str, Any]]:
         return [payload for _, asked, payload in self.posts if asked == path]

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import structlog
 from aiohttp import web
-from parts import NOW, Clock, new_store, received, until
+from dialects import SHARES, documents
+from parts import NOW, READ, WRITE, Clock, new_store, received, until
 from peer_servers import LOOPBACK, PeerServer, client, peer_server
 from sqlalchemy import Connection
 
@@ -25,10 +28,11 @@ from gateway import peers as peers_module
 from gateway import remote as module
 from gateway.legacy import Legacy, Way
 from gateway.ocm.secret import Secret
+from gateway.ocm.shares import parse_share
 from gateway.outbound import Guard, SyncOutbound
 from gateway.peers import FRESH_ENOUGH
 from gateway.remote import Remote
-from gateway.store import exchanged_tokens, received_shares, users
+from gateway.store import events, exchanged_tokens, peers, received_shares, users
 from gateway.store.engine import Store
 from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer, secret_hash
@@ -187,6 +191,144 @@ async def test_without_an_exchange_the_ways_of_all_products_are_tried(
     place.seen.clear()
     await place.remote.probe("received-1", 5)
     assert {seen for seen, _ in place.seen} == {path}, "the next time the way that worked comes first"
+
+
+WAYS = {
+    "nextcloud-30": ["/public.php/webdav/ Basic"],
+    "owncloud-10": ["/public.php/webdav/ Basic"],
+    "seafile": ["/seafdav/ Basic"],
+    "nextcloud-35": ["/public.php/webdav/ Basic"],
+    "ocis": ["/dav/ocm/17 Bearer"],
+    "opencloud": ["/dav/ocm/17 Bearer"],
+    "reva": ["/remote.php/dav/ocm/17 Bearer", "/remote.php/dav/ocm/ Basic"],
+    "ocm-go": ["/webdav/ocm/0d3f-17 Bearer"],
+}
+
+
+@pytest.mark.parametrize("product", WAYS)
+async def test_each_product_is_asked_in_its_own_ways_alone(place: Place, product: str) -> None:
+    """Under Basic, OpenCloud takes the user name for an id, and Nextcloud knows no uri (peers.md, section 4)."""
+    place.peer.document = documents(place.peer.url)[product]
+    webdav = parse_share(SHARES[product][0]).webdav
+    assert webdav is not None
+    uri = webdav.uri and re.sub(r"https://[^/]+", place.peer.url, webdav.uri)
+    place.put(uri=uri, name="data", requires_exchange=False)
+    for path in ("/public.php/webdav/", "/seafdav/", "/remote.php/dav/ocm/", "/remote.php/dav/ocm/17", "/dav/ocm/17"):
+        place.peer.answers[path] = place.dav
+    place.peer.answers["/webdav/ocm/0d3f-17"] = place.dav
+    place.opens = {}
+    place.peer.serve("/ocm/token", {"error": "invalid_grant"}, status=400)
+    assert await place.remote.probe("received-1", 5) is not None
+    asked = [f"{path} {credential.partition(' ')[0]}" for path, credential in place.seen]
+    assert list(dict.fromkeys(asked)) == WAYS[product]
+
+
+async def test_the_way_that_worked_with_a_peer_comes_first_for_its_next_share(place: Place) -> None:
+    place.peer.document = place.peer.describe("notifications")
+    place.put()
+    place.opens = {"/dav/ocm/": {BASIC}}
+    await place.remote.probe("received-1", 5)
+    assert place.store.read_sync(lambda tx: peers.get(tx, place.peer.server)).way_in == "basic_root"
+    place.put("received-2", uri="remote-2")
+    place.seen.clear()
+    assert await place.remote.probe("received-2", 5) is None
+    assert {path for path, _ in place.seen} == {"/dav/ocm/"}
+
+
+async def test_a_way_that_worked_never_keeps_from_asking_for_a_token(place: Place) -> None:
+    """The token is the safest: a peer that could not exchange then may do so now."""
+    place.put()
+    place.open_to(BEARER)
+    place.store.run_sync(lambda tx: peers.worked(tx, place.peer.server, "ocm", way_in="bearer"))
+    await place.remote.probe("received-1", 5)
+    assert place.get().access == "token"
+
+
+@pytest.mark.parametrize(("product", "believed"), [("nextcloud-30", True), ("owncloud-10", True), ("seafile", False)])
+@pytest.mark.parametrize("bits", ["15", "1"])
+async def test_permissions_that_no_message_tells_are_read_from_the_storage(
+    place: Place, product: str, believed: bool, bits: str
+) -> None:
+    """The literal in the legacy body grants nothing: PROPFIND says more (peers.md, sections 2a and 5)."""
+    place.peer.document = documents(place.peer.url)[product]
+    place.put(uri=None, permissions=WRITE if bits == "1" else READ)
+    before = place.get().permissions
+    path = "/seafdav/" if product == "seafile" else "/public.php/webdav/"
+    told = f'<p:share-permissions xmlns:p="http://open-collaboration-services.org/ns">{bits}</p:share-permissions>'
+    place.kind = f"<d:collection/></d:resourcetype>{told}<d:resourcetype>"
+    place.peer.answers[path] = place.dav
+    place.open_to(BASIC, path=path)
+    assert await place.remote.probe("received-1", 5) is None
+    now = WRITE if bits == "15" else READ
+    assert place.get().permissions == (now if believed else before)
+    actions = [event.action for event in place.store.read_sync(lambda tx: events.about(tx, "received-1"))]
+    assert actions == (["share.permissions"] if believed else [])
+    await place.remote.probe("received-1", 5)
+    assert place.get().permissions == (now if believed else before)
+
+
+@pytest.mark.parametrize(
+    ("members", "resource_type", "found"),
+    [
+        (["a b.txt"], "file", "file"),
+        (["a b.txt", "other"], "file", "directory"),
+        (["other"], "file", "directory"),
+        ([], "file", "directory"),
+        (["a b.txt"], "folder", "directory"),
+    ],
+)
+async def test_a_file_alone_in_a_folder_of_nextcloud_is_the_file(
+    place: Place, members: list[str], resource_type: str, found: str
+) -> None:
+    """The file is the root itself, or a child with its name (peers.md, section 4)."""
+    place.peer.document = documents(place.peer.url)["nextcloud-30"]
+    place.put(uri=None, name="a b.txt", resource_type=resource_type)
+    root = "/public.php/webdav/"
+
+    async def dav(request: web.Request, _body: bytes) -> web.StreamResponse:
+        hrefs = [(root, "<d:collection/>"), *((root + quote(name), "") for name in members)]
+        depth, at = request.headers["Depth"], quote(request.path)
+        told = [DOCUMENT.format(path=path, kind=kind) for path, kind in hrefs if path == at or depth == "1"]
+        inner = "".join(text.partition(">")[2].removesuffix("</d:multistatus>") for text in told)
+        return web.Response(status=207, text=f'<d:multistatus xmlns:d="DAV:">{inner}</d:multistatus>')
+
+    place.peer.answers |= {root: dav, root + "a b.txt": dav}
+    assert await place.remote.probe("received-1", 5) is None
+    share = place.get()
+    assert (share.root_kind, share.access) == (found, "basic_file" if found == "file" else "basic_root")
+    place.remote.forget("received-1")
+    assert (await place.stat()).kind.value == found
+
+
+async def test_a_look_whether_a_share_is_gone_sees_its_new_permissions(place: Place) -> None:
+    place.peer.document = documents(place.peer.url)["ocis"]
+    share = place.put(uri=f"{place.peer.url}/dav/ocm/17")
+    place.kind = '<d:collection/></d:resourcetype><o:permissions xmlns:o="http://owncloud.org/ns">CK</o:permissions><d:resourcetype>'
+    place.peer.answers["/dav/ocm/17"] = place.dav
+    place.open_to(BEARER, path="/dav/ocm/17")
+    assert not await place.remote.is_gone(share)
+    assert place.get().permissions == WRITE
+
+
+@pytest.mark.parametrize(
+    ("status", "gone"), [(401, True), (404, True), (410, True), (403, False), (429, False), (503, False), (207, False)]
+)
+async def test_a_share_is_gone_when_its_sender_knows_it_no_more(place: Place, status: int, gone: bool) -> None:
+    place.peer.document = documents(place.peer.url)["ocis"]
+    share = place.put(uri=f"{place.peer.url}/dav/ocm/17", state="pending", mount=None)
+    place.open_to(BEARER, path="/dav/ocm/17")
+    place.peer.answers["/dav/ocm/17"] = place.dav
+    if status != 207:
+        place.peer.serve("/dav/ocm/17", {}, status=status)
+    assert await place.remote.is_gone(share) == gone
+
+
+async def test_a_share_is_not_gone_because_nobody_answers(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HINT_TIME", 0.2)
+    place.peer.document = documents(place.peer.url)["ocis"]
+    share = place.put(uri=f"{place.peer.url}/dav/ocm/17")
+    place.peer.hang("/dav/ocm/17")
+    assert not await place.remote.is_gone(share)
 
 
 async def test_a_share_without_a_uri_is_the_root_itself(place: Place) -> None:

@@ -684,7 +684,7 @@ async def test_revoking_ends_access_at_once_and_tells_the_peer(place: Place) -> 
     await place.settled()
     (told,) = place.peers.told()
     assert told["notificationType"] == "SHARE_UNSHARED"
-    assert told["notification"] == {"file": {"providerId": "share-1"}, "sharedSecret": SECRET}
+    assert told["notification"] == {"file": {"providerId": "share-1"}, "sharedSecret": SECRET, "grantee": "bob"}
     assert place.actions() == ["share.revoke", "SHARE_UNSHARED delivered"]
 
 

@@ -28,7 +28,7 @@ from backends.errors import (
 from backends.interface import SCAN_BATCH, Entry, Features, Parked, Scan, Space, StorageBackend
 from backends.paths import StoragePath, check_name
 from backends.webdav.answers import OddAnswer
-from backends.webdav.multistatus import Resource
+from backends.webdav.multistatus import RIGHTS, Resource
 from backends.webdav.reading import WebDAVReader, entry_of, with_size
 from backends.webdav.session import Answer, Session
 from backends.webdav.transport import Credential, Transport
@@ -81,6 +81,10 @@ class WebDAVBackend(StorageBackend):
 
     def stat(self, path: StoragePath) -> Entry:
         return entry_of(self._look(path), path.name)
+
+    def rights(self) -> frozenset[str] | None:
+        """Return what the server allows at the root, of read, write and share; None where it does not say."""
+        return self._session.look(StoragePath(), more=RIGHTS).rights
 
     def scan(self, path: StoragePath, batch: int = SCAN_BATCH) -> WebDAVScan:
         try:

@@ -17,6 +17,7 @@ from xml.parsers import expat
 
 from backends.errors import Unavailable
 from backends.interface import MODIFIED_MAX, MODIFIED_MIN
+from backends.webdav.rights import READERS, rights_of
 
 SIZE_MAX = 64 * 1024 * 1024  # bytes of XML
 DEPTH_MAX = 64  # elements within each other
@@ -25,6 +26,7 @@ PIECE = 64 * 1024  # bytes read at once
 
 PROPERTIES = ("resourcetype", "getcontentlength", "getlastmodified", "getetag")
 QUOTA = ("quota-available-bytes", "quota-used-bytes")  # RFC 4331
+RIGHTS = tuple('{2} xmlns="{0}"'.format(*name.partition(" ")) for name in READERS)
 
 _SCHEME_AND_AUTHORITY = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 # Elements by their way from the root, each with the namespace as expat writes it.
@@ -35,6 +37,7 @@ _PROP = (*_PROPSTAT, "DAV: prop")
 _COLLECTION = (*_PROP, "DAV: resourcetype", "DAV: collection")
 _HREF, _STATUS, _PROPSTAT_STATUS = (*_RESPONSE, "DAV: href"), (*_RESPONSE, "DAV: status"), (*_PROPSTAT, "DAV: status")
 _PROPERTIES = {(*_PROP, f"DAV: {name}"): name for name in (*PROPERTIES[1:], *QUOTA)}
+_PROPERTIES |= {(*_PROP, name): name for name in READERS}
 _TEXTS = frozenset({_HREF, _STATUS, _PROPSTAT_STATUS, *_PROPERTIES})
 
 
@@ -49,10 +52,11 @@ class Resource:
     etag: str | None = None  # as the server writes it, with quotes
     available: int | None = None  # bytes
     used: int | None = None  # bytes
+    rights: frozenset[str] | None = None  # of read, write and share, if it was asked and says so
 
 
 def request_body(names: tuple[str, ...]) -> bytes:
-    """Return the body of a PROPFIND for these properties of DAV:."""
+    """Return the body of a PROPFIND for these properties, of DAV: unless another namespace stands beside them."""
     properties = "".join(f"<{name}/>" for name in names)
     return f'<?xml version="1.0" encoding="utf-8"?><propfind xmlns="DAV:"><prop>{properties}</prop></propfind>'.encode()
 
@@ -192,6 +196,7 @@ def _resource(parts: tuple[bytes, ...], properties: dict[str, str]) -> Resource:
         properties.get("getetag") or None,
         number_of(properties.get("quota-available-bytes", "")),
         number_of(properties.get("quota-used-bytes", "")),
+        rights_of(properties),
     )
 
 

@@ -132,9 +132,12 @@ class Session:
         except self._transport.failures as error:
             raise Unavailable(f"PUT /{path}: {error}") from error
 
-    def look(self, path: StoragePath) -> Resource:
-        """Return what is at `path` (PROPFIND, Depth 0); raises NotFound, RemoteRefused, Unavailable."""
-        answer = self._propfind(path, "0", (*PROPERTIES, *QUOTA) if path.is_root else PROPERTIES)
+    def look(self, path: StoragePath, *, more: tuple[str, ...] = ()) -> Resource:
+        """Return what is at `path` (PROPFIND, Depth 0); raises NotFound, RemoteRefused, Unavailable.
+
+        `more` are properties to ask for beside the usual ones.
+        """
+        answer = self._propfind(path, "0", (*PROPERTIES, *QUOTA, *more) if path.is_root else (*PROPERTIES, *more))
         wanted = self.components + path.parts
         first: Resource | None = None
         try:

@@ -10,7 +10,6 @@ from gateway.access import Access
 from gateway.admin import views
 from gateway.admin.calling import Arguments, Caller, Command, number, optional, path, server, text, words
 from gateway.errors import NoSuch
-from gateway.ocm.fields import decode_object
 from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.receiving import Receiving
@@ -19,6 +18,17 @@ from gateway.sending import Sending, ShareRequest, permissions
 from gateway.signing_keys import SigningKeys
 from gateway.trust import BLOCKED, TRUSTED, Trust
 from gateway.users import Users
+
+
+def share_request(arguments: Arguments) -> ShareRequest:
+    """Return what `share create` asks for; raises Invalid."""
+    return ShareRequest(
+        path=path(arguments),
+        share_with=text(arguments, "with"),
+        permissions=permissions(words(arguments, "permissions") or ["read"]),
+        name=optional(arguments, "name"),
+        expiration=number(arguments, "expiration"),
+    )
 
 
 class Commands:
@@ -129,13 +139,7 @@ class Commands:
     async def _share_create(self, caller: Caller, arguments: Arguments) -> Any:
         owner = caller.acting_as(optional(arguments, "as"))
         await self._require_enabled(caller)
-        request = ShareRequest(
-            path=path(arguments),
-            share_with=text(arguments, "with"),
-            permissions=permissions(words(arguments, "permissions") or ["read"]),
-            name=optional(arguments, "name"),
-            expiration=number(arguments, "expiration"),
-        )
+        request = share_request(arguments)
         view, problem = await self._sending.create(await self._access.of_user(owner), request, caller.actor)
         return views.sent_share(view) | {"problem": problem}
 
@@ -197,8 +201,7 @@ class Commands:
         record = await self._peers.record(server(arguments))
         if record is None:
             raise NoSuch("NO_SUCH_PEER", "nothing is known of this server; `peer list` shows who is known")
-        document = decode_object(record.discovery.encode()) if record.discovery else None
-        known = {"standing": await self._trust.standing(record.server), "discovery": document}
+        known = {"standing": await self._trust.standing(record.server)} | views.dialect(record)
         return views.peer(record) | views.proofs(record) | known
 
     async def _peer_trust(self, caller: Caller, arguments: Arguments) -> Any:

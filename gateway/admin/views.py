@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.explaining import Explanation
+from gateway.ocm.discovery import parse_discovery
+from gateway.ocm.errors import ProtocolError
+from gateway.ocm.fields import decode_object
 from gateway.ocm.shares import Permission
+from gateway.profiles import Recognised, recognise
 from gateway.receiving import ReceivedShareView
 from gateway.roots import BackendStatus
 from gateway.sending import SentShareView
 from gateway.signing_keys import KeyRecord
 from gateway.store.events import Event
 from gateway.store.outbox import Message
-from gateway.store.peers import PeerRecord
+from gateway.store.peers import WORKED, PeerRecord
 from gateway.store.users import User
 
 
@@ -98,6 +103,55 @@ def proofs(record: PeerRecord) -> dict[str, Any]:
         "pinned_key": record.pinned_key,
         "legacy_used": dict(sorted((record.legacy_used or {}).items())),
         "refused": record.refused,
+    }
+
+
+def dialect(record: PeerRecord) -> dict[str, Any]:
+    """Return what the server says of itself, what it was recognised as, and what has worked with it."""
+    document = record.discovery.encode() if record.discovery else None
+    nothing = {"product": None, "profile": None, "worked": None}
+    shown: dict[str, Any] = {"discovery": decode_object(document) if document else None}
+    try:
+        recognised = recognise(parse_discovery(document or b"", record.discovery_url or ""))
+    except ProtocolError:
+        return nothing | shown
+    still = record.product == recognised.profile.product
+    return {
+        "product": recognised.profile.product,
+        "profile": profile(recognised),
+        "worked": {name: getattr(record, name) if still else None for name in WORKED},
+    } | shown
+
+
+def profile(recognised: Recognised) -> dict[str, Any]:
+    """Return a profile as far as an operator may want to know it, and the rule that chose it."""
+    chosen = recognised.profile
+    return {
+        "title": chosen.title,
+        "rule": recognised.rule,
+        "body": chosen.body,
+        "folders": chosen.folders,
+        "permissions": _permissions(chosen.permissions),
+        "exchange": chosen.exchange,
+        "signature": chosen.signature,
+        "algorithm": chosen.algorithm,
+        "ways": list(chosen.ways),
+        "notifications": sorted(chosen.notifications),
+        "invite": chosen.invite,
+    }
+
+
+def explanation(explained: Explanation) -> dict[str, Any]:
+    return {
+        "server": explained.server,
+        "product": explained.recognised.profile.product,
+        "profile": profile(explained.recognised),
+        "method": "POST",
+        "url": explained.url,
+        "signature": explained.signature,
+        "body": explained.body,
+        "other_body": explained.other_body,
+        "problem": explained.problem,
     }
 
 

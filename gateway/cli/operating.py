@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gateway.cli.options import as_json, gateway
-from gateway.cli.printing import Row, facts, plain, say, show_json, table, text
+from gateway.cli.printing import Row, dialect, facts, plain, say, show_json, table, text
 
 USER_COLUMNS = ("name", "display_name", "email", "disabled", "created")
 
@@ -120,6 +120,11 @@ def show_peer(server: str, json_output: bool) -> None:
         show_json(result)
         return
     facts(result, ("server", "trust", "standing", "signed_as", "discovered", "seen", "failures", "last_error"))
+    facts(result, ("product",))
+    if result["profile"]:
+        dialect(result["profile"])
+        print("what has worked:")
+        facts(result["worked"], result["worked"])
     _show_proofs(result)
     if result["discovery"]:
         print("discovery:")
@@ -161,7 +166,7 @@ def block(server: str) -> None:
 @peer.command()
 @click.argument("server", metavar="HOST")
 def forget(server: str) -> None:
-    """Drop what is known of a server: trust, discovery, keys, and that it signs."""
+    """Drop what is known of a server: trust, discovery, keys, that it signs, and what has worked."""
     gateway("peer.forget", server=server)
     print(f"{server} is forgotten.")
 

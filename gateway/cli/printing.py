@@ -50,6 +50,12 @@ def facts(row: Row, columns: Iterable[str]) -> None:
             print(f"{name + ':':<{width}} {value}")
 
 
+def dialect(profile: Row) -> None:
+    """Print what a server is taken for, by which rule, and how it is spoken to."""
+    names = ("body", "folders", "permissions", "exchange", "signature", "algorithm", "ways", "invite")
+    facts(profile, ("title", "rule", *names))
+
+
 def history(events: Iterable[Row]) -> None:
     for event in events:
         detail = ", ".join(f"{name} {plain(value)}" for name, value in event["detail"].items())

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from gateway.cli.client import FAILED
+from gateway.cli.explaining import explain
 from gateway.cli.options import as_json, as_user, gateway
 from gateway.cli.printing import facts, history, note, say, show_json, table
 from gateway.cli.values import When, Words, not_built
@@ -49,6 +50,7 @@ def share() -> None:
 @click.option("--group", is_flag=True, hidden=True, callback=not_built("sharing with groups"), expose_value=False)
 @click.option("--mfa", is_flag=True, hidden=True, callback=not_built("asking for a second factor"), expose_value=False)
 @click.option("--datatx", is_flag=True, hidden=True, callback=not_built("data transfer"), expose_value=False)
+@click.option("--explain", "explains", is_flag=True, help="Show what would be sent, and why; nothing is.")
 @as_json
 def create(
     path: str,
@@ -58,6 +60,7 @@ def create(
     protocols: list[str],
     expires: int | None,
     name: str | None,
+    explains: bool,
     json_output: bool,
 ) -> None:
     """Share PATH, as in /MOUNT/FOLDER, with somebody at another server."""
@@ -71,6 +74,10 @@ def create(
         "expiration": expires,
         "name": name,
     }
+    if explains:
+        result = gateway("share.explain", **arguments)
+        show_json(result) if json_output else explain(result)
+        sys.exit(FAILED if result["problem"] else 0)
     result = gateway("share.create", **arguments)
     if json_output:
         show_json(result)

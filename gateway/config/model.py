@@ -155,6 +155,7 @@ class FederationConfig(Section):
     legacy: LegacyConfig = LegacyConfig()
     accept: Accept = ()
     auto_accept: tuple[ServerOrAddress, ...] = Field(default=(), description="a list of servers and OCM Addresses")
+    plain_discovery: bool = Field(default=False, description="true or false")
 
     def http_allowed(self, host: str) -> bool:
         """Tell whether `host`, a name or an address without port, may be spoken to in plain http."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.ocm.errors import NotSupported
 from gateway.ocm.fields import URI_MAX, Fields
-from gateway.ocm.protocols import Permission, ordered
+from gateway.ocm.protocols import Permission, WebdavProtocol, ordered, serialise_protocols
 from gateway.ocm.secret import Secret
 
 
@@ -73,6 +73,7 @@ class Notification:
     permissions: frozenset[Permission] | None = None
     message: str | None = None
     grantee: str | None = None  # the receiver's user id, which oCIS wants
+    webdav: WebdavProtocol | None = None  # all of it once more, which oCIS wants when permissions change
     share_with: str | None = None
     owner: str | None = None
     share_id: str | None = None
@@ -136,6 +137,7 @@ def serialise_notification(notification: Notification, *, legacy: bool = False) 
             "message": notification.message,
             "sharedSecret": secret.reveal() if secret else None,
             "grantee": notification.grantee,
+            "protocol": serialise_protocols((notification.webdav,)) if notification.webdav else None,
         }
     )
     return _present(body)

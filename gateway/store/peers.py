@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.engine import RowMapping
 
+from gateway.ocm.shares import BodyForm
 from gateway.ocm.states import ReceivedState
 from gateway.store.tables import peers, received_shares, sent_shares
 
@@ -26,6 +27,10 @@ class PeerRecord:
     retry: int | None = None
     last_error: str | None = None
     seen: int | None = None
+    product: str | None = None  # what it was when the following worked
+    body: BodyForm | None = None
+    way_in: str | None = None
+    signature: str | None = None
     signed_as: str | None = None
     pinned_key: Mapping[str, str] | None = None
     legacy_used: Mapping[str, int] | None = None
@@ -36,6 +41,8 @@ class PeerRecord:
         """Tell whether the peer has once sent a signature that verified."""
         return self.signed_as is not None
 
+
+WORKED = ("body", "way_in", "signature")  # columns
 
 _COLUMNS = tuple(field.name for field in fields(PeerRecord))
 _GET = select(peers).where(peers.c.server == bindparam("of_server"))
@@ -79,6 +86,21 @@ def legacy_last_used(tx: Connection) -> dict[str, int]:
         for way, moment in (used or {}).items():
             last[way] = max(moment, last.get(way, 0))
     return last
+
+
+def recall(tx: Connection, server: str, product: str) -> PeerRecord:
+    """Return what has worked with `server`, in an empty record if that was while it was another product."""
+    record = get(tx, server)
+    return record if record.product == product else PeerRecord(server)
+
+
+def worked(tx: Connection, server: str, product: str, **what: str) -> None:
+    """Remember what has worked with `server`; what worked while it was another product is forgotten."""
+    record = get(tx, server)
+    before = dict.fromkeys(WORKED) if record.product != product else {}
+    values = {**before, "product": product, **what}
+    if any(getattr(record, name) != value for name, value in values.items()):
+        put(tx, server, **values)
 
 
 def forget(tx: Connection, server: str) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import RowMapping
 
 from backends.interface import Identity
 from backends.paths import StoragePath
-from gateway.ocm.shares import Permission
+from gateway.ocm.shares import BodyForm, Permission
 from gateway.ocm.states import SENT_OPEN
 from gateway.store.rows import (
     at_or_below,
@@ -48,6 +48,7 @@ class SentShare:
     created: int
     updated: int
     used: int | None = None  # when it was last opened, within a minute
+    offered_form: BodyForm | None = None  # the body it was told in; None: nothing has been sent
 
     def expired(self, now: float) -> bool:
         return self.expiration is not None and now >= self.expiration
@@ -79,6 +80,7 @@ def add(tx: Connection, share: SentShare, secret_hash: bytes, secret_sealed: byt
             permissions=permissions_to_column(share.permissions),
             requires_exchange=share.requires_exchange,
             offered_type=share.offered_type,
+            offered_form=share.offered_form,
             mount=share.mount,
             backend=share.backend,
             path=bytes(share.path),
@@ -155,8 +157,9 @@ def set_recipient_display_name(tx: Connection, share_id: str, name: str) -> None
     _set(tx, share_id, recipient_display_name=name)
 
 
-def set_offered(tx: Connection, share_id: str, requires_exchange: bool, resource_type: str) -> None:
-    _set(tx, share_id, requires_exchange=requires_exchange, offered_type=resource_type)
+def set_offered(tx: Connection, share_id: str, requires_exchange: bool, resource_type: str, form: BodyForm) -> None:
+    """Remember what the peer is told, before it is."""
+    _set(tx, share_id, requires_exchange=requires_exchange, offered_type=resource_type, offered_form=form)
 
 
 def set_used(tx: Connection, share_id: str, now: int) -> None:
@@ -215,4 +218,5 @@ def _share(row: RowMapping) -> SentShare:
         created=row["created"],
         updated=row["updated"],
         used=row["used"],
+        offered_form=row["offered_form"],
     )

@@ -66,6 +66,7 @@ sent_shares = Table(
     Column("updated", BigInteger, nullable=False),
     Column("offered_type", String),  # the resourceType that the peer was told; null: not yet
     Column("used", BigInteger),  # when it was last opened, within a minute; null: never
+    Column("offered_form", String),  # the body it was told in: modern or legacy; null: not yet
     Index("ix_sent_shares_backend_path", "backend", "path"),
     Index("ix_sent_shares_owner", "owner"),
     Index("ix_sent_shares_server", "server"),
@@ -98,7 +99,7 @@ received_shares = Table(
     Column("payload_digest", String, nullable=False),  # tells the same Share again from another one
     Column("secret_hash", LargeBinary),
     Column("secret_sealed", LargeBinary),
-    Column("access", String),  # the way in that worked last: token, bearer, basic, basic_root
+    Column("access", String),  # the way in that worked last: see gateway/profiles.py
     Column("root_kind", String),  # file or directory, as last probed; null: never seen
     Column("root_size", BigInteger),
     Column("root_modified", BigInteger),  # nanoseconds
@@ -140,6 +141,10 @@ peers = Table(
     Column("pinned_key", JSON),  # {"key_id", "fingerprint"} of the last draft-cavage key that has verified
     Column("legacy_used", JSON),  # when each way of `gateway/legacy.py` was last used
     Column("refused", JSON),  # the last message whose proof failed: what `peer show` says of it
+    Column("product", String),  # what it was when the following worked; see gateway/profiles.py
+    Column("body", String),  # of a Share that it has taken: modern or legacy
+    Column("way_in", String),  # into a Share of its own
+    Column("signature", String),  # on a Share that it has taken: rfc9421, cavage or none
 )
 
 outbox = Table(

@@ -22,12 +22,14 @@ from backends.pool import Pool
 from gateway.access import Access
 from gateway.admin import views
 from gateway.admin.commands import Commands
+from gateway.admin.explain_commands import ExplainCommands
 from gateway.admin.invite_commands import InviteCommands
 from gateway.admin.socket import AdminSocket, bind
 from gateway.changes import Changes
 from gateway.cli import main
 from gateway.config import MountConfig
 from gateway.contacts import Contacts
+from gateway.explaining import Explaining
 from gateway.inviting import Inviting
 from gateway.listening import listen_on
 from gateway.mounts import Mounts
@@ -130,9 +132,10 @@ class Served:
             Roots(store, storages, clock),
             lambda: {"version": "0", "pid": 1},
         )
+        explaining = Explaining(store, sending, self.peers, server=SERVER, dav_url=f"https://{SERVER}/dav/ocm/")
         inviting = Inviting(store, self.peers, server=SERVER, public_url=f"https://{SERVER}", clock=clock)
         invites = InviteCommands(access, inviting, Contacts(store, server=SERVER, clock=clock))
-        self.table = {**self.commands.table, **invites.table}
+        self.table = {**self.commands.table, **invites.table, **ExplainCommands(access, explaining).table}
         await listen_on(stack, AdminSocket(self.table).app, bind(self.socket))
 
     def close(self) -> None:

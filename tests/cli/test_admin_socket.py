@@ -48,6 +48,7 @@ OPERATORS_COMMANDS = (
 USERS_COMMANDS = (
     "status",
     "share.create",
+    "share.explain",
     "share.list",
     "share.show",
     "share.update",

@@ -1,4 +1,4 @@
-"""The `protocol` object in its three forms, and what products send (draft-07, Fields, protocol; peers.md, 2a)."""
+"""The `protocol` object in its three forms (draft-07, Fields, protocol)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from dialects import SHARES
 
-from gateway.ocm.address import OCMAddress
 from gateway.ocm.errors import Malformed
 from gateway.ocm.protocols import LEGACY_PERMISSIONS
 from gateway.ocm.shares import (
@@ -217,76 +217,6 @@ def test_an_ssh_uri_that_could_be_an_option_or_names_nobody_is_refused(share: Bo
     assert mistakes(share(protocol={"name": "ssh", "ssh": {"uri": uri}})) == {"protocol.ssh.uri": "INVALID_URI"}
 
 
-COMMON = {"name": "/Photos", "providerId": "17", "resourceType": "file", "shareType": "user"}
-NEXTCLOUD_30 = COMMON | {
-    "shareWith": "bob@https://gw.example/",
-    "description": "",
-    "providerId": 17,
-    "owner": "alice@https://nc1/",
-    "ownerDisplayName": "Alice",
-    "sharedBy": "alice@https://nc1/",
-    "sharedByDisplayName": "Alice",
-    "protocol": LEGACY,
-}
-OWNCLOUD_10 = COMMON | {
-    "shareWith": "bob@gw.example",
-    "owner": "alice@oc.example",
-    "sender": "alice@oc.example",
-    "protocol": LEGACY,
-}
-REVA = COMMON | {
-    "shareWith": "bob@gw.example",
-    "description": "",
-    "owner": "alice@cernbox.example",
-    "sender": "alice@cernbox.example",
-    "ownerDisplayName": "",
-    "senderDisplayName": "",
-    "code": "",
-    "resourceType": "folder",
-    "expiration": 0,
-    "protocol": {
-        "name": "multi",
-        "options": {},
-        "webdav": WEBDAV | {"uri": "https://cernbox.example/remote.php/dav/ocm/17"},
-    },
-}
-OCIS = REVA | {
-    "shareWith": "bob@gw.example@gw.example",
-    "owner": "uuid@https://ocis.example@ocis.example",
-    "sender": "uuid@ocis.example@ocis.example",
-}
-SEAFILE = COMMON | {
-    "description": "",
-    "shareWith": "bob@gw.example",
-    "owner": "a@mail.example@seafile.example",
-    "sender": "a@mail.example@seafile.example",
-    "sharedBy": "a@mail.example@seafile.example",
-    "expiration": 0,
-    "protocol": {"name": "webdav", "options": {"permissions": "read", "sharedSecret": "cmVwbzovcGF0aA=="}},
-}
-
-
-@pytest.mark.parametrize(
-    ("body", "server"),
-    [
-        (NEXTCLOUD_30, "nc1"),
-        (OWNCLOUD_10, "oc.example"),
-        (REVA, "cernbox.example"),
-        (OCIS, "ocis.example"),
-        (SEAFILE, "seafile.example"),
-    ],
-    ids=["nextcloud-30", "owncloud-10", "reva", "ocis", "seafile"],
-)
-def test_what_each_product_sends_is_read(body: dict[str, Any], server: str) -> None:
-    """The recorded shapes of peers.md, section 2a."""
-    notification = parse_share(body)
-    assert OCMAddress.normalise(notification.share_with) == OCMAddress("bob", "gw.example")
-    assert OCMAddress.normalise(notification.sender).server == server
-    assert notification.provider_id == "17"
-    assert notification.expiration is None
-    assert notification.webdav is not None
-
-
 def test_an_address_is_kept_as_it_was_written() -> None:
     """Keep the raw value for replies (wire.md, Vocabulary)."""
-    assert parse_share(NEXTCLOUD_30).sender == "alice@https://nc1/"
+    assert parse_share(SHARES["nextcloud-30"][0]).sender == "alice@https://nc.example/"

@@ -100,7 +100,7 @@ def test_each_change_changes_what_it_says(store: Store) -> None:
     store.run_sync(lambda tx: sent_shares.set_permissions(tx, "share-1", WRITE, NOW + 2))
     store.run_sync(lambda tx: sent_shares.set_expiration(tx, "share-1", NOW + 9, NOW + 3))
     store.run_sync(lambda tx: sent_shares.set_recipient_display_name(tx, "share-1", "Bob"))
-    store.run_sync(lambda tx: sent_shares.set_offered(tx, "share-1", True, "file"))
+    store.run_sync(lambda tx: sent_shares.set_offered(tx, "share-1", True, "file", "legacy"))
     store.run_sync(lambda tx: sent_shares.set_location(tx, "share-1", "second", place, Identity(1, 2**64 - 1)))
     expected = sent(
         state="revoked",
@@ -109,6 +109,7 @@ def test_each_change_changes_what_it_says(store: Store) -> None:
         recipient_display_name="Bob",
         requires_exchange=True,
         offered_type="file",
+        offered_form="legacy",
         backend="second",
         path=place,
         identity=Identity(1, 2**64 - 1),
