@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 import structlog
 from sqlalchemy import Connection
 
+from gateway.breaker import PATIENCE, Breakers
 from gateway.errors import PeerFailed
 from gateway.ocm.discovery import Discovery, parse_discovery
 from gateway.ocm.errors import ProtocolError
@@ -36,7 +37,7 @@ FAILURE_LIFE = 5  # seconds a failed discovery is not repeated
 FAILURES_KEPT = 1000  # servers
 STRANGERS_KEPT = 256  # servers; each may make us store MAX_DISCOVERY and MAX_JWKS
 FRESH_ENOUGH = 10  # seconds: a `fresh` look does not repeat one this young, so nobody can make us hammer a host
-DISCOVERY_TIME = 8.0  # seconds for a whole discovery, so that /shares answers within 10
+DISCOVERY_TIME = PATIENCE  # seconds for a whole discovery: users wait for it, and /shares answers within 10
 REQUEST_TIME = 20.0  # seconds for one request of the OCM API
 MAX_DISCOVERY = 64 * 1024  # bytes
 MAX_JWKS = 256 * 1024
@@ -88,7 +89,9 @@ class Peers:
         server: str,
         http_allowed: Callable[[str], bool],
         clock: Callable[[], float] = time.time,
+        breakers: Breakers | None = None,
     ) -> None:
+        self.breakers = breakers or Breakers(clock)
         self._store = store
         self._outbound = outbound
         self._trust = trust
@@ -135,14 +138,28 @@ class Peers:
                 return await self.send(server, renewed, _api_url(renewed, path), body, "application/json")
         return answer
 
-    async def send(self, server: str, discovery: Discovery, url: str, body: bytes, content_type: str) -> Answer:
-        """POST `body` to a URL that the peer's discovery names; raises PeerFailed when there is no answer."""
+    async def send(
+        self,
+        server: str,
+        discovery: Discovery,
+        url: str,
+        body: bytes,
+        content_type: str,
+        timeout: float = REQUEST_TIME,
+    ) -> Answer:
+        """POST `body` to a URL that the peer's discovery names; raises PeerFailed when there is no answer.
+
+        `timeout` is in seconds.
+        """
         headers = {"Content-Type": content_type, "Accept": "application/json"}
         # A peer may demand signatures without saying that it makes them (wire.md, Discovery: criteria).
         if "http-sig" in discovery.capabilities or "must-use-http-sig" in discovery.criteria:
             key = self._keys.signing_key()
             headers |= sign(Message("POST", url, (), body), key, int(self._clock()), nonce=secrets.token_urlsafe(16))
-        response = await self._request(server, "POST", url, headers=headers, body=body, max_body=MAX_ANSWER)
+        with self.breakers.call(server):
+            response = await self._request(
+                server, "POST", url, headers=headers, body=body, timeout=timeout, max_body=MAX_ANSWER
+            )
         return Answer(response.status, response.body)
 
     async def everyone(self) -> list[PeerRecord]:
@@ -154,16 +171,19 @@ class Peers:
 
     async def _fetch_discovery(self, server: str) -> Discovery:
         try:
-            async with asyncio.timeout(DISCOVERY_TIME):
-                response, url = await self._first_document(server)
+            with self.breakers.call(server):
+                async with asyncio.timeout(DISCOVERY_TIME):
+                    response, url = await self._first_document(server)
             discovery = parse_discovery(response.body, url)
             if not discovery.enabled:
                 raise PeerFailed("PEER_DISABLED", f"{server} says that its OCM service is switched off")
         except (PeerFailed, ProtocolError, TimeoutError) as error:
             slow = f"{server} gave no discovery document within {DISCOVERY_TIME:.0f} s"
             reason = slow if isinstance(error, TimeoutError) else str(error)
-            await self._note_failure(server, reason)
-            raise PeerFailed("PEER_UNREACHABLE", reason) from error
+            retry_after = getattr(error, "retry_after", None)
+            if retry_after is None:  # it was asked
+                await self._note_failure(server, reason)
+            raise PeerFailed("PEER_UNREACHABLE", reason, retry_after=retry_after) from error
         await self._note(
             server,
             discovery=response.body.decode("utf-8", "replace"),
@@ -177,6 +197,7 @@ class Peers:
         name = urlsplit(f"//{server}").hostname or ""
         schemes = ("https", "http") if self._http_allowed(name) else ("https",)
         failures: list[str] = []
+        code = "PEER_UNREACHABLE"
         for scheme in schemes:
             for path in DISCOVERY_PATHS:
                 url = f"{scheme}://{server}{path}"
@@ -185,10 +206,11 @@ class Peers:
                 except PeerFailed as error:
                     failures.append(f"{scheme}: {error}")
                     break  # the next path of the same scheme meets the same closed door
+                code = "NO_DISCOVERY"
                 if response.status == 200 and _json_object(response.body):
                     return response, url
                 failures.append(f"{url} answers {response.status}, no OCM document")
-        raise PeerFailed("NO_DISCOVERY", "; ".join(failures))
+        raise PeerFailed(code, "; ".join(failures))
 
     async def _fetch_jwks(self, server: str, fresh: bool) -> JWKSet:
         discovery = await self.discover(server, fresh=fresh)
@@ -197,8 +219,9 @@ class Peers:
         if discovery.jwks_uri is None:
             raise PeerFailed("NO_JWKS", f"{server} publishes no jwksUri")
         try:
-            async with asyncio.timeout(DISCOVERY_TIME):
-                response = await self._request(server, "GET", discovery.jwks_uri, max_body=MAX_JWKS)
+            with self.breakers.call(server):
+                async with asyncio.timeout(DISCOVERY_TIME):
+                    response = await self._request(server, "GET", discovery.jwks_uri, max_body=MAX_JWKS)
         except TimeoutError as error:
             raise PeerFailed("PEER_UNREACHABLE", f"{server}: no keys within {DISCOVERY_TIME:.0f} s") from error
         if response.status != 200:
@@ -219,6 +242,7 @@ class Peers:
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        timeout: float = REQUEST_TIME,
         max_body: int,
     ) -> Response:
         stranger = await self._store.read(lambda tx: peers.is_stranger(tx, server))
@@ -228,7 +252,7 @@ class Peers:
                 url,
                 headers=headers or {},
                 body=body,
-                timeout=REQUEST_TIME,
+                timeout=timeout,
                 max_body=max_body,
                 stranger=stranger,
             )

@@ -16,11 +16,12 @@ from weakref import WeakValueDictionary
 import structlog
 from sqlalchemy import Connection
 
-from backends.errors import NotFound, PermissionDenied, StorageError, Unavailable
+from backends.errors import NotFound, PermissionDenied, StorageError, Unavailable, Unreachable
 from backends.interface import Entry
 from backends.paths import StoragePath
 from backends.pool import Pool
 from backends.webdav import RemoteRefused, WebDAVBackend
+from gateway.breaker import PATIENCE
 from gateway.errors import PeerFailed, Refusal
 from gateway.ocm.discovery import Discovery
 from gateway.ocm.errors import ProtocolError
@@ -28,6 +29,7 @@ from gateway.ocm.secret import Secret
 from gateway.ocm.tokens import GRANT_TYPE, TokenRequest, parse_token_response, serialise_token_request
 from gateway.ocm.urls import compose_uri, is_absolute, server_of
 from gateway.outbound import SyncOutbound
+from gateway.patient import PatientTransport
 from gateway.peers import Answer, Peers
 from gateway.store import exchanged_tokens, received_shares
 from gateway.store.engine import Store
@@ -112,7 +114,7 @@ class Remote:
             way = share.access or self._ways(share, discovery)[0]
             storage = self._make(share, discovery, way)
         except (Refusal, ProtocolError) as error:
-            raise Unavailable(f"{share.server}: {error}") from error
+            raise _unavailable(share, error) from error
         if share.access:
             self._storages[share.id] = way, storage
         return storage
@@ -253,12 +255,13 @@ class Remote:
             except PeerFailed as error:
                 if error.is_final:  # the sender has said no: the Share has ended there, or its rules have changed
                     raise PermissionDenied(str(error)) from error
-                raise Unavailable(str(error)) from error
+                raise _unavailable(share, error) from error
             except (Refusal, ProtocolError, ValueError, TimeoutError) as error:  # ValueError: it cannot be unsealed
                 waiting.cancel()
                 raise Unavailable(f"{share.server}: {error or 'no token in time'}") from error
 
-        backend = WebDAVBackend(url, transport=self._outbound, credential=credential)
+        transport = PatientTransport(self._outbound, self._peers.breakers, share.server)
+        backend = WebDAVBackend(url, transport=transport, credential=credential)
         return Storage(share.storage, backend, self._pool(share.server))
 
     def _url(self, share: ReceivedShare, discovery: Discovery, way: str) -> str:
@@ -344,13 +347,21 @@ class Remote:
             raise PeerFailed("FOREIGN_TOKEN_END_POINT", f"the token endpoint of {share.server} is at {host}")
         request = TokenRequest(grant_type=GRANT_TYPE, client_id=self._server, code=secret)
         body, content_type = serialise_token_request(request), "application/x-www-form-urlencoded"
-        return await self._peers.send(share.server, discovery, discovery.token_end_point, body, content_type)
+        url = discovery.token_end_point
+        return await self._peers.send(share.server, discovery, url, body, content_type, timeout=PATIENCE)
 
     def _pool(self, server: str) -> HostPool:
         pool = self._pools.get(server)
         if pool is None:
             pool = self._pools[server] = HostPool(server, self._threads)
         return pool
+
+
+def _unavailable(share: ReceivedShare, error: Exception) -> Unavailable:
+    """Return what storage says of a server that has failed, or been silent."""
+    if isinstance(error, PeerFailed) and error.code == "PEER_UNREACHABLE":
+        return Unreachable(str(error), retry_after=error.retry_after or 30)
+    return Unavailable(f"{share.server}: {error}")
 
 
 def _is_live(token: StoredToken, now: float) -> bool:

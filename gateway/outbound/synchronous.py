@@ -158,18 +158,24 @@ class SyncUpload:
             except OSError:
                 self._accepting = False
 
-    def finish(self) -> SyncResponse:
-        """End the body and return the answer.
+    def finish(self, patience: float | None = None) -> SyncResponse:
+        """End the body and return the answer, whose head has `patience` seconds to come if they are given.
 
         Raises PeerUnreachable, and ValueError when the body has another size than announced.
         """
+        idle = self._connection.sock.gettimeout()
         try:
+            if patience is not None:
+                self._connection.sock.settimeout(patience)
             if self._left is None:
                 self._push(b"0\r\n\r\n")
             elif self._left and self._accepting:
                 raise ValueError(f"the body and its announced size differ by {self._left} bytes")
             keep = self._keep if self._accepting else None
-            return SyncResponse(self._destination, self._connection, self._method, keep)
+            answer = SyncResponse(self._destination, self._connection, self._method, keep)
+            if patience is not None and self._connection.sock is not None:  # None: the answer was all there is
+                self._connection.sock.settimeout(idle)
+            return answer
         except BaseException:
             self._connection.close()
             raise
@@ -205,16 +211,23 @@ class SyncOutbound:
         self._idle: dict[Destination, list[tuple[float, _Connection]]] = {}
 
     def request(
-        self, method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        *,
+        patience: float | None = None,
     ) -> SyncResponse:
         """Send one request and return its answer, whatever the status, with the body unread.
 
+        The head of the answer has `patience` seconds to come, without them the idle time as all that follows.
         Raises OutboundRefused, PeerUnreachable.
         """
         length = {} if body is None else {"Content-Length": str(len(body))}
         upload = self._begin(method, url, {**(headers or {}), **length}, len(body or b""))
         upload.send(body or b"")
-        return upload.finish()
+        return upload.finish(patience)
 
     def upload(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> SyncUpload:
         """Begin a request whose body of `size` bytes (None: unknown, then chunked) is pushed by the caller.
