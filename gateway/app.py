@@ -28,6 +28,7 @@ from gateway.admin.socket import AdminSocket
 from gateway.admin.tally import Tally
 from gateway.api.door import ApiDoor
 from gateway.belongings import Belongings
+from gateway.breaker import Breakers
 from gateway.changes import Changes
 from gateway.config import Config, LocalConfig
 from gateway.dav.door import DavDoor
@@ -224,6 +225,7 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
     streaming = SyncOutbound(guard, user_agent=USER_AGENT)
     stack.callback(streaming.close)
     trust = Trust(ground.store, ground.clock)
+    breakers = Breakers(ground.clock)
     peers = Peers(
         ground.store,
         asking,
@@ -232,6 +234,7 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
         server=config.server,
         http_allowed=config.federation.http_allowed,
         clock=ground.clock,
+        breakers=breakers,
     )
     return _Outside(trust, peers, Proving(ground.store, peers, trust, ground.clock), streaming)
 
@@ -239,6 +242,8 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
 def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _Outside, team: Team) -> _Sharing:
     store, sealer, clock, peers = ground.store, ground.sealer, ground.clock, outside.peers
     outbox = Outbox(store, clock, team.ring)
+    hop = asyncio.get_running_loop().call_soon_threadsafe
+    peers.breakers.when_returned(lambda server: hop(outbox.returned, server))
     turns = Turns(config.state_dir / "turns")
     stack.callback(turns.close)
     remote = Remote(store, peers, outside.streaming, sealer, turns, server=config.server, clock=clock)

@@ -70,9 +70,9 @@ class Breakers:
         self._stopwatch = stopwatch
         self._lock = threading.Lock()
         self._failing: dict[str, _Breaker] = {}  # in the order of their last failure
-        self._returned: list[Callable[[str], None]] = []
+        self._returned: list[Callable[[str], object]] = []
 
-    def when_returned(self, tell: Callable[[str], None]) -> None:
+    def when_returned(self, tell: Callable[[str], object]) -> None:
         """Have `tell` called, in whatever thread, with each server that answers after its breaker was open."""
         self._returned.append(tell)
 

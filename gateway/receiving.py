@@ -36,7 +36,8 @@ from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer, secret_hash
 
 ROLE = "receiving"
-FIRST_ATTEMPT = 15.0  # seconds that accept and decline wait for the sender's answer
+FIRST_ATTEMPT = 15.0  # seconds that accept waits for the sender's answer
+PARTING = 2.0  # seconds that decline and leave wait for it; it is done here in any case
 PROBE_TIME = 15.0  # seconds that accept waits for a first look at the Remote Resource
 PENDING_FOR_USER = 1000  # Shares that wait for one user's answer, at most
 PENDING_FROM_SERVER = 200  # the part of those that one server may have sent
@@ -50,6 +51,7 @@ class ReceivedShareView:
     state: str
     history: tuple[Event, ...] = ()
     waiting: str | None = None  # why a message about it is still on its way
+    unreachable_since: int | None = None  # when its server was first silent after its last answer
 
 
 class Receiving:
@@ -298,7 +300,7 @@ class Receiving:
         message_id = await self._store.run(work)
         self._remote.forget(share_id)
         if message_id is not None:
-            await self._outbox.attempted(message_id, FIRST_ATTEMPT)
+            await self._outbox.attempted(message_id, PARTING)
         return await self.show(user, share_id)
 
     def end(self, tx: Connection, share: ReceivedShare, state: ReceivedState, now: int) -> None:
@@ -331,7 +333,8 @@ class Receiving:
     ) -> ReceivedShareView:
         live = share.state in RECEIVED_LIVE
         state = ReceivedState.EXPIRED.value if live and share.expired(self._clock()) else share.state
-        return ReceivedShareView(share, state, history, waiting)
+        silent_since = self._peers.breakers.standing(share.server).since if live else None
+        return ReceivedShareView(share, state, history, waiting, silent_since)
 
     # --- messages to the Sending Server -------------------------------------------------------------------------
 

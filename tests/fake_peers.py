@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.breaker import Breakers
 from gateway.errors import NotAllowed, PeerFailed
 from gateway.ocm.discovery import Discovery, describe, parse_discovery
 from gateway.peers import Answer
@@ -19,6 +20,7 @@ class FakePeers:
     """Has the shape of `Peers` as far as the use cases go."""
 
     def __init__(self) -> None:
+        self.breakers = Breakers()
         self.posts: list[tuple[str, str, dict[str, Any]]] = []
         self.answers: dict[str, Any] = {"/shares": (201, {}), "/notifications": (201, {})}
         self.let_go = asyncio.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.breaker import Standing
 from gateway.ocm.shares import Permission
 from gateway.receiving import ReceivedShareView
 from gateway.roots import BackendStatus
@@ -58,6 +59,7 @@ def received_share(view: ReceivedShareView) -> dict[str, Any]:
         "mount": f"/received/{share.mount}" if share.mount is not None else None,
         "description": share.description,
         "probed": share.probed,
+        "unreachable_since": view.unreachable_since,
         "created": share.created,
         "updated": share.updated,
         "waiting": view.waiting,
@@ -72,7 +74,7 @@ def user(record: User) -> dict[str, Any]:
     return {"name": record.name, "disabled": record.disabled, "created": record.created}
 
 
-def peer(record: PeerRecord) -> dict[str, Any]:
+def peer(record: PeerRecord, standing: Standing) -> dict[str, Any]:
     return {
         "server": record.server,
         "trust": record.trust,
@@ -80,7 +82,10 @@ def peer(record: PeerRecord) -> dict[str, Any]:
         "discovered": record.discovered,
         "seen": record.seen,
         "failures": record.failures,
-        "last_error": record.last_error,
+        "last_error": standing.reason or record.last_error,
+        "breaker": standing.state.value,
+        "silent_since": standing.since,
+        "retry": standing.retry,
     }
 
 

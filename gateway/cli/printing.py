@@ -11,7 +11,10 @@ from typing import Any
 Row = Mapping[str, Any]
 
 TIMES = frozenset(
-    {"created", "updated", "expiration", "discovered", "seen", "next_attempt", "finished", "probed", "at"}
+    {
+        *("created", "updated", "expiration", "discovered", "seen", "next_attempt", "finished", "probed", "at"),
+        *("silent_since", "unreachable_since", "retry"),
+    }
 )
 
 
