@@ -35,6 +35,7 @@ from gateway.dav.door import DavDoor
 from gateway.expiring import Expiring
 from gateway.files import Moves
 from gateway.issuing import Issuing
+from gateway.last_seen import LastSeen
 from gateway.listening import STOP_TIME, Doors, listen_on
 from gateway.living import Living
 from gateway.locks import Locks
@@ -112,8 +113,16 @@ async def start(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callab
     _background(stack, settling.run(), "settling")
     _background(stack, sharing.watch.run(), "watch")
     _background(stack, sharing.remote.forget_in_time(), "forget")
+    _background(stack, sharing.last_seen.run(), "last seen")
     _background(stack, roots.follow(), "roots")
-    metrics = Metrics(ground.store, config.proxy.trusted, tally=seat.tally, team=seat.team, worker=seat.number)
+    metrics = Metrics(
+        ground.store,
+        config.proxy.trusted,
+        tally=seat.tally,
+        team=seat.team,
+        worker=seat.number,
+        breakers=outside.peers.breakers,
+    )
     await _open_doors(stack, config, ground, outside, sharing, moves, metrics, seat)
     # aiohttp waits for running requests, asks them to end, and waits as long again: a transfer does not hear it.
     stack.callback(asyncio.get_running_loop().call_later, STOP_TIME, sharing.watch.cut_all)
@@ -182,6 +191,7 @@ class _Sharing:
 
     outbox: Outbox
     remote: Remote
+    last_seen: LastSeen
     tree: Tree
     watch: Watch
     uploads: Uploads
@@ -265,6 +275,7 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
     return _Sharing(
         outbox=outbox,
         remote=remote,
+        last_seen=LastSeen(store, clock),
         tree=tree,
         watch=Watch(ground.access),
         uploads=Uploads(store, ground.access, ground.mounts, clock, parked=team.parked),
@@ -326,6 +337,7 @@ async def _open_doors(
         base_path=config.base_path,
         origin=config.origin,
         like=metrics.like,
+        last_seen=sharing.last_seen,
     )
     stack.push_async_callback(dav.close, STOP_TIME)
     dav.add_routes(public.router)

@@ -116,6 +116,13 @@ class Peers:
             raise PeerFailed("PEER_UNREACHABLE", f"{reason} (asked a moment ago)")
         return await self._discoveries.run(server, lambda: self._fetch_discovery(server))
 
+    async def last_known(self, server: str) -> Discovery | None:
+        """Return what `server` has said of itself, however long ago; None if it never has."""
+        record = await self._record(server)
+        if record.discovery is None or record.discovery_url is None:
+            return None
+        return parse_discovery(record.discovery.encode(), record.discovery_url)
+
     async def jwks(self, server: str, *, fresh: bool = False) -> JWKSet:
         """Return the keys that `server` publishes; raises PeerFailed, NotAllowed."""
         record = await self._record(server)

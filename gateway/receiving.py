@@ -28,7 +28,7 @@ from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.proof import Evidence, Peer
 from gateway.remote import Remote
-from gateway.store import events, exchanged_tokens, outbox, received_shares, users
+from gateway.store import events, exchanged_tokens, last_seen, outbox, received_shares, users
 from gateway.store.engine import Store
 from gateway.store.events import Event
 from gateway.store.outbox import Message
@@ -309,6 +309,7 @@ class Receiving:
         received_shares.set_state(tx, share.id, state, now)
         received_shares.set_mount(tx, share.id, None)
         exchanged_tokens.forget(tx, share.id)
+        last_seen.forget(tx, share.id)
         belongings.forget(tx, share.storage)
         if not outbox.pending_of(tx, ROLE, share.id):
             received_shares.wipe_secret(tx, share.id)

@@ -110,7 +110,7 @@ class Remote:
         if known is not None and known[0] == share.access:
             return known[1]
         try:
-            discovery = await self._peers.discover(share.server)
+            discovery = await self._discovery(share)
             way = share.access or self._ways(share, discovery)[0]
             storage = self._make(share, discovery, way)
         except (Refusal, ProtocolError) as error:
@@ -118,6 +118,16 @@ class Remote:
         if share.access:
             self._storages[share.id] = way, storage
         return storage
+
+    async def _discovery(self, share: ReceivedShare) -> Discovery:
+        """Return what the sender says of itself, or has said before if it is silent now: what was seen can be shown."""
+        try:
+            return await self._peers.discover(share.server)
+        except PeerFailed as error:
+            known = await self._peers.last_known(share.server) if error.code == "PEER_UNREACHABLE" else None
+            if known is None:
+                raise
+            return known
 
     async def named(self, name: str) -> Storage | None:
         """Return the storage that has this name; None if it is none of ours, or its Share has ended."""

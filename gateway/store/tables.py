@@ -258,3 +258,12 @@ uploads = Table(  # what was received of an upload that was left unfinished; the
     UniqueConstraint("principal", "backend", "path", "total"),
     Index("ix_uploads_backend_path", "backend", "path"),
 )
+
+last_seen = Table(  # received folders as they were last listed; bounded by gateway/last_seen.py
+    "last_seen",
+    metadata,
+    Column("share", String, primary_key=True),
+    Column("path", LargeBinary, primary_key=True),
+    Column("taken", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),  # packed by gateway/store/last_seen.py
+)

@@ -37,6 +37,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "gateway.changes",
         "gateway.files",
         "gateway.issuing",
+        "gateway.last_seen",
         "gateway.locks",
         "gateway.mounts",
         "gateway.noticing",
