@@ -230,9 +230,10 @@ def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -
 
 def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside:
     guard = Guard(config.federation.allow_networks, config.federation.http_allowed)
-    asking = AsyncOutbound(guard, user_agent=USER_AGENT)
+    authorities = config.federation.authorities
+    asking = AsyncOutbound(guard, user_agent=USER_AGENT, authorities=authorities)
     stack.push_async_callback(asking.close)
-    streaming = SyncOutbound(guard, user_agent=USER_AGENT)
+    streaming = SyncOutbound(guard, user_agent=USER_AGENT, authorities=authorities)
     stack.callback(streaming.close)
     trust = Trust(ground.store, ground.clock)
     breakers = Breakers(ground.clock)

@@ -39,6 +39,7 @@ STRANGERS_KEPT = 256  # servers; each may make us store MAX_DISCOVERY and MAX_JW
 FRESH_ENOUGH = 10  # seconds: a `fresh` look does not repeat one this young, so nobody can make us hammer a host
 DISCOVERY_TIME = PATIENCE  # seconds for a whole discovery: users wait for it, and /shares answers within 10
 REQUEST_TIME = 20.0  # seconds for one request of the OCM API
+REDIRECTS = 3  # followed by a GET of public documents, which proves nothing and holds nothing secret
 MAX_DISCOVERY = 64 * 1024  # bytes
 MAX_JWKS = 256 * 1024
 MAX_ANSWER = 64 * 1024
@@ -215,7 +216,7 @@ class Peers:
                     break  # the next path of the same scheme meets the same closed door
                 code = "NO_DISCOVERY"
                 if response.status == 200 and _json_object(response.body):
-                    return response, url
+                    return response, response.url
                 failures.append(f"{url} answers {response.status}, no OCM document")
         raise PeerFailed(code, "; ".join(failures))
 
@@ -262,6 +263,7 @@ class Peers:
                 timeout=timeout,
                 max_body=max_body,
                 stranger=stranger,
+                redirects=REDIRECTS if method == "GET" else 0,
             )
         except (OutboundRefused, PeerUnreachable) as error:
             raise PeerFailed("PEER_UNREACHABLE", str(error)) from error

@@ -274,7 +274,10 @@ def model_keys(annotation: object, prefix: str = "") -> set[str]:
     return {key for argument in get_args(annotation) for key in model_keys(argument, inner)}
 
 
-def document_keys(value: Any, prefix: str = "", free: frozenset[str] = frozenset({"backends", "groups"})) -> set[str]:
+FREE = frozenset({"backends", "groups", "federation.peers"})  # their keys are the operator's own
+
+
+def document_keys(value: Any, prefix: str = "", free: frozenset[str] = FREE) -> set[str]:
     if isinstance(value, list):
         return set().union(*(document_keys(item, prefix) for item in value)) if value else set()
     if not isinstance(value, dict):

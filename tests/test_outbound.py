@@ -557,10 +557,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 def test_a_certificate_of_the_given_authority_is_accepted(side: str, authority: Authority) -> None:
-    """ca_file is believed, and the name is checked though the connection goes to an address."""
+    """The host's own authority is believed, and the name is checked though the connection goes to an address."""
     with serving(answering(), authority.context) as server:
         url = f"https://peer.example:{server.port}/"
-        assert ask(side, url, ca_file=authority.file)[2] == b"hello"
+        assert ask(side, url, authorities={"peer.example": authority.file})[2] == b"hello"
     assert b"Host: peer.example" in server.requests[0]
 
 
@@ -577,7 +577,8 @@ def test_a_certificate_for_another_name_fails_at_tls(side: str, authority: Autho
     """The name of the URL counts, not the one of the certificate."""
     guard = guard_for("127.0.0.0/8")
     with serving(answering(), authority.context) as server:
-        error = failure(side, f"https://other.example:{server.port}/", guard=guard, ca_file=authority.file)
+        own = {"other.example": authority.file}
+        error = failure(side, f"https://other.example:{server.port}/", guard=guard, authorities=own)
     assert error.step == "tls"
     assert "other.example" in str(error)
 
@@ -879,7 +880,8 @@ def test_an_upload_goes_through_tls(authority: Authority, size: int | None) -> N
 
     piece = bytes(range(250)) * 4000
     names = Names(["127.0.0.1"])
-    made = SyncOutbound(LOOPBACK, user_agent="test/1", ca_file=authority.file, resolve=names.sync)
+    own = {"peer.example": authority.file}
+    made = SyncOutbound(LOOPBACK, user_agent="test/1", authorities=own, resolve=names.sync)
     with closing(made) as outbound, serving(handler, authority.context) as server:
         upload = outbound.upload("PUT", f"https://peer.example:{server.port}/f", {}, size)
         assert all(upload.send(piece) for _ in range(3))

@@ -30,6 +30,7 @@ from gateway.config.values import (
     MountPath,
     NotEmpty,
     Origin,
+    PeerHost,
     PublicURL,
     ReadableFile,
     Seconds,
@@ -71,6 +72,15 @@ class ProxyConfig(Section):
     trusted: tuple[CIDR, ...] = Field(default=(), description="a list of networks")
 
 
+def require_certificates(path: Path) -> Path:
+    """Refuse a file that holds no certificates."""
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        refuse("a PEM file with certificates", f"{str(path)!r}, which holds none")
+    return path
+
+
 class UpstreamConfig(Section):
     """The HTTP server that was there before; it gets every path that is not the gateway's own."""
 
@@ -83,11 +93,7 @@ class UpstreamConfig(Section):
     def _has_certificates(cls, ca: Path | None, info: ValidationInfo) -> Path | None:
         if ca is not None and info.data.get("url", "https:").startswith("http:"):
             refuse("nothing beside an http url, which uses no certificates")
-        try:
-            ssl.create_default_context(cafile=ca)
-        except ssl.SSLError:
-            refuse("a PEM file with certificates", f"{str(ca)!r}, which holds none")
-        return ca
+        return ca if ca is None else require_certificates(ca)
 
 
 class LocalConfig(Section):
@@ -120,11 +126,25 @@ class MountConfig(Section):
     groups: Annotated[tuple[GroupName, ...], NotEmpty] = Field(default=(), description="a list of group names")
 
 
+class PeerConfig(Section):
+    """What is special about one peer."""
+
+    ca_file: ReadableFile = Field(description="a PEM file with the certificates of the authority that signs for it")
+
+    _has_certificates = field_validator("ca_file")(require_certificates)
+
+
 class FederationConfig(Section):
-    """Which servers may be contacted beyond https on the public Internet."""
+    """Which servers may be contacted beyond https on the public Internet, and what is special about some."""
 
     allow_http: tuple[HTTPHost, ...] = Field(default=(), description="a list of host names")
     allow_networks: tuple[CIDR, ...] = Field(default=(), description="a list of networks")
+    peers: Mapping[PeerHost, PeerConfig] = Field(default={}, description="a mapping of host names to what is special")
+
+    @property
+    def authorities(self) -> Mapping[str, Path]:
+        """By host, the authority that alone may sign for it."""
+        return {host: peer.ca_file for host, peer in self.peers.items()}
 
     def http_allowed(self, host: str) -> bool:
         """Tell whether `host`, a name or an address without port, may be spoken to in plain http."""

@@ -71,7 +71,8 @@ def _mount_names_differ(document: Document) -> Iterator[Mistake]:
 def _plain_http_is_meant(document: Document) -> Iterator[Mistake]:
     try:
         url = urlsplit(public_url(document.content.get("public_url")))
-        federation = FederationConfig.model_validate(document.section("federation"))
+        context = {"directory": document.directory}
+        federation = FederationConfig.model_validate(document.section("federation"), context=context)
     except (PydanticCustomError, ValidationError):
         return
     host = url.hostname or ""

@@ -19,8 +19,9 @@ from pathlib import Path
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from gateway.outbound.certificates import Certificates
 from gateway.outbound.errors import OutboundError, PeerUnreachable, Step, in_words
-from gateway.outbound.guard import Destination, Guard, check_headers, is_address, verifying_context
+from gateway.outbound.guard import Destination, Guard, check_headers, is_address
 
 CONNECT_SECONDS = 5.0  # for all addresses together, and again for the handshake
 IDLE_SECONDS = 30.0  # between two reads or writes; a transfer as a whole has no limit, so large files finish
@@ -57,8 +58,8 @@ _Connection = _PlainConnection | _TLSConnection
 
 
 @contextmanager
-def _failing_at(step: Step, destination: Destination) -> Iterator[None]:
-    """Translate what socket, ssl, http.client and urllib3 raise."""
+def _failing_at(step: Step, destination: Destination, certificates: Certificates | None = None) -> Iterator[None]:
+    """Translate what socket, ssl, http.client and urllib3 raise; `certificates` were used to verify."""
     try:
         yield
     except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError) as error:
@@ -66,7 +67,8 @@ def _failing_at(step: Step, destination: Destination) -> Iterator[None]:
         while isinstance(cause, urllib3.exceptions.HTTPError) and cause.__cause__ is not None:
             cause = cause.__cause__
         cut = isinstance(cause, http.client.IncompleteRead | urllib3.exceptions.ProtocolError)
-        reason = "the answer was cut off" if cut else in_words(cause)
+        words = certificates.in_words(cause, destination.host) if certificates else in_words(cause)
+        reason = "the answer was cut off" if cut else words
         raise PeerUnreachable(step, str(destination), reason) from None
 
 
@@ -195,15 +197,15 @@ class SyncOutbound:
         guard: Guard,
         *,
         user_agent: str,
-        ca_file: Path | None = None,
+        authorities: Mapping[str, Path] | None = None,
         resolve: Resolve = _ask_system,
         connect_timeout: float = CONNECT_SECONDS,
         idle_timeout: float = IDLE_SECONDS,
     ) -> None:
-        """`ca_file` (PEM) is believed beside the system's store; the time-outs are in seconds."""
+        """`authorities` are those of `Certificates`; the time-outs are in seconds."""
         self._guard = guard
         self._user_agent = user_agent
-        self._context = verifying_context(ssl.SSLContext, ca_file)
+        self._certificates = Certificates(ssl.SSLContext, authorities)
         self._resolve = resolve
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
@@ -257,12 +259,13 @@ class SyncOutbound:
         host, port = destination.host, destination.port
         connection: _Connection
         if destination.scheme == "https":
-            connection = _TLSConnection(host, port, timeout=self._idle_timeout, ssl_context=self._context)
+            context = self._certificates.of(host)
+            connection = _TLSConnection(host, port, timeout=self._idle_timeout, ssl_context=context)
         else:
             connection = _PlainConnection(host, port, timeout=self._idle_timeout)
         connection.open_socket = lambda: self._open_socket(destination)
         try:
-            with _failing_at("tls", destination):
+            with _failing_at("tls", destination, self._certificates):
                 connection.connect()
         except BaseException:
             connection.close()
