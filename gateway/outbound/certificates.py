@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway.outbound.errors import in_words
 
 # OpenSSL's X509_V_ERR_*: no chain from the certificate to an authority that is believed (x509_vfy.h).
-_NO_CHAIN = frozenset({2, 18, 19, 20, 21})
+_NO_CHAIN = frozenset({2, 7, 18, 19, 20, 21})
 
 
 class Certificates:
