@@ -25,6 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench import isolation
 from bench.crowd import Crowd, crowd
 from bench.servers import AUTHORIZATION, PASSWORD, USER, Apache, Gateway, Nginx, Rclone, Server, WsgiDAV
 from memory import memory_growth
@@ -190,7 +191,14 @@ def run(directory: Path, memory: Path) -> list[str]:
                 print(f"{work.name}: round {number + 1} of {ROUNDS}", file=sys.stderr, flush=True)
         slow = crowd(first, "large.bin", "small/") if not ONLY else None
     report(measured, growth, slow)
-    return list(missed(measured, growth, slow))
+    return [*missed(measured, growth, slow), *(apart(directory / "isolation") if not ONLY else ())]
+
+
+def apart(directory: Path) -> list[str]:
+    """Measure what dead servers cost, print that, and return what was missed."""
+    seen = isolation.measure(directory)
+    print(f"\n{isolation.table(*seen)}")
+    return list(isolation.missed(*seen))
 
 
 def grown_by(work: Work) -> int:
