@@ -17,6 +17,7 @@
         OutOfSpace              the disk, or the quota on it, is full
         Unsupported             a feature that this backend does not declare
         Unavailable             the storage does not answer; try again later
+            Unreachable         it is another server's, which cannot be reached now
 
 No message holds a secret, and each is a sentence for the operator's log.
 """
@@ -92,3 +93,7 @@ class Unavailable(StorageError):
     def __init__(self, reason: str, retry_after: int = 30) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+
+
+class Unreachable(Unavailable):
+    """The storage is another server's, which cannot be reached now."""

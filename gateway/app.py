@@ -35,6 +35,7 @@ from gateway.admitting import CRITERIA, Admitting
 from gateway.api.door import ApiDoor
 from gateway.api.echo import EchoDoor
 from gateway.belongings import Belongings
+from gateway.breaker import Breakers
 from gateway.changes import Changes
 from gateway.config import Config, FederationConfig, LegacyConfig, LocalConfig, is_open
 from gateway.contacts import Contacts
@@ -50,6 +51,7 @@ from gateway.files import Moves
 from gateway.first_contacts import FirstContacts
 from gateway.inviting import Inviting
 from gateway.issuing import Issuing
+from gateway.last_seen import LastSeen
 from gateway.legacy import Legacy, Policy, Way
 from gateway.limiting import client_of, limiter
 from gateway.limits import LIMITED, Limits
@@ -140,8 +142,16 @@ async def start(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callab
     _background(stack, settling.run(), "settling")
     _background(stack, sharing.watch.run(), "watch")
     _background(stack, sharing.remote.forget_in_time(), "forget")
+    _background(stack, sharing.last_seen.run(), "last seen")
     _background(stack, roots.follow(), "roots")
-    metrics = Metrics(ground.store, config.proxy.trusted, tally=seat.tally, team=seat.team, worker=seat.number)
+    metrics = Metrics(
+        ground.store,
+        config.proxy.trusted,
+        tally=seat.tally,
+        team=seat.team,
+        worker=seat.number,
+        breakers=outside.peers.breakers,
+    )
     await _open_doors(stack, config, ground, outside, sharing, moves, metrics, seat)
     # aiohttp waits for running requests, asks them to end, and waits as long again: a transfer does not hear it.
     stack.callback(asyncio.get_running_loop().call_later, STOP_TIME, sharing.watch.cut_all)
@@ -219,6 +229,7 @@ class _Sharing:
 
     outbox: Outbox
     remote: Remote
+    last_seen: LastSeen
     tree: Tree
     watch: Watch
     uploads: Uploads
@@ -266,13 +277,15 @@ def _ground(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callable[[
 def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside:
     lists = config.federation
     guard = Guard(lists.allow_networks, lists.http_allowed, lists.denies)
-    asking = AsyncOutbound(guard, user_agent=USER_AGENT)
+    authorities = lists.authorities
+    asking = AsyncOutbound(guard, user_agent=USER_AGENT, authorities=authorities)
     stack.push_async_callback(asking.close)
-    streaming = SyncOutbound(guard, user_agent=USER_AGENT)
+    streaming = SyncOutbound(guard, user_agent=USER_AGENT, authorities=authorities)
     stack.callback(streaming.close)
     directories = Directories(ground.store, asking, sources(lists.directories), ground.clock)
     trust = Trust(ground.store, ground.clock, lists=lists, is_member=directories.is_member)
     traces = Traces(config.state_dir / "traces", ground.clock)
+    breakers = Breakers(ground.clock)
     peers = Peers(
         ground.store,
         asking,
@@ -283,6 +296,7 @@ def _outside(stack: AsyncExitStack, config: Config, ground: _Ground) -> _Outside
         first_contacts=FirstContacts(lists.first_contacts.per_source, lists.first_contacts.per_target),
         traces=traces,
         clock=ground.clock,
+        breakers=breakers,
     )
     wayf = Wayf(peers, directories, server=config.server, check_url=guard.check_url)
     proving = _proving(config, ground, peers, trust)
@@ -311,6 +325,8 @@ def _proving(config: Config, ground: _Ground, peers: Peers, trust: Trust) -> Pro
 def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _Outside, team: Team) -> _Sharing:
     store, sealer, clock, peers = ground.store, ground.sealer, ground.clock, outside.peers
     outbox = Outbox(store, clock, team.ring)
+    hop = asyncio.get_running_loop().call_soon_threadsafe
+    peers.breakers.when_returned(lambda server: hop(outbox.returned, server))
     turns = Turns(config.state_dir / "turns")
     stack.callback(turns.close)
     remote = Remote(
@@ -334,6 +350,7 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
     return _Sharing(
         outbox=outbox,
         remote=remote,
+        last_seen=LastSeen(store, clock),
         tree=tree,
         watch=Watch(ground.access),
         uploads=Uploads(store, ground.access, ground.mounts, clock, parked=team.parked),
@@ -415,6 +432,7 @@ async def _open_doors(
         like=metrics.like,
         logins=Logins(limits),
         client=partial(client_of, trusted=trusted),
+        last_seen=sharing.last_seen,
     )
     stack.push_async_callback(dav.close, STOP_TIME)
     dav.add_routes(public.router)

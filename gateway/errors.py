@@ -64,11 +64,15 @@ class NotBuilt(Refusal):
 
 
 class PeerFailed(Refusal):
-    """Another server could not be reached or gave a wrong answer; `status` is its HTTP status, if it gave one."""
+    """Another server could not be reached or gave a wrong answer; `status` is its HTTP status, if it gave one.
 
-    def __init__(self, code: str, sentence: str, status: int | None = None) -> None:
+    `retry_after`, in seconds, is given where it is known to be silent, and not asked before that time has passed.
+    """
+
+    def __init__(self, code: str, sentence: str, status: int | None = None, *, retry_after: int | None = None) -> None:
         super().__init__(code, sentence)
         self.status = status
+        self.retry_after = retry_after
 
     @property
     def is_final(self) -> bool:

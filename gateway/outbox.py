@@ -1,15 +1,16 @@
 """Durable delivery: messages are rows first; one worker delivers them, with back-off, and survives any crash.
 
 A peer that does not answer costs one attempt per back-off, not one per message: what waits for it waits together,
-and each time another message goes first, so that one which makes a peer fall silent does not keep the rest back.
-Order is kept per Share. Receivers treat a repeated message as done, so "at least once" has one visible effect.
+and each time another message goes first, so that one which makes a peer fall silent does not keep the rest back. A
+peer that answers again gets what has waited at once, several Shares' messages at the same time. Order is kept per
+Share. Receivers treat a repeated message as done, so "at least once" has one visible effect.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 
 import structlog
@@ -24,8 +25,10 @@ from gateway.store.outbox import Message
 # Seconds to the next attempt, the last value again and again.
 BACK_OFF = (2, 5, 15, 60, 300, 900, 3600)
 GIVE_UP = 7 * 86400  # seconds after which a message is no longer tried
-AT_ONCE = 8  # servers that are talked to at the same time
-BATCH = 100  # messages read from the state at a time
+AT_ONCE = 32  # servers that are talked to at the same time
+LANES = 8  # messages, of different Shares, on their way to one server at the same time
+BATCH = 200  # messages read from the state at a time
+HURRY_AGAIN = 60  # seconds between two times that a server's return makes everything due that waits for it
 LOOK_AGAIN = 0.25  # seconds between looks at a message that the worker of another process may deliver
 STATE_PAUSE = 10.0  # seconds to wait when the state does not answer
 
@@ -51,7 +54,9 @@ class Outbox:
         self._wake = asyncio.Event()
         self._attempted = asyncio.Condition()
         self._busy: dict[str, asyncio.Task[None]] = {}  # by server
-        self._silences: dict[str, int] = {}  # by server: attempts in a row that got no answer
+        self._silences: dict[str, tuple[int, int]] = {}  # by server: holds in a row, and until when the last one lasts
+        self._returns: dict[str, float] = {}  # by server: when its return was last taken up
+        self._taking_up: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
     def register(self, role: str, deliver: Deliver, finished: Finished) -> None:
@@ -62,7 +67,7 @@ class Outbox:
 
     async def stop(self) -> None:
         """End the worker; a message whose answer has not come stays pending and is sent again."""
-        tasks = [task for task in (self._task, *self._busy.values()) if task]
+        tasks = [task for task in (self._task, *self._busy.values(), *self._taking_up) if task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -84,15 +89,41 @@ class Outbox:
                         await asyncio.wait_for(self._attempted.wait(), LOOK_AGAIN)
         return await self._get(message_id)
 
-    async def everything(self) -> list[Message]:
-        return await self._store.read(outbox.everything)
+    async def everything(self, state: str | None = None, server: str | None = None) -> list[Message]:
+        """Return the newest messages, all or those in `state` and to `server`, oldest first."""
+        return await self._store.read(lambda tx: outbox.everything(tx, state=state, server=server))
 
-    async def retry(self, message_id: int | None = None) -> int:
-        """Make pending messages due now and return how many."""
+    async def retry(self, message_id: int | None = None, server: str | None = None) -> list[str]:
+        """Make pending messages due now: one with those that it waits for, those to `server`, or all.
+
+        Returns the server of each.
+        """
         now = int(self._clock())
-        count = await self._store.run(lambda tx: outbox.hurry(tx, now, message_id))
+        servers = await self._store.run(lambda tx: outbox.hurry(tx, now, message_id, server))
+        for each in set(servers):
+            self._silences.pop(each, None)
         self.kick()
-        return count
+        return servers
+
+    def returned(self, server: str) -> None:
+        """Take up what waits for a server that answers again; call it on the loop.
+
+        Not for every answer: a message that makes its server fall silent would be back after each answer to another.
+        """
+        now = self._clock()
+        if now - self._returns.get(server, -HURRY_AGAIN) < HURRY_AGAIN:
+            return
+        self._returns = {name: at for name, at in self._returns.items() if now - at < HURRY_AGAIN} | {server: now}
+        task = asyncio.create_task(self._take_up(server), name=f"outbox returned {server}")
+        self._taking_up.add(task)
+        task.add_done_callback(self._taking_up.discard)
+
+    async def _take_up(self, server: str) -> None:
+        try:
+            if servers := await self.retry(server=server):
+                log.info("a server answers again; what waits for it is sent", peer=server, messages=len(servers))
+        except StorageError as error:
+            log.warning("what waits for a server is sent later", peer=server, reason=str(error))
 
     async def _get(self, message_id: int) -> Message:
         message = await self._store.read(lambda tx: outbox.get(tx, message_id))
@@ -135,10 +166,13 @@ class Outbox:
         return 60.0 if due is None else min(60.0, max(0.05, due - self._clock()))
 
     async def _work_off(self, server: str, messages: list[Message]) -> None:
+        """Deliver messages of different Shares: one alone, which finds out whether anybody answers, then the rest."""
         try:
-            for message in messages:
-                if not await self._attempt(message):
-                    return
+            if await self._attempt(messages[0]):
+                rest = iter(messages[1:])
+                async with asyncio.TaskGroup() as lanes:
+                    for _ in range(min(LANES, len(messages) - 1)):
+                        lanes.create_task(self._work_in_lane(rest))
         except Exception:
             # The row says nothing of the delivery: without a pause the peer would get it again and again.
             log.exception("outbox cannot record how a message went; it is sent again", peer=server)
@@ -146,6 +180,13 @@ class Outbox:
         finally:
             del self._busy[server]
             self.kick()
+
+    async def _work_in_lane(self, messages: Iterator[Message]) -> None:
+        """Deliver one of `messages` after the other until none is left; a silence ends all lanes."""
+        for message in messages:
+            if not await self._attempt(message):
+                for _ in messages:
+                    pass
 
     async def _attempt(self, message: Message) -> bool:
         """Deliver one message and record how it went; False when the server does not answer."""
@@ -204,13 +245,15 @@ class Outbox:
 
     async def _note_answer(self, server: str, answered: bool) -> None:
         """Hold back everything that waits for a silent server, the longer the longer it is silent."""
+        silences, held = self._silences.get(server, (0, 0))
+        now = int(self._clock())
         if answered:
-            self._silences.pop(server, None)
-            return
-        silences = self._silences.get(server, 0)
-        self._silences[server] = silences + 1
-        until = int(self._clock()) + _back_off(silences)
-        await self._store.run(lambda tx: outbox.hold(tx, server, until))
+            if self._silences.pop(server, None):
+                self.returned(server)
+        elif held <= now:  # else this message was on its way together with the one that has seen to it
+            until = now + _back_off(silences)
+            self._silences[server] = silences + 1, until
+            await self._store.run(lambda tx: outbox.hold(tx, server, until))
 
 
 def _back_off(failures: int) -> int:

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 import structlog
 from sqlalchemy import Connection
 
+from gateway.breaker import PATIENCE, Breakers
 from gateway.errors import PeerFailed
 from gateway.first_contacts import FirstContacts
 from gateway.generations import signature_for
@@ -39,8 +40,9 @@ FAILURE_LIFE = 5  # seconds a failed discovery is not repeated
 FAILURES_KEPT = 1000  # servers
 STRANGERS_KEPT = 256  # servers; each may make us store MAX_DISCOVERY and MAX_JWKS
 FRESH_ENOUGH = 10  # seconds: a `fresh` look does not repeat one this young, so nobody can make us hammer a host
-DISCOVERY_TIME = 8.0  # seconds for a whole discovery, so that /shares answers within 10
+DISCOVERY_TIME = PATIENCE  # seconds for a whole discovery: users wait for it, and /shares answers within 10
 REQUEST_TIME = 20.0  # seconds for one request of the OCM API
+REDIRECTS = 3  # followed by a GET of public documents, which proves nothing and holds nothing secret
 MAX_DISCOVERY = 64 * 1024  # bytes
 MAX_JWKS = 256 * 1024
 MAX_ANSWER = 64 * 1024
@@ -94,8 +96,10 @@ class Peers:
         first_contacts: FirstContacts,
         traces: Traces | None = None,
         clock: Callable[[], float] = time.time,
+        breakers: Breakers | None = None,
     ) -> None:
         """What fails with servers that are no strangers is kept in `traces`."""
+        self.breakers = breakers or Breakers(clock)
         self._store = store
         self._traces = traces
         self._outbound = outbound
@@ -125,6 +129,13 @@ class Peers:
             raise PeerFailed("PEER_UNREACHABLE", f"{reason} (asked a moment ago)")
         return await self._discoveries.run(server, lambda: self._fetch_discovery(server))
 
+    async def last_known(self, server: str) -> Discovery | None:
+        """Return what `server` has said of itself, however long ago; None if it never has."""
+        record = await self._record(server)
+        if record.discovery is None or record.discovery_url is None:
+            return None
+        return parse_discovery(record.discovery.encode(), record.discovery_url)
+
     async def jwks(self, server: str, *, fresh: bool = False) -> JWKSet:
         """Return the keys that `server` publishes; raises PeerFailed, NotAllowed, Busy."""
         record = await self._record(server)
@@ -147,11 +158,25 @@ class Peers:
                 return await self.send(server, renewed, api_url(renewed, path), body, "application/json")
         return answer
 
-    async def send(self, server: str, discovery: Discovery, url: str, body: bytes, content_type: str) -> Answer:
-        """POST `body` to a URL that the peer's discovery names; raises PeerFailed when there is no answer."""
+    async def send(
+        self,
+        server: str,
+        discovery: Discovery,
+        url: str,
+        body: bytes,
+        content_type: str,
+        timeout: float = REQUEST_TIME,
+    ) -> Answer:
+        """POST `body` to a URL that the peer's discovery names; raises PeerFailed when there is no answer.
+
+        `timeout` is in seconds.
+        """
         headers = {"Content-Type": content_type, "Accept": "application/json"}
         headers |= await self._signing.headers(server, discovery, url, body)
-        response = await self._request(server, "POST", url, headers=headers, body=body, max_body=MAX_ANSWER)
+        with self.breakers.call(server):
+            response = await self._request(
+                server, "POST", url, headers=headers, body=body, timeout=timeout, max_body=MAX_ANSWER
+            )
         return Answer(response.status, response.body, signature_for(discovery).scheme)
 
     async def everyone(self) -> list[PeerRecord]:
@@ -169,20 +194,22 @@ class Peers:
     async def _fetch_discovery(self, server: str) -> Discovery:
         await self._require_patience(server, server)
         try:
-            async with asyncio.timeout(DISCOVERY_TIME):
-                response, url = await self._first_document(server)
+            with self.breakers.call(server):
+                async with asyncio.timeout(DISCOVERY_TIME):
+                    response, url = await self._first_document(server)
             discovery = parse_discovery(response.body, url)
             if not discovery.enabled:
                 raise PeerFailed("PEER_DISABLED", f"{server} says that its OCM service is switched off")
         except (PeerFailed, ProtocolError, TimeoutError) as error:
             slow = f"{server} gave no discovery document within {DISCOVERY_TIME:.0f} s"
             reason = slow if isinstance(error, TimeoutError) else str(error)
-            await self._note_failure(server, reason)
-            if await self.is_acquainted(server):  # once for all the ways that were tried
-                await self._keep(
-                    server, "GET", f"https://{server}{DISCOVERY_PATHS[0]}", code="NO_DISCOVERY", reason=reason
-                )
-            raise PeerFailed("PEER_UNREACHABLE", reason) from error
+            retry_after = getattr(error, "retry_after", None)
+            if retry_after is None:  # it was asked
+                await self._note_failure(server, reason)
+                if await self.is_acquainted(server):  # once for all the ways that were tried
+                    url = f"https://{server}{DISCOVERY_PATHS[0]}"
+                    await self._keep(server, "GET", url, code="NO_DISCOVERY", reason=reason)
+            raise PeerFailed("PEER_UNREACHABLE", reason, retry_after=retry_after) from error
         await self._note(
             server,
             discovery=response.body.decode("utf-8", "replace"),
@@ -196,6 +223,7 @@ class Peers:
         name = urlsplit(f"//{server}").hostname or ""
         schemes = ("https", "http") if self._http_allowed(name) else ("https",)
         failures: list[str] = []
+        code = "PEER_UNREACHABLE"
         for scheme in schemes:
             for path in DISCOVERY_PATHS:
                 url = f"{scheme}://{server}{path}"
@@ -204,10 +232,11 @@ class Peers:
                 except PeerFailed as error:
                     failures.append(f"{scheme}: {error}")
                     break  # the next path of the same scheme meets the same closed door
+                code = "NO_DISCOVERY"
                 if response.status == 200 and _json_object(response.body):
-                    return response, url
+                    return response, response.url
                 failures.append(f"{url} answers {response.status}, no OCM document")
-        raise PeerFailed("NO_DISCOVERY", "; ".join(failures))
+        raise PeerFailed(code, "; ".join(failures))
 
     async def _fetch_jwks(self, server: str, fresh: bool) -> JWKSet:
         discovery = await self.discover(server, fresh=fresh)
@@ -217,8 +246,9 @@ class Peers:
             raise PeerFailed("NO_JWKS", f"{server} publishes no jwksUri")
         await self._require_patience(server, server_of(discovery.jwks_uri))
         try:
-            async with asyncio.timeout(DISCOVERY_TIME):
-                response = await self._request(server, "GET", discovery.jwks_uri, max_body=MAX_JWKS)
+            with self.breakers.call(server):
+                async with asyncio.timeout(DISCOVERY_TIME):
+                    response = await self._request(server, "GET", discovery.jwks_uri, max_body=MAX_JWKS)
         except TimeoutError as error:
             raise PeerFailed("PEER_UNREACHABLE", f"{server}: no keys within {DISCOVERY_TIME:.0f} s") from error
         if response.status != 200:
@@ -239,6 +269,7 @@ class Peers:
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        timeout: float = REQUEST_TIME,
         max_body: int,
         keeps: bool = True,
     ) -> Response:
@@ -251,9 +282,10 @@ class Peers:
                 url,
                 headers=headers or {},
                 body=body,
-                timeout=REQUEST_TIME,
+                timeout=timeout,
                 max_body=max_body,
                 stranger=stranger,
+                redirects=REDIRECTS if method == "GET" else 0,
             )
         except (OutboundRefused, PeerUnreachable) as error:
             if keeps:

@@ -32,7 +32,7 @@ from gateway.peers import Peers
 from gateway.profiles import profile_of
 from gateway.proof import Evidence, Peer
 from gateway.remote import Remote
-from gateway.store import contacts, events, exchanged_tokens, outbox, received_shares, users
+from gateway.store import contacts, events, exchanged_tokens, last_seen, outbox, received_shares, users
 from gateway.store.engine import Store
 from gateway.store.events import Event
 from gateway.store.outbox import Message
@@ -40,7 +40,8 @@ from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer, secret_hash
 
 ROLE = "receiving"
-FIRST_ATTEMPT = 15.0  # seconds that accept and decline wait for the sender's answer
+FIRST_ATTEMPT = 15.0  # seconds that accept waits for the sender's answer
+PARTING = 2.0  # seconds that decline and leave wait for it; it is done here in any case
 PROBE_TIME = 15.0  # seconds that accept waits for a first look at the Remote Resource
 PENDING_FOR_USER = 1000  # Shares that wait for one user's answer, at most
 PENDING_FROM_SERVER = 200  # the part of those that one server may have sent
@@ -55,6 +56,7 @@ class ReceivedShareView:
     state: str
     history: tuple[Event, ...] = ()
     waiting: str | None = None  # why a message about it is still on its way
+    unreachable_since: int | None = None  # when its server was first silent after its last answer
 
 
 class Receiving:
@@ -353,7 +355,7 @@ class Receiving:
         message_id = await self._store.run(work)
         self._remote.forget(share_id)
         if message_id is not None:
-            await self._outbox.attempted(message_id, FIRST_ATTEMPT)
+            await self._outbox.attempted(message_id, PARTING)
         return await self.show(user, share_id)
 
     def end(self, tx: Connection, share: ReceivedShare, state: ReceivedState, now: int) -> None:
@@ -362,6 +364,7 @@ class Receiving:
         received_shares.set_state(tx, share.id, state, now)
         received_shares.set_mount(tx, share.id, None)
         exchanged_tokens.forget(tx, share.id)
+        last_seen.forget(tx, share.id)
         belongings.forget(tx, share.storage)
         if not outbox.pending_of(tx, ROLE, share.id):
             received_shares.wipe_secret(tx, share.id)
@@ -386,7 +389,8 @@ class Receiving:
     ) -> ReceivedShareView:
         live = share.state in RECEIVED_LIVE
         state = ReceivedState.EXPIRED.value if live and share.expired(self._clock()) else share.state
-        return ReceivedShareView(share, state, history, waiting)
+        silent_since = self._peers.breakers.standing(share.server).since if live else None
+        return ReceivedShareView(share, state, history, waiting, silent_since)
 
     # --- messages to the Sending Server -------------------------------------------------------------------------
 

@@ -18,11 +18,12 @@ from weakref import WeakValueDictionary
 import structlog
 from sqlalchemy import Connection
 
-from backends.errors import NotFound, PermissionDenied, StorageError, Unavailable
+from backends.errors import NotFound, PermissionDenied, StorageError, Unavailable, Unreachable
 from backends.interface import Entry, Kind, StorageBackend
 from backends.paths import StoragePath
 from backends.pool import Pool
 from backends.webdav import RemoteRefused, WebDAVBackend
+from gateway.breaker import PATIENCE
 from gateway.errors import PeerFailed, Refusal
 from gateway.legacy import Legacy
 from gateway.legacy import Way as LegacyWay
@@ -33,6 +34,7 @@ from gateway.ocm.shares import Permission
 from gateway.ocm.tokens import GRANT_TYPE, TokenRequest, parse_token_response, serialise_token_request
 from gateway.ocm.urls import compose_uri, is_absolute, server_of
 from gateway.outbound import SyncOutbound
+from gateway.patient import PatientTransport
 from gateway.peers import Answer, Peers
 from gateway.profiles import FILE_INSIDE, Profile, Way, profile_of
 from gateway.store import events, exchanged_tokens, received_shares
@@ -125,15 +127,25 @@ class Remote:
         if known is not None and known[0] == share.access:
             return known[1]
         try:
-            discovery = await self._peers.discover(share.server)
+            discovery = await self._discovery(share)
             ways = self._open_ways(share, discovery, profile_of(discovery))
             way = next((way for way in ways if way == share.access), ways[0])
             storage = self._make(share, discovery, way)
         except (Refusal, ProtocolError) as error:
-            raise Unavailable(f"{share.server}: {error}") from error
+            raise _unavailable(share, error) from error
         if share.access:
             self._storages[share.id] = way, storage
         return storage
+
+    async def _discovery(self, share: ReceivedShare) -> Discovery:
+        """Return what the sender says of itself, or has said before if it is silent now: what was seen can be shown."""
+        try:
+            return await self._peers.discover(share.server)
+        except PeerFailed as error:
+            known = await self._peers.last_known(share.server) if error.code == "PEER_UNREACHABLE" else None
+            if known is None:
+                raise
+            return known
 
     async def named(self, name: str) -> Storage | None:
         """Return the storage that has this name; None if it is none of ours, or its Share has ended."""
@@ -299,7 +311,7 @@ class Remote:
         ways = self._open_ways(share, discovery, profile)
         return sorted(ways, key=lambda way: (way != share.access, way != Way.TOKEN, way != known.way_in))
 
-    def _make(self, share: ReceivedShare, discovery: Discovery, way: str) -> Storage:
+    def _make(self, share: ReceivedShare, discovery: Discovery, way: Way) -> Storage:
         url = self._url(share, discovery, way)
         loop = asyncio.get_running_loop()
 
@@ -311,15 +323,16 @@ class Remote:
             except PeerFailed as error:
                 if error.is_final:  # the sender has said no: the Share has ended there, or its rules have changed
                     raise PermissionDenied(str(error)) from error
-                raise Unavailable(str(error)) from error
+                raise _unavailable(share, error) from error
             except (Refusal, ProtocolError, ValueError, TimeoutError) as error:  # ValueError: it cannot be unsealed
                 waiting.cancel()
                 raise Unavailable(f"{share.server}: {error or 'no token in time'}") from error
 
-        backend = WebDAVBackend(url, transport=self._outbound, credential=credential)
+        transport = PatientTransport(self._outbound, self._peers.breakers, share.server)
+        backend = WebDAVBackend(url, transport=transport, credential=credential)
         return Storage(share.storage, backend, self._pool(share.server))
 
-    def _url(self, share: ReceivedShare, discovery: Discovery, way: str) -> str:
+    def _url(self, share: ReceivedShare, discovery: Discovery, way: Way) -> str:
         """Return where the Share's root is; a secret, unlike a token, goes only to the sender's host."""
         webdav_path = discovery.webdav_path(share.resource_type)
         uri = "" if way in (Way.BASIC_ROOT, Way.BASIC_FILE) or share.uri is None else share.uri
@@ -403,7 +416,8 @@ class Remote:
             raise PeerFailed("FOREIGN_TOKEN_END_POINT", f"the token endpoint of {share.server} is at {host}")
         request = TokenRequest(grant_type=GRANT_TYPE, client_id=self._server, code=secret)
         body, content_type = serialise_token_request(request), "application/x-www-form-urlencoded"
-        return await self._peers.send(share.server, discovery, discovery.token_end_point, body, content_type)
+        url = discovery.token_end_point
+        return await self._peers.send(share.server, discovery, url, body, content_type, timeout=PATIENCE)
 
     def _pool(self, server: str) -> HostPool:
         pool = self._pools.get(server)
@@ -432,6 +446,13 @@ def _ways(share: ReceivedShare, discovery: Discovery, profile: Profile) -> tuple
         return (Way.TOKEN,)
     exchange = (Way.TOKEN,) if discovery.token_end_point else ()
     return (*exchange, Way.BASIC_ROOT) if share.uri is None else (*exchange, *profile.ways)
+
+
+def _unavailable(share: ReceivedShare, error: Exception) -> Unavailable:
+    """Return what storage says of a server that has failed, or been silent."""
+    if isinstance(error, PeerFailed) and error.code == "PEER_UNREACHABLE":
+        return Unreachable(str(error), retry_after=error.retry_after or 30)
+    return Unavailable(f"{share.server}: {error}")
 
 
 def _is_live(token: StoredToken, now: float) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dialects import discovery
 
+from gateway.breaker import Breakers
 from gateway.errors import NotAllowed, PeerFailed
 from gateway.ocm.discovery import Discovery, describe, parse_discovery
 from gateway.peers import Answer, signature_for
@@ -21,6 +22,7 @@ class FakePeers:
     """Has the shape of `Peers` as far as the use cases go."""
 
     def __init__(self) -> None:
+        self.breakers = Breakers()
         self.posts: list[tuple[str, str, dict[str, Any]]] = []
         self.answers: dict[str, Any] = {
             "/shares": (201, {}),

@@ -331,7 +331,10 @@ def model_keys(annotation: object, prefix: str = "") -> set[str]:
     return {key for argument in get_args(annotation) for key in model_keys(argument, inner)}
 
 
-def document_keys(value: Any, prefix: str = "", free: frozenset[str] = frozenset({"backends", "groups"})) -> set[str]:
+FREE = frozenset({"backends", "groups", "federation.peers"})  # their keys are the operator's own
+
+
+def document_keys(value: Any, prefix: str = "", free: frozenset[str] = FREE) -> set[str]:
     if isinstance(value, list):
         return set().union(*(document_keys(item, prefix) for item in value)) if value else set()
     if not isinstance(value, dict):
@@ -525,6 +528,9 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"federation": {"allow_http": ["http://localhost"]}}, "federation.allow_http[0]", "without port"),
     ({"federation": {"allow_http": ["."]}}, "federation.allow_http[0]", "suffix"),
     ({"federation": {"allow_http": ["*"]}}, "federation.allow_http[0]", "suffix"),
+    ({"federation": {"peers": {"https://x": {}}}}, "federation.peers.https://x", "without scheme and port"),
+    ({"federation": {"peers": {"x.example": {"ca_file": "no.pem"}}}}, "federation.peers.x.example.ca_file", "can read"),
+    ({"federation": {"peers": {"x.example": {"ca_file": "config.yaml"}}}}, "federation.peers.x.example.ca_file", "PEM"),
     ({"federation": {"allow_networks": ["all"]}}, "federation.allow_networks[0]", "CIDR"),
     ({"federation": {"legacy": "deny"}}, "federation.legacy", "a mapping"),
     ({"federation": {"legacy": {"basic": True}}}, "federation.legacy.basic", "allow, deny, or a list"),

@@ -18,6 +18,7 @@ from yarl import URL
 from backends.errors import Unavailable
 from gateway.admin.metrics import Metrics
 from gateway.admin.tally import Tally
+from gateway.breaker import HANG, Breakers
 from gateway.store import outbox, peers
 from gateway.store.engine import Store
 from gateway.team import Team
@@ -30,7 +31,10 @@ def log() -> Iterator[list[Any]]:
 
 
 class Place:
-    def __init__(self, store: Store, metrics: Metrics, public: TestClient, private: TestClient) -> None:
+    def __init__(
+        self, store: Store, metrics: Metrics, public: TestClient, private: TestClient, breakers: Breakers
+    ) -> None:
+        self.breakers = breakers
         self.store = store
         self.metrics = metrics
         self.public = public
@@ -53,7 +57,8 @@ async def answer(request: web.Request) -> web.Response:
 @pytest.fixture
 async def place(tmp_path: Path, log: list[Any]) -> AsyncIterator[Place]:
     store = new_store(tmp_path)
-    metrics = Metrics(store, [ip_network("127.0.0.0/8")])
+    breakers = Breakers()
+    metrics = Metrics(store, [ip_network("127.0.0.0/8")], breakers=breakers)
     app = web.Application(middlewares=[metrics.middleware])
     for path, name in (
         ("/base/dav/{below:/*ocm(?:/.*)?}", "ocm"),
@@ -64,7 +69,7 @@ async def place(tmp_path: Path, log: list[Any]) -> AsyncIterator[Place]:
     ):
         app.router.add_route("*", path, answer, name=name)
     async with TestClient(TestServer(app)) as public, TestClient(TestServer(metrics.app())) as private:
-        yield Place(store, metrics, public, private)
+        yield Place(store, metrics, public, private, breakers)
     store.close()
 
 
@@ -144,6 +149,14 @@ async def test_what_waits_to_be_said_is_counted(place: Place) -> None:
         values = {"server": "peer.example", "kind": "share", "role": "sending", "share": share, "now": NOW}
         place.store.run_sync(lambda tx, values=values: outbox.add(tx, **values))
     assert (await place.counted())["ocm_gateway_outbox_pending"] == 2
+
+
+async def test_servers_that_do_not_answer_are_counted(place: Place) -> None:
+    for name, seconds in (("a.example", HANG), ("b.example", HANG), ("c.example", 0)):
+        place.breakers.silent(name, "no answer in time", seconds)
+    counted = await place.counted()
+    states = ("closed", "open", "half-open")
+    assert [counted[f'ocm_gateway_peers_failing{{breaker="{state}"}}'] for state in states] == [1, 2, 0]
 
 
 async def test_the_gateway_is_well_while_its_state_answers(place: Place) -> None:

@@ -557,10 +557,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 def test_a_certificate_of_the_given_authority_is_accepted(side: str, authority: Authority) -> None:
-    """ca_file is believed, and the name is checked though the connection goes to an address."""
+    """The host's own authority is believed, and the name is checked though the connection goes to an address."""
     with serving(answering(), authority.context) as server:
         url = f"https://peer.example:{server.port}/"
-        assert ask(side, url, ca_file=authority.file)[2] == b"hello"
+        assert ask(side, url, authorities={"peer.example": authority.file})[2] == b"hello"
     assert b"Host: peer.example" in server.requests[0]
 
 
@@ -570,6 +570,7 @@ def test_an_unknown_authority_fails_at_tls(side: str, authority: Authority) -> N
         error = failure(side, f"https://peer.example:{server.port}/")
     assert (error.step, error.code) == ("tls", "TLS_FAILED")
     assert "certificate is not accepted" in str(error)
+    assert str(error).endswith("name that in federation.peers.peer.example.ca_file (tls)")
     assert server.requests == []
 
 
@@ -577,9 +578,31 @@ def test_a_certificate_for_another_name_fails_at_tls(side: str, authority: Autho
     """The name of the URL counts, not the one of the certificate."""
     guard = guard_for("127.0.0.0/8")
     with serving(answering(), authority.context) as server:
-        error = failure(side, f"https://other.example:{server.port}/", guard=guard, ca_file=authority.file)
+        own = {"other.example": authority.file}
+        error = failure(side, f"https://other.example:{server.port}/", guard=guard, authorities=own)
     assert error.step == "tls"
     assert "other.example" in str(error)
+    assert "ca_file" not in str(error), "another authority would not help"
+
+
+def test_a_hosts_own_authority_is_believed_alone(
+    side: str, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the system's store holds: there it is here, and does not help."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    another = Authority(tmp_path, "another.example")
+    with serving(answering(), authority.context) as server:
+        url = f"https://peer.example:{server.port}/"
+        assert ask(side, url)[2] == b"hello"
+        error = failure(side, url, authorities={"peer.example": another.file})
+    assert error.step == "tls"
+    assert "federation.peers.peer.example.ca_file alone may sign for this host" in str(error)
+
+
+def test_the_authority_of_one_host_is_not_believed_for_another(side: str, authority: Authority) -> None:
+    with serving(answering(), authority.context) as server:
+        error = failure(side, f"https://peer.example:{server.port}/", authorities={"other.example": authority.file})
+    assert error.step == "tls"
 
 
 def test_a_server_without_tls_fails_at_tls(side: str) -> None:
@@ -678,6 +701,33 @@ def test_a_server_that_says_nothing_is_left_after_the_idle_time(side: str) -> No
 
 
 # ------------------------------------------------------------------------------------------- async alone
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "body"),
+    [("POST", None, b""), ("GET", {"Authorization": "Bearer x"}, None), ("PROPFIND", {}, None)],
+)
+async def test_a_redirect_is_for_a_bare_get_only(
+    method: str, headers: dict[str, str] | None, body: bytes | None
+) -> None:
+    async with AsyncOutbound(LOOPBACK, user_agent="test/1") as outbound:
+        url, options = "http://127.0.0.1:8080/", {"timeout": 1, "max_body": 1, "redirects": 1}
+        with pytest.raises(ValueError, match="bare GET"):
+            await outbound.request(method, url, headers=headers, body=body, **options)
+
+
+async def test_a_redirect_from_https_to_http_is_not_followed(authority: Authority) -> None:
+    """Who is between would have the rest of the way to himself."""
+    names, own = Names(["127.0.0.1"]), {"peer.example": authority.file}
+    with serving(answering()) as target:
+        location = f"Location: http://127.0.0.1:{target.port}/\r\n"
+        with serving(answering("302 Found", b"", location), authority.context) as server:
+            url = f"https://peer.example:{server.port}/"
+            async with AsyncOutbound(
+                LOOPBACK, user_agent="test/1", authorities=own, resolve=names.asynchronous
+            ) as outbound:
+                answer = await outbound.request("GET", url, timeout=5, max_body=100, redirects=3)
+    assert (answer.status, answer.url, target.connections) == (302, url, 0)
 
 
 @pytest.mark.parametrize("loop", ["async", "uvloop"])
@@ -879,7 +929,8 @@ def test_an_upload_goes_through_tls(authority: Authority, size: int | None) -> N
 
     piece = bytes(range(250)) * 4000
     names = Names(["127.0.0.1"])
-    made = SyncOutbound(LOOPBACK, user_agent="test/1", ca_file=authority.file, resolve=names.sync)
+    own = {"peer.example": authority.file}
+    made = SyncOutbound(LOOPBACK, user_agent="test/1", authorities=own, resolve=names.sync)
     with closing(made) as outbound, serving(handler, authority.context) as server:
         upload = outbound.upload("PUT", f"https://peer.example:{server.port}/f", {}, size)
         assert all(upload.send(piece) for _ in range(3))

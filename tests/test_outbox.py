@@ -539,9 +539,118 @@ async def test_retry_makes_what_waits_due_now(place: Place) -> None:
     one, two = place.add("one"), place.add("two", "peer.example")
     await place.worker.attempted(one, 5)
     place.peer.fails.clear()
-    assert await place.worker.retry(one) == 1
+    assert len(await place.worker.retry(one)) == 1
     await until(lambda: place.state(one) == "delivered")
-    assert await place.worker.retry() == 1
+    assert len(await place.worker.retry()) == 1
     await until(lambda: place.state(two) == "delivered")
-    assert await place.worker.retry() == 0
+    assert len(await place.worker.retry()) == 0
     assert [message.id for message in await place.worker.everything()] == [one, two]
+
+
+# --- a server that returns ------------------------------------------------------------------------------------------
+
+
+async def test_after_days_of_silence_each_message_is_delivered_once_and_in_order(place: Place) -> None:
+    """72 hours and more; GIVE_UP is later than that."""
+    place.peer.fails["peer.example"] = NO_ANSWER
+    kinds = ("share", "SHARE_CHANGE_PERMISSION", "SHARE_UNSHARED")
+    ids = [place.add(f"share-{number}", kind=kind) for number in range(10) for kind in kinds]
+    place.worker.start()
+    await until(lambda: place.peer.met)
+    for _ in range(74):
+        await place.turn(3600)
+    assert GIVE_UP > 3600 * 74
+    assert {place.state(message_id) for message_id in ids} == {"pending"}
+    place.peer.fails.clear()
+    place.peer.met.clear()
+    await place.turn(BACK_OFF[-1])
+    await until(lambda: all(place.state(message_id) == "delivered" for message_id in ids))
+    for number in range(10):
+        assert [kind for _, share, kind in place.peer.met if share == f"share-{number}"] == list(kinds)
+    assert len(place.peer.met) == len(ids)
+
+
+async def test_the_first_answer_after_a_silence_brings_everything_that_waits_for_the_server(place: Place) -> None:
+    """Who returns before the next attempt is due, and takes one new message, gets the others with it."""
+    place.peer.fails["peer.example"] = NO_ANSWER
+    old = [place.add(str(number)) for number in range(5)]
+    place.worker.start()
+    for number in range(6):
+        await until(lambda number=number: len(place.peer.met) > number)
+        await place.turn(BACK_OFF[number])
+    await until(lambda: min(place.get(message_id).next_attempt for message_id in old) > place.clock() + 60)
+    place.peer.fails.clear()
+    new = place.add("new")
+    place.worker.kick()
+    await until(lambda: all(place.state(message_id) == "delivered" for message_id in (*old, new)))
+
+
+async def test_a_return_that_somebody_else_has_seen_brings_them_too_but_not_again_and_again(place: Place) -> None:
+    place.peer.fails["peer.example"] = NO_ANSWER
+    waiting, other = place.add("one"), place.add("two", server="other.example")
+    place.peer.fails["other.example"] = NO_ANSWER
+    place.worker.start()
+    await place.attempts(waiting, 1)
+    await place.attempts(other, 1)
+    place.worker.returned("peer.example")
+    await place.attempts(waiting, 2)
+    place.worker.returned("peer.example")
+    await asyncio.sleep(0.1)
+    assert (place.get(waiting).attempts, place.get(other).attempts) == (2, 1)
+    place.clock.advance(module.HURRY_AGAIN)
+    place.worker.returned("peer.example")
+    await place.attempts(waiting, 3)
+
+
+async def test_messages_of_several_shares_go_to_one_server_together_and_those_of_a_share_do_not(place: Place) -> None:
+    running: list[str] = []
+    most = 0
+
+    async def slow(message: Message) -> None:
+        nonlocal most
+        assert message.share not in running
+        running.append(message.share)
+        most = max(most, len(running))
+        await asyncio.sleep(0.01)
+        running.remove(message.share)
+
+    place.peer.behaves["peer.example"] = slow
+    ids = [place.add(str(number % 30)) for number in range(60)]
+    place.worker.start()
+    await until(lambda: all(place.state(message_id) == "delivered" for message_id in ids))
+    assert most == module.LANES
+
+
+async def test_a_server_that_falls_silent_meanwhile_gets_no_more_than_what_was_on_its_way(place: Place) -> None:
+    async def fall_silent(message: Message) -> None:
+        if message.share != "0":
+            await asyncio.sleep(0.02)
+            raise NO_ANSWER
+
+    place.peer.behaves["peer.example"] = fall_silent
+    ids = [place.add(str(number)) for number in range(50)]
+    place.worker.start()
+    await until(lambda: place.state(ids[0]) == "delivered")
+    await until(lambda: not place.worker._busy)
+    assert len(place.peer.met) == 1 + module.LANES
+    assert max(place.get(message_id).next_attempt for message_id in ids[1:]) == NOW + BACK_OFF[0], "one silence, not 8"
+
+
+async def test_thousands_for_one_server_keep_no_other_waiting(place: Place) -> None:
+    async def busy(_message: Message) -> None:
+        await asyncio.sleep(0.02)
+
+    place.peer.behaves["peer.example"] = busy
+    now = int(place.clock())
+
+    def work(tx: Connection) -> None:
+        for number in range(2000):
+            outbox.add(tx, server="peer.example", kind="share", role="sending", share=str(number), now=now)
+
+    place.store.run_sync(work)
+    place.worker.start()
+    await until(lambda: len(place.peer.met) > 10)
+    begun = time.monotonic()
+    message = await place.worker.attempted(place.add("x", server="other.example"), 5)
+    assert message.state == "delivered"
+    assert time.monotonic() - begun < 1

@@ -21,7 +21,7 @@ from gateway.errors import Busy, NotAllowed, PeerFailed, Unproven
 from gateway.ocm.keys import JWKSet
 from gateway.ocm.secret import Secret
 from gateway.ocm.signatures import Message, verify
-from gateway.peers import DISCOVERY_LIFE, FAILURE_LIFE, FRESH_ENOUGH, Answer, Peers
+from gateway.peers import DISCOVERY_LIFE, FAILURE_LIFE, FRESH_ENOUGH, REDIRECTS, Answer, Peers
 from gateway.proof import Evidence, Peer
 from gateway.proving import REPLAY_WINDOW
 from gateway.signing_keys import SigningKeys
@@ -144,14 +144,37 @@ async def test_an_old_peer_is_discovered_at_its_old_path(place: Place, status: i
     place.peer.serve(WELL_KNOWN, body, status, Location=f"{place.peer.url}/elsewhere")
     place.peer.serve(PROVIDER, lambda: place.peer.document)
     assert (await place.discover()).provider == "Peer"
-    assert [asked.path for asked in place.peer.asked] == [WELL_KNOWN, PROVIDER]
+    asked = [asked.path for asked in place.peer.asked if asked.path != "/elsewhere"]
+    assert asked == [WELL_KNOWN, PROVIDER]
 
 
-async def test_redirects_are_not_followed(place: Place) -> None:
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_document_is_found_where_a_redirect_says(place: Place, status: int) -> None:
+    """Sites move `/ocm-provider` and `/.well-known/ocm` behind their index.php, or to https."""
     place.peer.serve("/elsewhere", lambda: place.peer.document)
+    place.peer.serve(WELL_KNOWN, b"", status, Location="/elsewhere")
+    assert (await place.discover()).provider == "Peer"
+    assert place.record().discovery_url == f"{place.peer.url}/elsewhere", "what is relative in it is relative to this"
+
+
+async def test_keys_are_found_where_a_redirect_says(place: Place) -> None:
+    place.peer.serve("/elsewhere", lambda: place.peer.keys.document())
+    place.peer.serve("/ocm/jwks", b"", 302, Location="/elsewhere")
+    assert await place.peers.jwks(place.peer.server)
+
+
+async def test_redirects_are_few(place: Place) -> None:
     for path in (WELL_KNOWN, PROVIDER):
-        place.peer.serve(path, b"", 302, Location=f"{place.peer.url}/elsewhere")
+        place.peer.serve(path, b"", 302, Location=path)
     await failure(place.discover())
+    assert [place.peer.count(path) for path in (WELL_KNOWN, PROVIDER)] == [1 + REDIRECTS] * 2
+
+
+async def test_what_is_posted_follows_no_redirect(place: Place) -> None:
+    """It is signed for one URL, and may hold a secret."""
+    place.peer.serve("/ocm/notifications", b"", 307, Location="/elsewhere")
+    answer = await place.peers.post(place.peer.server, "/notifications", {"a": 1})
+    assert answer.status == 307
     assert place.peer.count("/elsewhere") == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from dialects import PRODUCTS
 from fake_peers import NO_ANSWER, FakePeers
 from parts import NOW, READ, WRITE, Clock, new_store, received, until
 
+from backends.interface import Entry, Kind
+from backends.paths import StoragePath
 from gateway import receiving as module
 from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, Refusal, Unproven
 from gateway.expiring import Expiring
@@ -23,7 +26,7 @@ from gateway.ocm.states import RECEIVED_ON_NOTIFICATION, ReceivedState
 from gateway.outbox import BACK_OFF, Outbox
 from gateway.proof import Evidence, Peer
 from gateway.receiving import Receiving
-from gateway.store import events, exchanged_tokens, outbox, received_shares, users
+from gateway.store import events, exchanged_tokens, last_seen, outbox, received_shares, users
 from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer, secret_hash
 
@@ -708,6 +711,45 @@ async def test_no_log_line_or_view_holds_the_secret(place: Place, log: list[Any]
     assert SECRET not in repr(log)
     assert SECRET not in repr(view)
     assert log
+
+
+# --- a sender that is silent ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("gesture", "before"), [("decline", "pending"), ("leave", "accepted")])
+async def test_parting_from_a_server_that_hangs_is_done_soon(
+    place: Place, monkeypatch: pytest.MonkeyPatch, gesture: str, before: str
+) -> None:
+    monkeypatch.setattr(module, "PARTING", 0.1)
+    place.put(state=before)
+    place.peers.let_go.clear()
+    begun = time.monotonic()
+    view = await getattr(place.receiving, gesture)("alice", "received-1", "alice")
+    assert time.monotonic() - begun < 1
+    assert view.state in ("declined", "left")
+    assert view.waiting == "not sent yet"
+    place.peers.let_go.set()
+    await place.settled()
+
+
+async def test_a_user_sees_since_when_a_server_is_silent(place: Place) -> None:
+    place.put(state="accepted")
+    assert [view.unreachable_since for view in await place.receiving.list("alice")] == [None]
+    place.peers.breakers.silent("peer.example", "no answer in time", 5)
+    (view,) = await place.receiving.list("alice")
+    assert view.unreachable_since == place.peers.breakers.standing("peer.example").since
+    await place.receiving.leave("alice", "received-1", "alice")
+    assert [view.unreachable_since for view in await place.receiving.list("alice")] == [None], (
+        "it is no matter any more"
+    )
+
+
+async def test_what_was_seen_in_a_share_goes_with_it(place: Place) -> None:
+    place.put(state="accepted")
+    entry = Entry(b"data", Kind.DIRECTORY, 0, 0, "e")
+    place.store.run_sync(lambda tx: last_seen.put(tx, "received-1", StoragePath(), [entry], NOW, 10))
+    await place.receiving.leave("alice", "received-1", "alice")
+    assert place.store.read_sync(lambda tx: last_seen.get(tx, "received-1", StoragePath())) is None
 
 
 # --- when time is over ----------------------------------------------------------------------------------------------

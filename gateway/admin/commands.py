@@ -194,7 +194,8 @@ class Commands:
 
     async def _peer_list(self, caller: Caller, _arguments: Arguments) -> Any:
         caller.require_operator()
-        return [views.peer(record) for record in await self._peers.everyone()]
+        standing = self._peers.breakers.standing
+        return [views.peer(record, standing(record.server)) for record in await self._peers.everyone()]
 
     async def _peer_show(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
@@ -202,7 +203,7 @@ class Commands:
         if record is None:
             raise NoSuch("NO_SUCH_PEER", "nothing is known of this server; `peer list` shows who is known")
         known = {"standing": await self._trust.standing(record.server)} | views.dialect(record)
-        return views.peer(record) | views.proofs(record) | known
+        return views.peer(record, self._peers.breakers.standing(record.server)) | views.proofs(record) | known
 
     async def _peer_trust(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
@@ -216,14 +217,20 @@ class Commands:
     async def _peer_forget(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
         await self._trust.forget(server(arguments), caller.actor)
+        self._peers.breakers.forget(server(arguments))
 
-    async def _outbox_list(self, caller: Caller, _arguments: Arguments) -> Any:
+    async def _outbox_list(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
-        return [views.message(record) for record in await self._outbox.everything()]
+        state, peer = optional(arguments, "state"), server(arguments) if arguments.get("server") else None
+        return [views.message(record) for record in await self._outbox.everything(state, peer)]
 
     async def _outbox_retry(self, caller: Caller, arguments: Arguments) -> Any:
         caller.require_operator()
-        return {"messages": await self._outbox.retry(number(arguments, "id"))}
+        peer = server(arguments) if arguments.get("server") else None
+        servers = await self._outbox.retry(number(arguments, "id"), peer)
+        for each in set(servers):
+            self._peers.breakers.forget(each)  # `now` means that it is asked
+        return {"messages": len(servers)}
 
     async def _backend_list(self, caller: Caller, _arguments: Arguments) -> Any:
         caller.require_operator()

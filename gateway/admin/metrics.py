@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backends.errors import StorageError
 from gateway.admin.tally import Tally
+from gateway.breaker import Breakers
 from gateway.config import Network
 from gateway.proxies import client_address
 from gateway.store import directories, outbox, peers
@@ -37,8 +38,10 @@ class Metrics:
         tally: Tally | None = None,
         team: Team | None = None,
         worker: int = 0,
+        breakers: Breakers | None = None,
     ) -> None:
         """Count as `worker` of `team`; left out, this process is the only one."""
+        self._breakers = breakers or Breakers()
         self._store = store
         self._trusted = tuple(trusted_proxies)
         self._tally = tally or Tally()
@@ -47,6 +50,12 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._registry.register(self._tally)
         self._pending = Gauge("ocm_gateway_outbox_pending", "Messages not delivered yet", registry=self._registry)
+        self._silent = Gauge(
+            "ocm_gateway_peers_failing",
+            "Servers that have not answered since, by the state of their breaker in the process that leads",
+            ("breaker",),
+            registry=self._registry,
+        )
         self._missing = Gauge(
             "ocm_gateway_workers_missing", "Worker processes that do not serve", registry=self._registry
         )
@@ -116,6 +125,8 @@ class Metrics:
         self._missing.set(len(self._absent()))
         for way, moment in (await self._store.read(peers.legacy_last_used)).items():
             self._last_used.labels(way).set(moment)
+        for state, servers in self._breakers.count().items():
+            self._silent.labels(state.value).set(servers)
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _health(self, _request: web.Request) -> web.Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.breaker import Standing
 from gateway.explaining import Explanation
 from gateway.ocm.discovery import parse_discovery
 from gateway.ocm.errors import ProtocolError
@@ -64,6 +65,7 @@ def received_share(view: ReceivedShareView) -> dict[str, Any]:
         "mount": f"/received/{share.mount}" if share.mount is not None else None,
         "description": share.description,
         "probed": share.probed,
+        "unreachable_since": view.unreachable_since,
         "created": share.created,
         "updated": share.updated,
         "waiting": view.waiting,
@@ -84,7 +86,7 @@ def user(record: User) -> dict[str, Any]:
     }
 
 
-def peer(record: PeerRecord) -> dict[str, Any]:
+def peer(record: PeerRecord, standing: Standing) -> dict[str, Any]:
     return {
         "server": record.server,
         "trust": record.trust,
@@ -93,7 +95,10 @@ def peer(record: PeerRecord) -> dict[str, Any]:
         "discovered": record.discovered,
         "seen": record.seen,
         "failures": record.failures,
-        "last_error": record.last_error,
+        "last_error": standing.reason or record.last_error,
+        "breaker": standing.state.value,
+        "silent_since": standing.since,
+        "retry": standing.retry,
     }
 
 

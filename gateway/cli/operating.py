@@ -106,7 +106,7 @@ def peer() -> None:
 def list_peers(json_output: bool) -> None:
     """List the servers that this one knows."""
     rows = gateway("peer.list")
-    columns = ("server", "trust", "signed_as", "seen", "last_error")
+    columns = ("server", "trust", "signed_as", "seen", "breaker", "last_error")
     show_json(rows) if json_output else table(rows, columns, "No other server is known yet.")
 
 
@@ -120,7 +120,7 @@ def show_peer(server: str, json_output: bool) -> None:
         show_json(result)
         return
     facts(result, ("server", "trust", "standing", "signed_as", "discovered", "seen", "failures", "last_error"))
-    facts(result, ("product",))
+    facts(result, ("breaker", "silent_since", "retry", "product"))
     if result["profile"]:
         dialect(result["profile"])
         print("what has worked:")
@@ -177,20 +177,25 @@ def outbox() -> None:
 
 
 @outbox.command("list")
+@click.option("--state", type=click.Choice(["pending", "delivered", "failed", "dropped"]), help="Only those.")
+@click.option("--server", metavar="HOST", help="Only those to this server.")
 @as_json
-def list_messages(json_output: bool) -> None:
-    """List messages and how their delivery stands."""
-    rows = gateway("outbox.list")
+def list_messages(state: str | None, server: str | None, json_output: bool) -> None:
+    """List the newest messages: how their delivery stands, when each is tried again, and why it waits."""
+    rows = gateway("outbox.list", state=state, server=server)
     columns = ("id", "state", "server", "kind", "share", "attempts", "next_attempt", "last_error")
-    show_json(rows) if json_output else table(rows, columns, "No message was ever sent.")
+    show_json(rows) if json_output else table(rows, columns, "There is no such message.")
 
 
 @outbox.command()
 @click.argument("message_id", metavar="[ID]", type=int, required=False)
+@click.option("--server", metavar="HOST", help="Try all that wait for this server.")
 @as_json
-def retry(message_id: int | None, json_output: bool) -> None:
-    """Try one message, or all that wait, now."""
-    result = gateway("outbox.retry", id=message_id)
+def retry(message_id: int | None, server: str | None, json_output: bool) -> None:
+    """Try one message with those that it waits for, those to one server, or all that wait, now."""
+    if message_id is not None and server is not None:
+        raise click.UsageError("give the ID of a message or a server, not both")
+    result = gateway("outbox.retry", id=message_id, server=server)
     show_json(result) if json_output else print(f"{result['messages']} message(s) are tried now.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +14,7 @@ Row = Mapping[str, Any]
 TIMES = frozenset(
     (
         *("created", "updated", "expiration", "discovered", "seen", "next_attempt", "finished", "probed", "at", "used"),
-        *("fetched", "checked", "expires", "accepted"),
+        *("fetched", "checked", "expires", "accepted", "silent_since", "unreachable_since", "retry"),
     )
 )
 
@@ -79,6 +80,17 @@ def text(column: str, value: Any) -> str:
     if column in TIMES:
         return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     return plain(value)
+
+
+def ago(moment: int | None) -> str | None:
+    """Return how long ago `moment`, in seconds since the epoch, was, in one unit; None stays what it is."""
+    if moment is None:
+        return None
+    seconds = max(0, int(time.time()) - moment)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
 
 
 def plain(value: Any) -> str:

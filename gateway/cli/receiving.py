@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gateway.cli.options import as_json, as_user, gateway
-from gateway.cli.printing import facts, history, note, say, show_json, table
+from gateway.cli.printing import ago, facts, history, note, say, show_json, table, text
 from gateway.cli.values import placeholder
 
 COLUMNS = ("id", "state", "sender", "name", "permissions", "mount", "user")
@@ -27,6 +27,8 @@ FACTS = (
     "user",
     "expiration",
     "created",
+    "last_seen",
+    "unreachable_since",
     "waiting",
 )
 
@@ -42,7 +44,14 @@ def received() -> None:
 def list_received(user: str | None, json_output: bool) -> None:
     """List what others share with you."""
     rows = gateway("received.list", **{"as": user})
-    show_json(rows) if json_output else table(rows, COLUMNS, "Nobody has shared anything yet.")
+    if json_output:
+        show_json(rows)
+        return
+    table(rows, COLUMNS, "Nobody has shared anything yet.")
+    for row in rows:
+        if row["unreachable_since"]:
+            seen = f"last seen {ago(row['probed'])}, " if row["probed"] else ""
+            note(f"{row['name']} of {row['sender']}: {seen}unreachable since {text('at', row['unreachable_since'])}")
 
 
 @received.command()
@@ -55,7 +64,7 @@ def show(share_id: str, user: str | None, json_output: bool) -> None:
     if json_output:
         show_json(result)
         return
-    facts(result, FACTS)
+    facts(result | {"last_seen": ago(result["probed"])}, FACTS)
     history(result["events"])
 
 

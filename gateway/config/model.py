@@ -34,6 +34,7 @@ from gateway.config.values import (
     MountPath,
     NotEmpty,
     Origin,
+    PeerHost,
     PerMinute,
     PublicURL,
     ReadableFile,
@@ -78,6 +79,15 @@ class ProxyConfig(Section):
     trusted: tuple[CIDR, ...] = Field(default=(), description="a list of networks")
 
 
+def require_certificates(path: Path) -> Path:
+    """Refuse a file that holds no certificates."""
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        refuse("a PEM file with certificates", f"{str(path)!r}, which holds none")
+    return path
+
+
 class UpstreamConfig(Section):
     """The HTTP server that was there before; it gets every path that is not the gateway's own."""
 
@@ -90,11 +100,7 @@ class UpstreamConfig(Section):
     def _has_certificates(cls, ca: Path | None, info: ValidationInfo) -> Path | None:
         if ca is not None and info.data.get("url", "https:").startswith("http:"):
             refuse("nothing beside an http url, which uses no certificates")
-        try:
-            ssl.create_default_context(cafile=ca)
-        except ssl.SSLError:
-            refuse("a PEM file with certificates", f"{str(ca)!r}, which holds none")
-        return ca
+        return ca if ca is None else require_certificates(ca)
 
 
 class LocalConfig(Section):
@@ -143,6 +149,14 @@ class DirectoryConfig(Section):
     trusted: bool = Field(default=False, description="true or false")
 
 
+class PeerConfig(Section):
+    """What is special about one peer."""
+
+    ca_file: ReadableFile = Field(description="a PEM file with the certificates of the authority that signs for it")
+
+    _has_certificates = field_validator("ca_file")(require_certificates)
+
+
 class FederationConfig(Section):
     """Which servers may be dealt with and contacted, and whose Shares are taken."""
 
@@ -156,6 +170,12 @@ class FederationConfig(Section):
     accept: Accept = ()
     auto_accept: tuple[ServerOrAddress, ...] = Field(default=(), description="a list of servers and OCM Addresses")
     plain_discovery: bool = Field(default=False, description="true or false")
+    peers: Mapping[PeerHost, PeerConfig] = Field(default={}, description="a mapping of host names to what is special")
+
+    @property
+    def authorities(self) -> Mapping[str, Path]:
+        """By host, the authority that alone may sign for it."""
+        return {host: peer.ca_file for host, peer in self.peers.items()}
 
     def http_allowed(self, host: str) -> bool:
         """Tell whether `host`, a name or an address without port, may be spoken to in plain http."""

@@ -161,10 +161,20 @@ def _seconds(value: object) -> float:
     return float(value)
 
 
+def _peer_host(value: object) -> str:
+    """Return the name or address of one host, in the form that outgoing connections have it."""
+    host = value.lower().strip("[]") if isinstance(value, str) else ""
+    address = canonical_ip(host)
+    if address is None and not HOST_NAME.fullmatch(host):
+        refuse("a host name or address without scheme and port, as in cloud.example.org")
+    return address or host
+
+
 ListenAddress = Annotated[Address, PlainValidator(_address)]
 LoopbackAddress = Annotated[Address | None, PlainValidator(_loopback_address)]
 CIDR = Annotated[Network, PlainValidator(_network)]
 HTTPHost = Annotated[str, PlainValidator(http_host)]
+PeerHost = Annotated[str, PlainValidator(_peer_host)]
 PublicURL = Annotated[str, PlainValidator(public_url)]
 Origin = Annotated[str, PlainValidator(_origin)]
 WebURL = Annotated[str, PlainValidator(_web_url)]

@@ -43,6 +43,7 @@ from gateway.dav.quick import Note, Quick
 from gateway.dav.stream import IDLE, reset
 from gateway.errors import Unproven
 from gateway.files import Moves
+from gateway.last_seen import LastSeen
 from gateway.limits import Limits
 from gateway.locks import Locks
 from gateway.logins import Logins
@@ -91,12 +92,14 @@ class DavDoor:
         like: Callable[[web.Request], Note],
         logins: Logins | None = None,
         client: Callable[[web.Request], str] = _address,
+        last_seen: LastSeen | None = None,
         body_time: float = BODY_TIME,
         idle: float = IDLE,
     ) -> None:
         """`base_path` is the path of public_url, which every href carries, and `origin` its scheme and authority.
         `like` returns how requests like the one that it is given are counted and logged, `client` whose failed
         log-ins `logins` counts together.
+        `last_seen` has what is shown of received folders whose server does not answer; without it, nothing is.
 
         A client that sends nothing of a body for `body_time` seconds, or takes nothing for `idle`, is given up.
         """
@@ -110,7 +113,7 @@ class DavDoor:
         self.quick = Quick(access, changes, like)
         self._running = 0  # requests
         self._ended: asyncio.Future[None] | None = None  # somebody waits until none runs
-        self._propfind = Propfind(watch, idle, locks, belongings)
+        self._propfind = Propfind(watch, idle, locks, belongings, last_seen)
         self._guard = guard = Guard(locks)
         get, longtail = Get(watch, idle), LongTail(moves, belongings, guard)
         moving = Moving(access, tree, moves, watch, self._addresses, self._across, guard)

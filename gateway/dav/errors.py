@@ -29,6 +29,7 @@ from backends.errors import (
     PreconditionFailed,
     StorageError,
     Unavailable,
+    Unreachable,
     Unsupported,
 )
 from gateway.dav.xml import error_body
@@ -97,6 +98,11 @@ ANSWERS: Mapping[type[Exception], Answer] = MappingProxyType(
         OutOfSpace: Answer(507, "OUT_OF_SPACE", "the storage is full"),
         Unsupported: Answer(501, "UNSUPPORTED", "the storage cannot do this"),
         Unavailable: Answer(503, "UNAVAILABLE", "the storage does not answer now; try again later"),
+        Unreachable: Answer(
+            503,
+            "PEER_UNREACHABLE",
+            "the server that shares this does not answer now; nothing is lost, and all your other files are there",
+        ),
         Invalid: Answer(400),
         Unproven: Answer(401, sentence="no valid credential was given"),
         NotAllowed: Answer(403),

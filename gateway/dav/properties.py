@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -21,6 +22,7 @@ from gateway.dav.lock_xml import SUPPORTED
 from gateway.dav.xml import (
     DAV,
     DECLARATION,
+    GATEWAY,
     LIVE_NAMESPACES,
     OCM,
     OCS,
@@ -59,6 +61,7 @@ class Surroundings:
     space: Space | None = None
     locks: str = ""
     locks_of: Own | None = None
+    stale_since: int | None = None  # seconds since the epoch; None: it is as it is now
 
 
 Common = Callable[[Kind, Surroundings], str | None]
@@ -114,7 +117,15 @@ def _space(value: Callable[[Space], int]) -> Common:
     return text
 
 
+def _stale_since(_kind: Kind, around: Surroundings) -> str | None:
+    """Return when this was last seen, as RFC 3339 writes it; nothing of what is seen now."""
+    if around.stale_since is None:
+        return None
+    return datetime.fromtimestamp(around.stale_since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 LOCKS = "{DAV:}lockdiscovery"
+STALE_SINCE = f"{{{GATEWAY}}}stale-since"
 
 # Names are in {namespace}name form. There is no creationdate: no storage here knows it.
 _COMMON: Mapping[str, Common] = {
@@ -124,6 +135,7 @@ _COMMON: Mapping[str, Common] = {
     f"{{{OWNCLOUD}}}permissions": _letters,
     f"{{{OCS}}}share-permissions": _bits,
     f"{{{OCM}}}share-permissions": _listed,
+    STALE_SINCE: _stale_since,
     "{DAV:}quota-available-bytes": _space(lambda space: space.free),
     "{DAV:}quota-used-bytes": _space(lambda space: space.total - space.free),
 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
 import structlog
 from aiohttp import web
 
-from backends.errors import NotADirectory, StorageError
+from backends.errors import NotADirectory, StorageError, Unavailable
 from backends.interface import Entry, Kind, Scan, Space
 from gateway.access import Grant
 from gateway.belongings import Belongings
@@ -18,8 +19,10 @@ from gateway.dav.errors import DavError
 from gateway.dav.kept import Kept
 from gateway.dav.paths import Location, quote
 from gateway.dav.properties import CLOSING, OPENING, Form, Question, Surroundings
+from gateway.dav.stale import mark, stale_text
 from gateway.dav.stream import ResponseOutlet, reset
 from gateway.dav.xml import CONTENT_TYPE, BadXml, parse_body
+from gateway.last_seen import ENTRIES, LastSeen
 from gateway.locks import Locks
 from gateway.ocm.shares import Permission
 from gateway.tree import VirtualFolder
@@ -33,8 +36,11 @@ log = structlog.get_logger()
 class Propfind:
     """Answers PROPFIND."""
 
-    def __init__(self, watch: Watch, idle: float, locks: Locks, belongings: Belongings) -> None:
-        """Give a client up that takes nothing for `idle` seconds."""
+    def __init__(
+        self, watch: Watch, idle: float, locks: Locks, belongings: Belongings, last_seen: LastSeen | None
+    ) -> None:
+        """Give a client up that takes nothing for `idle` seconds; without `last_seen` no listing is kept."""
+        self._last_seen = last_seen
         self._watch = watch
         self._idle = idle
         self._locks = locks
@@ -43,11 +49,31 @@ class Propfind:
     async def __call__(self, call: Call) -> web.StreamResponse:
         question, deep = await _question(call.request)
         kept = Kept(call, question, self._locks, self._belongings)
-        listing = await in_pool(call.place, _open, call, question, kept, deep)
         try:
-            return await self._answer(call, listing)
+            listing = await in_pool(call.place, _open, call, question, kept, deep)
+        except Unavailable:
+            if (stale := await self._stale(call, question, deep)) is None:
+                raise
+            return stale
+        try:
+            answer = await self._answer(call, listing)
         finally:
             await release(call.place.storage, listing.close)
+        self._keep(call, listing)
+        return answer
+
+    def _keep(self, call: Call, listing: _Listing) -> None:
+        """Remember a received folder that was listed to its end."""
+        share, own, seen = call.place.received, listing.own, listing.seen
+        if self._last_seen is not None and share and listing.is_complete and own is not None and seen is not None:
+            self._last_seen.keep(share, call.place.path, own, seen)
+
+    async def _stale(self, call: Call, question: Question, deep: bool) -> web.Response | None:
+        """Answer for a received folder whose server does not; None when it was not seen before."""
+        if self._last_seen is None or call.place.received is None:
+            return None
+        seen = await self._last_seen.find(call.place.received, call.place.path, deep=deep)
+        return None if seen is None else mark(_whole(stale_text(call, question, seen)), seen, time.time())
 
     async def virtual(
         self, request: web.Request, location: Location, folder: VirtualFolder, grant: Grant
@@ -158,6 +184,9 @@ class _Listing:
         self._folder = Form(question, Kind.DIRECTORY, members)
         self.is_complete = scan is None
         self.text = ""
+        self.own: Entry | None = None
+        # What was listed of a received folder, to be shown when its server is down; None: not all of it is known.
+        self.seen: list[Entry] | None = [] if call.place.received and scan is not None else None
 
     def __enter__(self) -> _Listing:
         return self
@@ -167,7 +196,7 @@ class _Listing:
 
     def begin(self, entry: Entry) -> None:
         """Put the resource itself first, and after it as many members as one answer may hold without a second hop."""
-        own = replace(entry, name=self._location.path.name or entry.name)
+        self.own = own = replace(entry, name=self._location.path.name or entry.name)
         around = self._kept.of_itself(Surroundings(self._place.rights, self._place.is_root, self._space), entry)
         href = self._location.href(is_directory=entry.is_directory)
         form = Form(self._question, entry.kind, around).with_dead(self._kept.dead_of_itself())
@@ -184,7 +213,9 @@ class _Listing:
 
     def next(self) -> str:
         """Return the next members; the empty text is the end."""
-        return self._render(self._scan.next()) if self._scan is not None else ""
+        text = self._render(self._scan.next()) if self._scan is not None else ""
+        self.is_complete = not text
+        return text
 
     def close(self) -> None:
         if self._scan is not None:
@@ -193,6 +224,8 @@ class _Listing:
     def _render(self, entries: list[Entry]) -> str:
         place = self._place
         entries = self._changes.members(place.storage.name, place.path, self._generation, entries)
+        if self.seen is not None:
+            self.seen = [*self.seen, *entries] if len(self.seen) + len(entries) <= ENTRIES else None
         if dead := self._kept.dead_of(entries):
             return "".join(map(self._fill, entries, (dead.get(entry.name) for entry in entries)))
         href, file, folder = self._href, self._file.fill, self._folder.fill

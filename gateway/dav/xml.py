@@ -15,7 +15,8 @@ DAV = "DAV:"
 OWNCLOUD = "http://owncloud.org/ns"
 OCS = "http://open-collaboration-services.org/ns"
 OCM = "http://open-cloud-mesh.org/ns"
-LIVE_NAMESPACES = frozenset({DAV, OWNCLOUD, OCS, OCM})  # their properties are ours to say; peers act on them
+GATEWAY = "urn:x-ocm-gateway:ns"  # of our own
+LIVE_NAMESPACES = frozenset({DAV, OWNCLOUD, OCS, OCM, GATEWAY})  # their properties are ours to say; peers act on them
 
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'
 CONTENT_TYPE = "application/xml; charset=utf-8"

@@ -2,8 +2,8 @@
 
 A URL is checked, its host is resolved once, each address is checked, and the connection goes to a checked
 address, so a name that changes its address between check and use gains nothing. Certificates are verified
-against the system's store. There are no environment proxies and no redirects: who calls decides what to do
-with a 3xx, and its target is checked like any other URL.
+against the system's store, or the host's own authority alone. There are no environment proxies. Redirects are
+followed for bare GETs that ask for it, and their targets checked like any other URL; elsewhere a 3xx is an answer.
 """
 
 from gateway.outbound.asynchronous import AsyncOutbound, Response

@@ -15,14 +15,16 @@ from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
+from urllib.parse import urljoin
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from gateway.outbound.certificates import Certificates
 from gateway.outbound.errors import OutboundRefused, PeerUnreachable, Step, in_words
-from gateway.outbound.guard import Destination, Guard, check_headers, verifying_context
+from gateway.outbound.guard import Destination, Guard, check_headers
 from gateway.outbound.probing import Probe
 
 CONNECT_SECONDS = 5.0  # for the look-up, and again for each address with its handshake
@@ -31,6 +33,7 @@ CONNECTIONS_PER_HOST = 8
 LOOK_UPS = 32  # at the same time
 STRANGERS_LOOK_UPS = 16  # beside those, for hosts that anybody may have named
 PIECE = 64 * 1024  # bytes
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
@@ -42,6 +45,7 @@ class Response:
     status: int
     headers: CIMultiDictProxy[str]
     body: bytes
+    url: str  # that has answered so, after redirects
 
 
 # The step that the request of this task has reached; resolver, TLS context and tracing each know one transition.
@@ -154,16 +158,16 @@ class AsyncOutbound:
         guard: Guard,
         *,
         user_agent: str,
-        ca_file: Path | None = None,
+        authorities: Mapping[str, Path] | None = None,
         resolve: Resolve | None = None,
         connect_timeout: float = CONNECT_SECONDS,
         idle_timeout: float = IDLE_SECONDS,
     ) -> None:
-        """`ca_file` (PEM) is believed beside the system's store; without `resolve` names are looked up as the system
-        does; the time-outs are in seconds."""
+        """`authorities` are those of `Certificates`; without `resolve` names are looked up as the system does; the
+        time-outs are in seconds."""
         self._guard = guard
         self._user_agent = user_agent
-        self._context = verifying_context(_TracingContext, ca_file)
+        self._certificates = Certificates(_TracingContext, authorities)
         self._resolve = resolve or _SystemResolver()
         self._resolver = _CheckedResolver(guard, self._resolve, connect_timeout)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=idle_timeout)
@@ -179,13 +183,20 @@ class AsyncOutbound:
         timeout: float,
         max_body: int,
         stranger: bool = False,
+        redirects: int = 0,
     ) -> Response:
-        """Send one request and return the whole answer, whatever its status; redirects are not followed.
+        """Send one request and return the whole answer, whatever its status.
+
+        `redirects` are followed at most, each checked like any URL; the last one is the answer. They are for a GET
+        without headers of the caller's own: what goes to another host holds no credential and no signature. A redirect
+        from https to http is not followed.
 
         `timeout` bounds everything from the first look-up to the last byte, in seconds; `max_body` is in bytes. The
         look-ups for a `stranger`, a host that anybody may have named, are bounded apart.
         Raises OutboundRefused, PeerUnreachable.
         """
+        if redirects and (method != "GET" or headers or body is not None):
+            raise ValueError("a redirect is followed by a bare GET only")
         fields = {"Accept-Encoding": "identity", "User-Agent": self._user_agent, **(headers or {})}
         check_headers(fields)
         destination = self._guard.check_url(url)
@@ -193,11 +204,18 @@ class AsyncOutbound:
         token, stranger_token = _step.set(steps), _to_stranger.set(stranger)
         try:
             async with asyncio.timeout(timeout):
-                return await self._exchange(method, destination, fields, body, max_body)
+                answer = await self._exchange(method, destination, fields, body, max_body)
+                for _ in range(redirects):
+                    if (target := _redirected(answer)) is None:
+                        break
+                    destination = self._guard.check_url(target)
+                    answer = await self._exchange(method, destination, fields, None, max_body)
+                return answer
         except aiohttp.ClientError as error:
             # aiohttp hides the error of the operating system or of TLS inside its own.
             cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
-            raise PeerUnreachable(steps[0], str(destination), in_words(cause)) from None
+            words = self._certificates.in_words(cause, destination.host)
+            raise PeerUnreachable(steps[0], str(destination), words) from None
         except TimeoutError:
             raise PeerUnreachable(steps[0], str(destination), f"not done within {timeout:g} s") from None
         except OSError as error:
@@ -214,6 +232,7 @@ class AsyncOutbound:
             _as_yarl(destination),
             headers=fields,
             data=BytesIO(body) if body and len(body) > PIECE else body,  # aiohttp would send bytes in one piece
+            ssl=self._certificates.of(destination.host),
             allow_redirects=False,
             skip_auto_headers=("Content-Type",),
         ) as answer:
@@ -225,7 +244,7 @@ class AsyncOutbound:
                 if len(content) > max_body:
                     answer.close()
                     raise PeerUnreachable("http", str(destination), f"the answer is larger than {max_body} bytes")
-            return Response(answer.status, answer.headers, bytes(content))
+            return Response(answer.status, answer.headers, bytes(content), destination.url)
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -236,7 +255,6 @@ class AsyncOutbound:
                 connector=aiohttp.TCPConnector(
                     resolver=self._resolver,
                     use_dns_cache=False,
-                    ssl=self._context,
                     limit=0,
                     limit_per_host=CONNECTIONS_PER_HOST,
                 ),
@@ -250,7 +268,7 @@ class AsyncOutbound:
 
     def probe(self) -> Probe:
         """Return the means to make one connection step by step."""
-        return Probe(self._guard, self._context, self._resolve)
+        return Probe(self._guard, self._certificates.of, self._resolve)
 
     async def close(self) -> None:
         """Close the connections; a later request opens new ones."""
@@ -263,6 +281,15 @@ class AsyncOutbound:
 
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
+
+
+def _redirected(answer: Response) -> str | None:
+    """Return where the answer sends a GET (RFC 9110 §15.4); None if nowhere, or from https to something less."""
+    location = answer.headers.get("Location")
+    if answer.status not in REDIRECTS or not location:
+        return None
+    target = urljoin(answer.url, location)
+    return None if answer.url.startswith("https:") and target.lower().startswith("http:") else target
 
 
 def _as_yarl(destination: Destination) -> URL:

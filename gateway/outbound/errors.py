@@ -39,7 +39,7 @@ class PeerUnreachable(OutboundError):
     """The attempt failed at `step`; `host` is host:port."""
 
     def __init__(self, step: Step, host: str, reason: str) -> None:
-        super().__init__(FAILED[step], f"{host}: {reason}")
+        super().__init__(FAILED[step], f"{host}: {reason} ({step})")
         self.step = step
         self.host = host
 

@@ -1,13 +1,11 @@
-"""Which URLs, addresses and headers may leave, and the certificates that are believed."""
+"""Which URLs, addresses and headers may leave."""
 
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from pathlib import Path
 from typing import NoReturn
 
 from gateway.outbound.errors import OutboundRefused
@@ -76,6 +74,10 @@ class Destination:
     host: str
     port: int
     target: str
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self}{self.target}"
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -210,14 +212,3 @@ def check_headers(headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             raise OutboundRefused("HEADER_REFUSED", f"the value for the header {name[:40]!r} cannot be sent")
-
-
-def verifying_context(kind: type[ssl.SSLContext], ca_file: Path | None) -> ssl.SSLContext:
-    """Return a context that believes the system's store, and `ca_file` as well."""
-    context = kind(ssl.PROTOCOL_TLS_CLIENT)  # checks the certificate and its name
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    if ca_file is not None:
-        context.load_verify_locations(cafile=ca_file)
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -27,10 +27,13 @@ class Probe:
     """Looks up, connects and shakes hands, each by itself; every address is checked as for any other connection."""
 
     def __init__(
-        self, guard: Guard, context: ssl.SSLContext, resolve: Callable[[str, int], Awaitable[list[str]]]
+        self,
+        guard: Guard,
+        context_of: Callable[[str], ssl.SSLContext],
+        resolve: Callable[[str, int], Awaitable[list[str]]],
     ) -> None:
         self._guard = guard
-        self._context = context
+        self._context_of = context_of
         self._resolve = resolve
 
     def destination(self, url: str) -> Destination:
@@ -68,7 +71,13 @@ class Probe:
         """Return what TLS agrees on at `address`; raises PeerUnreachable (tls)."""
         found: list[Handshake] = []
         try:
-            await self._open(address, destination.port, found, ssl=self._context, server_hostname=destination.host)
+            await self._open(
+                address,
+                destination.port,
+                found,
+                ssl=self._context_of(destination.host),
+                server_hostname=destination.host,
+            )
         except OSError as error:  # ssl.SSLError is one
             raise PeerUnreachable("tls", str(destination), in_words(error)) from None
         return found[0]

@@ -19,8 +19,9 @@ from pathlib import Path
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from gateway.outbound.certificates import Certificates
 from gateway.outbound.errors import OutboundError, PeerUnreachable, Step, in_words
-from gateway.outbound.guard import Destination, Guard, check_headers, is_address, verifying_context
+from gateway.outbound.guard import Destination, Guard, check_headers, is_address
 
 CONNECT_SECONDS = 5.0  # for all addresses together, and again for the handshake
 IDLE_SECONDS = 30.0  # between two reads or writes; a transfer as a whole has no limit, so large files finish
@@ -57,8 +58,8 @@ _Connection = _PlainConnection | _TLSConnection
 
 
 @contextmanager
-def _failing_at(step: Step, destination: Destination) -> Iterator[None]:
-    """Translate what socket, ssl, http.client and urllib3 raise."""
+def _failing_at(step: Step, destination: Destination, certificates: Certificates | None = None) -> Iterator[None]:
+    """Translate what socket, ssl, http.client and urllib3 raise; `certificates` were used to verify."""
     try:
         yield
     except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError) as error:
@@ -66,7 +67,8 @@ def _failing_at(step: Step, destination: Destination) -> Iterator[None]:
         while isinstance(cause, urllib3.exceptions.HTTPError) and cause.__cause__ is not None:
             cause = cause.__cause__
         cut = isinstance(cause, http.client.IncompleteRead | urllib3.exceptions.ProtocolError)
-        reason = "the answer was cut off" if cut else in_words(cause)
+        words = certificates.in_words(cause, destination.host) if certificates else in_words(cause)
+        reason = "the answer was cut off" if cut else words
         raise PeerUnreachable(step, str(destination), reason) from None
 
 
@@ -158,18 +160,24 @@ class SyncUpload:
             except OSError:
                 self._accepting = False
 
-    def finish(self) -> SyncResponse:
-        """End the body and return the answer.
+    def finish(self, patience: float | None = None) -> SyncResponse:
+        """End the body and return the answer, whose head has `patience` seconds to come if they are given.
 
         Raises PeerUnreachable, and ValueError when the body has another size than announced.
         """
+        idle = self._connection.sock.gettimeout()
         try:
+            if patience is not None:
+                self._connection.sock.settimeout(patience)
             if self._left is None:
                 self._push(b"0\r\n\r\n")
             elif self._left and self._accepting:
                 raise ValueError(f"the body and its announced size differ by {self._left} bytes")
             keep = self._keep if self._accepting else None
-            return SyncResponse(self._destination, self._connection, self._method, keep)
+            answer = SyncResponse(self._destination, self._connection, self._method, keep)
+            if patience is not None and self._connection.sock is not None:  # None: the answer was all there is
+                self._connection.sock.settimeout(idle)
+            return answer
         except BaseException:
             self._connection.close()
             raise
@@ -189,15 +197,15 @@ class SyncOutbound:
         guard: Guard,
         *,
         user_agent: str,
-        ca_file: Path | None = None,
+        authorities: Mapping[str, Path] | None = None,
         resolve: Resolve = _ask_system,
         connect_timeout: float = CONNECT_SECONDS,
         idle_timeout: float = IDLE_SECONDS,
     ) -> None:
-        """`ca_file` (PEM) is believed beside the system's store; the time-outs are in seconds."""
+        """`authorities` are those of `Certificates`; the time-outs are in seconds."""
         self._guard = guard
         self._user_agent = user_agent
-        self._context = verifying_context(ssl.SSLContext, ca_file)
+        self._certificates = Certificates(ssl.SSLContext, authorities)
         self._resolve = resolve
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
@@ -205,16 +213,23 @@ class SyncOutbound:
         self._idle: dict[Destination, list[tuple[float, _Connection]]] = {}
 
     def request(
-        self, method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        *,
+        patience: float | None = None,
     ) -> SyncResponse:
         """Send one request and return its answer, whatever the status, with the body unread.
 
+        The head of the answer has `patience` seconds to come, without them the idle time as all that follows.
         Raises OutboundRefused, PeerUnreachable.
         """
         length = {} if body is None else {"Content-Length": str(len(body))}
         upload = self._begin(method, url, {**(headers or {}), **length}, len(body or b""))
         upload.send(body or b"")
-        return upload.finish()
+        return upload.finish(patience)
 
     def upload(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> SyncUpload:
         """Begin a request whose body of `size` bytes (None: unknown, then chunked) is pushed by the caller.
@@ -244,12 +259,13 @@ class SyncOutbound:
         host, port = destination.host, destination.port
         connection: _Connection
         if destination.scheme == "https":
-            connection = _TLSConnection(host, port, timeout=self._idle_timeout, ssl_context=self._context)
+            context = self._certificates.of(host)
+            connection = _TLSConnection(host, port, timeout=self._idle_timeout, ssl_context=context)
         else:
             connection = _PlainConnection(host, port, timeout=self._idle_timeout)
         connection.open_socket = lambda: self._open_socket(destination)
         try:
-            with _failing_at("tls", destination):
+            with _failing_at("tls", destination, self._certificates):
                 connection.connect()
         except BaseException:
             connection.close()

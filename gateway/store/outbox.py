@@ -78,9 +78,15 @@ def next_due(tx: Connection, busy: tuple[str, ...] = ()) -> int | None:
     return tx.execute(query).scalar()
 
 
-def everything(tx: Connection, limit: int = 1000) -> list[Message]:
-    """Return the newest messages, oldest first."""
+def everything(
+    tx: Connection, limit: int = 1000, *, state: str | None = None, server: str | None = None
+) -> list[Message]:
+    """Return the newest messages, all or those in `state` and to `server`, oldest first."""
     query = select(outbox).order_by(outbox.c.id.desc()).limit(limit)
+    if state is not None:
+        query = query.where(outbox.c.state == state)
+    if server is not None:
+        query = query.where(outbox.c.server == server)
     return [_message(row) for row in tx.execute(query).mappings()][::-1]
 
 
@@ -110,15 +116,18 @@ def hold(tx: Connection, server: str, until: int) -> None:
     tx.execute(update(outbox).where(*waiting).values(next_attempt=until))
 
 
-def hurry(tx: Connection, now: int, message_id: int | None = None, server: str | None = None) -> int:
-    """Make pending messages due now: one with those that it waits for, those to one server, or all; return how many."""
+def hurry(tx: Connection, now: int, message_id: int | None = None, server: str | None = None) -> list[str]:
+    """Make pending messages due now: one with those that it waits for, those to one server, or all.
+
+    Returns the server of each.
+    """
     statement = update(outbox).where(outbox.c.state == "pending")
     if message_id is not None:
         share = select(outbox.c.role, outbox.c.share).where(outbox.c.id == message_id)
         statement = statement.where(outbox.c.id <= message_id, tuple_(outbox.c.role, outbox.c.share).in_(share))
     if server is not None:
         statement = statement.where(outbox.c.server == server)
-    return tx.execute(statement.values(next_attempt=now)).rowcount
+    return list(tx.execute(statement.values(next_attempt=now).returning(outbox.c.server)).scalars())
 
 
 def _set(tx: Connection, message_id: int, **values: Any) -> None:

@@ -311,3 +311,12 @@ contacts = Table(  # the address book of each local user
     Column("auto_accept", Boolean, nullable=False),  # what they share is accepted without asking
     Column("created", BigInteger, nullable=False),
 )
+
+last_seen = Table(  # received folders as they were last listed; bounded by gateway/last_seen.py
+    "last_seen",
+    metadata,
+    Column("share", String, primary_key=True),
+    Column("path", LargeBinary, primary_key=True),
+    Column("taken", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),  # packed by gateway/store/last_seen.py
+)

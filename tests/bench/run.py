@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import federation_speed
+from bench import federation_speed, isolation
 from bench.crowd import Crowd, crowd
 from bench.servers import AUTHORIZATION, PASSWORD, USER, Apache, Gateway, Nginx, Rclone, Server, WsgiDAV
 from memory import memory_growth
@@ -193,7 +193,15 @@ def run(directory: Path, memory: Path) -> list[str]:
     report(measured, growth, slow)
     flows = federation_speed.measure(directory / "federation") if not ONLY else []
     print(f"\n{federation_speed.table(flows)}" if flows else "")
-    return [*missed(measured, growth, slow), *federation_speed.missed(flows)]
+    apart_from_dead = apart(directory / "isolation") if not ONLY else []
+    return [*missed(measured, growth, slow), *federation_speed.missed(flows), *apart_from_dead]
+
+
+def apart(directory: Path) -> list[str]:
+    """Measure what dead servers cost, print that, and return what was missed."""
+    seen = isolation.measure(directory)
+    print(f"\n{isolation.table(*seen)}")
+    return list(isolation.missed(*seen))
 
 
 def grown_by(work: Work) -> int:

@@ -86,7 +86,7 @@ class Served:
         stack, store, clock = self._stack, self.store, self.clock
         self.peers = FakePeers()
         self.remote = SeenRemote()
-        real_peers = await stack.enter_async_context(client(store, directory, clock))
+        self.real_peers = real_peers = await stack.enter_async_context(client(store, directory, clock))
         backend = MemoryBackend()
         for path in ("data", "frozen"):
             backend.make_directory(StoragePath.parse(path))

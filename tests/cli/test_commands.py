@@ -275,6 +275,7 @@ def test_the_outbox_is_shown_and_tried_again(served: Served) -> None:
     assert served.json("outbox", "retry", "99999") == {"messages": 0}
     assert "message(s) are tried now" in served.cli("outbox", "retry").stdout
     assert served.cli("outbox", "retry", "x").exit_code == 2
+    assert served.cli("outbox", "retry", "1", "--server", "peer.example").exit_code == 2
     served.run(until(lambda: all(row["state"] != "pending" for row in served.messages())))
 
 
@@ -299,6 +300,49 @@ def test_what_is_known_of_a_peers_proofs_is_shown(served: Served) -> None:
     ):
         assert line in text.splitlines(), text
     assert "cavage" in served.cli("peer", "list").stdout
+
+
+def test_the_outbox_is_searched_and_tried_again_by_server(served: Served) -> None:
+    with answering(served, "/shares", NO_ANSWER):
+        share = served.share()
+    states = {
+        state: [row["share"] for row in served.json("outbox", "list", "--state", state)]
+        for state in ("pending", "delivered")
+    }
+    assert share["id"] in states["pending"]
+    assert share["id"] not in states["delivered"]
+    assert share["id"] in [row["share"] for row in served.json("outbox", "list", "--server", "peer.example")]
+    assert served.json("outbox", "list", "--server", "nobody.example") == []
+    assert "There is no such message." in served.cli("outbox", "list", "--server", "nobody.example").stdout
+    assert served.cli("outbox", "list", "--state", "lost").exit_code == 2
+    assert served.json("outbox", "retry", "--server", "nobody.example") == {"messages": 0}
+    assert served.json("outbox", "retry", "--server", "Peer.Example:443")["messages"] >= 1
+    assert "INVALID" in served.cli("outbox", "retry", "--server", "https://x/").stderr
+    served.run(until(lambda: all(row["state"] != "pending" for row in served.messages())))
+
+
+def test_trying_again_asks_a_server_that_was_given_up(served: Served) -> None:
+    served.real_peers.breakers.silent("peer.example", "no answer in time", 5)
+    assert served.json("outbox", "retry", "--server", "peer.example")["messages"] == 0
+    assert served.real_peers.breakers.is_silent("peer.example"), "nothing waits for it"
+    with answering(served, "/shares", NO_ANSWER):
+        served.share()
+    served.cli("outbox", "retry", "--server", "peer.example")
+    assert not served.real_peers.breakers.is_silent("peer.example")
+    served.run(until(lambda: all(row["state"] != "pending" for row in served.messages())))
+
+
+def test_a_server_that_does_not_answer_is_shown_with_since_when_and_why(served: Served) -> None:
+    served.cli("peer", "trust", "dead.example")
+    assert served.json("peer", "show", "dead.example")["breaker"] == "closed"
+    served.real_peers.breakers.silent("dead.example", "dead.example:443: no answer in time", 5)
+    shown = served.json("peer", "show", "dead.example")
+    assert (shown["breaker"], shown["last_error"]) == ("open", "dead.example:443: no answer in time")
+    assert (shown["silent_since"], shown["retry"]) == (NOW, NOW + 5)
+    assert "silent since: 2027-" in served.cli("peer", "show", "dead.example").stdout
+    assert "open" in served.cli("peer", "list").stdout
+    served.cli("peer", "forget", "dead.example")
+    assert not served.real_peers.breakers.is_silent("dead.example")
 
 
 def test_keys_are_listed_and_rotated(served: Served) -> None:

@@ -48,6 +48,17 @@ def test_sites_that_speak_tls_with_a_ca_of_the_system(tmp_path: Path, monkeypatc
         tell(Pair(alice, bob))
 
 
+def test_sites_that_know_each_others_private_ca(tmp_path: Path) -> None:
+    """The API goes by the asynchronous transport, what is in a Share by the synchronous one."""
+    certificate = self_signed(tmp_path)
+    known = {"allow_networks": ["127.0.0.0/8", "::1/128"], "peers": {"localhost": {"ca_file": str(certificate[0])}}}
+    with (
+        Site(tmp_path / "alice", certificate=certificate, federation=known) as alice,
+        Site(tmp_path / "bob", certificate=certificate, federation=known) as bob,
+    ):
+        tell(Pair(alice, bob))
+
+
 def test_a_certificate_that_nobody_vouches_for_is_named_as_the_reason(tmp_path: Path) -> None:
     certificate = self_signed(tmp_path)
     with Site(tmp_path / "alice") as alice, Site(tmp_path / "bob", certificate=certificate) as bob:
@@ -56,3 +67,4 @@ def test_a_certificate_that_nobody_vouches_for_is_named_as_the_reason(tmp_path: 
         share = alice.json("share", "create", "/home/x", "--as", "alice", "--with", f"bob@{bob.server}")
         assert share["state"] == "pending"
         assert "certificate is not accepted" in share["problem"]
+        assert "federation.peers.localhost.ca_file (tls)" in share["problem"]
