@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gateway import __version__
-from gateway.cli import operating, receiving, sharing
+from gateway.cli import operating, peer_sim, receiving, sharing
 from gateway.cli.client import FAILED, fail
 from gateway.cli.values import placeholder
 from gateway.config import Config, ConfigError, load
@@ -125,6 +125,7 @@ for command in (
     sharing.share,
     receiving.received,
     operating.peer,
+    peer_sim.peer_sim,
     operating.outbox,
     operating.backend,
     operating.keys,

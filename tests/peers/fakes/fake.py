@@ -59,6 +59,11 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def refusal(self) -> str:
+        """Return the beginning of the body for a complaint, nothing of a success: that may hold a secret."""
+        return repr(self.body[:200]) if self.status >= 400 else ""
+
     def json(self) -> Any:
         """Return the JSON in the body, None if it is none."""
         try:
@@ -135,6 +140,8 @@ class Fake:
     read_only_status: ClassVar[int] = 403
     tells_permissions: ClassVar[bool] = False
     default_depth: ClassVar[str] = "infinity"
+    shares_folders: ClassVar[bool] = True
+    has_providers: ClassVar[bool] = False  # a list of the servers that are trusted, the file ocmproviders.json
 
     def __init__(
         self,
@@ -144,17 +151,19 @@ class Fake:
         tls: ssl.SSLContext | None = None,
         trusted: ssl.SSLContext | None = None,
         listener: Callable[[Entry], None] | None = None,
+        on_received: Callable[[Received], None] | None = None,
         users: Mapping[str, str] | None = None,
     ) -> None:
         """Serve as `host`:`port`, any free one if 0; `tls` and `trusted` are the contexts of server and client.
 
-        `users` are display names by login.
+        `users` are display names by login. `listener` is told each entry of the journal, `on_received` each new Share.
         """
         self.journal = Journal(listener)
         self.users = dict(users or {"marie": "Marie Curie"})
         self.sent: dict[str, Sent] = {}
         self.received: list[Received] = []
         self.contacts: set[tuple[str, str]] = set()  # (local user, remote address)
+        self._on_received = on_received
         self._host = host
         self._port = port
         self._tls = tls
@@ -269,7 +278,7 @@ class Fake:
         answer = await self.post(document, "/shares", body)
         if answer.status not in self.share_answers or not self.takes_answer(answer):
             del self.sent[sent.path_id]
-            self.journal.complain(f"POST /shares is answered {answer.status} {answer.body[:200]!r}")
+            self.journal.complain(f"POST /shares is answered {answer.status} {answer.refusal}")
             raise Failed("the Share was not taken", answer.status)
         return sent
 
@@ -292,8 +301,11 @@ class Fake:
 
     def keep(self, received: Received) -> None:
         """Store a Share; the same again replaces nothing."""
-        if not self.share_of(received.provider_id, received.secret):
-            self.received.append(received)
+        if self.share_of(received.provider_id, received.secret):
+            return
+        self.received.append(received)
+        if self._on_received is not None:
+            self._on_received(received)
 
     def share_of(self, provider_id: str, secret: str | None = None) -> Received | None:
         fitting = (share for share in self.received if share.provider_id == provider_id)
@@ -330,6 +342,15 @@ class Fake:
             self.journal.complain(f"{self.product} speaks https only, and endPoint is {document['endPoint']}")
         return document
 
+    async def look_up(self, server: str) -> str:
+        """Return the URL of the API of `server`, for the list of those that are trusted; raises Failed."""
+        answer = await self.call("GET", f"{self.scheme}://{server}/.well-known/ocm")
+        document = answer.json()
+        if answer.status != 200 or not isinstance(document, dict) or not isinstance(document.get("endPoint"), str):
+            self.journal.complain(f"{server} has no discovery document with an endPoint at /.well-known/ocm")
+            raise Failed("no discovery", answer.status)
+        return str(document["endPoint"])
+
     async def post(self, document: Document, path: str, payload: Document) -> Answer:
         """POST JSON to the API of the other side, signed where the product signs."""
         body = json.dumps(payload).encode()
@@ -356,7 +377,7 @@ class Fake:
         answer = await self.post(await self.discover(server), "/notifications", notification)
         if answer.status not in self.notification_answers:
             kind = notification.get("notificationType")
-            self.journal.complain(f"POST /notifications ({kind}) is answered {answer.status} {answer.body[:200]!r}")
+            self.journal.complain(f"POST /notifications ({kind}) is answered {answer.status} {answer.refusal}")
             raise Failed(f"{kind} was not taken", answer.status)
 
     # --- as a server ------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class Inviting(Fake):
         answer = await self.post(await self.discover(inviter), "/invite-accepted", payload)
         identity = answer.json()
         if answer.status != 200 or not isinstance(identity, dict) or not isinstance(identity.get("userID"), str):
-            self.journal.complain(f"POST /invite-accepted is answered {answer.status} {answer.body[:200]!r}")
+            self.journal.complain(f"POST /invite-accepted is answered {answer.status} {answer.refusal}")
             raise Failed("the invite was not taken", answer.status)
         for name in ("email", "name"):
             if not isinstance(identity.get(name), str):

@@ -34,6 +34,7 @@ class OCMGo(Inviting, Exchanging):
     habits = Habits()
     needs_invite = True
     read_only_status = 501
+    shares_folders = False
     acceptance_fields = ("token", "userID", "recipientProvider", "email", "name")
 
     def __init__(self, **options: Any) -> None:

@@ -73,11 +73,15 @@ class Reached:
 
     async def names(self) -> list[str]:
         """Return the names in the Share, none if it is a file."""
-        entries = await self._propfind()
-        root = entries[0]
+        root, *inner = await self._propfind()
+        return [entry.path.removeprefix(root.path).strip("/") for entry in inner] if root.is_folder else []
+
+    async def files(self) -> list[str]:
+        """Return the names of the files in the Share, "" alone if it is a file itself."""
+        root, *inner = await self._propfind()
         if not root.is_folder:
-            return []
-        return [entry.path.removeprefix(root.path).strip("/") for entry in entries[1:]]
+            return [""]
+        return [entry.path.removeprefix(root.path).strip("/") for entry in inner if not entry.is_folder]
 
     async def read(self, path: str = "") -> bytes:
         """Return the content of a file, "" being the Share itself."""

@@ -22,7 +22,7 @@ class RevaFamily(Inviting):
     taken_status: ClassVar[int] = 200
     notification_answers = (200, 201)
     needs_invite = True
-    has_providers: ClassVar[bool] = True  # the file ocmproviders.json
+    has_providers = True
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -35,7 +35,7 @@ class Exchanging(Fake):
         if answer.status == 400 and isinstance(granted, dict) and granted.get("error") == "invalid_grant":
             raise NotGranted("there is no token for this Share", answer.status)
         if answer.status != 200 or not isinstance(granted, dict):
-            self.journal.complain(f"POST {url} is answered {answer.status} {answer.body[:200]!r}")
+            self.journal.complain(f"POST {url} is answered {answer.status} {answer.refusal}")
             raise Failed("no token", answer.status)
         if not answer.headers.get("Content-Type", "").startswith("application/json"):
             self.journal.complain("the token is not sent as application/json")
