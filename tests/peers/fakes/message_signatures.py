@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 COVERED = ("@method", "@target-uri", "content-digest", "content-length")
 HASHES = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
+REGISTERED = {("OKP", "Ed25519"): "ed25519", ("EC", "P-256"): "ecdsa-p256-sha256"}  # section 6.2.2, by kty and crv
 AGE_MAX = 300  # seconds since `created`
 AHEAD_MAX = 60  # seconds that `created` may lie in the future
 _MEMBER = re.compile(r'\s*([a-z*][a-z0-9_.*-]*)=\(([^)]*)\)((?:;[^,"]+(?:"[^"]*")?)*)\s*(?:,|$)')
@@ -159,7 +160,9 @@ def verify(
 
 
 def _check(jwk: Mapping[str, str], found: Found, text: bytes, algorithms: Collection[str]) -> None:
-    kind, named = (jwk.get("kty"), jwk.get("crv")), jwk.get("alg")
+    kind, named = (jwk.get("kty", ""), jwk.get("crv", "")), jwk.get("alg")
+    if found.values.get("alg", REGISTERED.get(kind)) != REGISTERED.get(kind):
+        raise BadSignature(f"alg is {found.values['alg']!r}, and the key is {kind}")
     try:
         if kind == ("OKP", "Ed25519") and named in ("Ed25519", "EdDSA", None) and "Ed25519" in algorithms:
             ed25519.Ed25519PublicKey.from_public_bytes(_unb64url(jwk["x"])).verify(found.signature, text)
