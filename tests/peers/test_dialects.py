@@ -54,6 +54,8 @@ FOLDERS = tuple(case for case in CASES if case.has_folders)
 FOLDERS_TO = tuple(case for case in FOLDERS if case.product not in ("nextcloud-35", "ocis", "opencloud"))
 # Who says in the Share that it may be written; of the others it is read-only.
 WRITABLE = tuple(case for case in FOLDERS if case.product in ("nextcloud-35", "ocis", "opencloud", "reva"))
+# Who says later that they have changed, in a way that can be believed.
+TELLING_PERMISSIONS = tuple(case for case in FOLDERS if case.product == "owncloud-10")
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +127,21 @@ def test_a_folder_of_ours_that_may_only_be_read(met: Meeting, fake: Fake, case: 
     assert (met.site.data / received.name / "a.txt").read_bytes() == b"alpha"
 
 
+@pytest.mark.parametrize("case", FOLDERS_TO, ids=str)
+def test_a_folder_of_ours_whose_permissions_change(met: Meeting, fake: Fake, case: Case) -> None:
+    """Nobody has to be told: who asks WebDAV sees it, and who writes is let."""
+    share, received = give(met, fake, f"changed-for-{case}", ("read",), a_txt=b"alpha")
+    reached = met.run(fake.accept(received))
+    assert met.run(reached.is_refused("PUT", "a.txt", b"beta"))
+    met.ask("share.update", id=share["id"], permissions=["read", "write"])
+    if received.permissions is not None:
+        received.permissions = ("read", "write")
+    reached = met.run(fake.reach(received))
+    met.run(reached.names())
+    assert reached.is_writable is not False  # Seafile does not look
+    met.run(reached.write("a.txt", b"beta"))
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_file_of_ours_that_is_declined(met: Meeting, fake: Fake, case: Case) -> None:
     share, received = give(met, fake, f"declined-by-{case}", ("read",), b"alpha")
@@ -176,6 +193,19 @@ def test_a_file_of_theirs_that_is_revoked(met: Meeting, fake: Fake, case: Case) 
     if case.tells_unshared:
         eventually(lambda: met.arrived(sent.name)["state"], "revoked")
     eventually(lambda: met.http("GET", mount).status in (403, 404, 502, 503), True)
+
+
+@pytest.mark.parametrize("case", TELLING_PERMISSIONS, ids=str)
+def test_a_folder_of_theirs_whose_permissions_change(met: Meeting, fake: Fake, case: Case) -> None:
+    resource = Resource.folder()
+    sent = met.run(fake.send_share(met.alice, resource, name=f"changed-from-{case}"))
+    mount = met.accept(sent.name)
+    assert met.http("PUT", f"{mount}/b.txt", b"beta").status == 403
+    met.run(fake.change_permissions(sent, ("read", "write")))
+    assert met.http("PUT", f"{mount}/b.txt", b"beta").status == 201
+    met.run(fake.change_permissions(sent, ("read",)))
+    assert met.http("PUT", f"{mount}/b.txt", b"gamma").status == 403
+    assert resource.nodes["b.txt"] == b"beta"
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
