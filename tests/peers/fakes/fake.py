@@ -162,6 +162,7 @@ class Fake:
         self.users = dict(users or {"marie": "Marie Curie"})
         self.sent: dict[str, Sent] = {}
         self.received: list[Received] = []
+        self.signers: dict[str, str] = {}  # by server: how it has signed what was verified last
         self.contacts: set[tuple[str, str]] = set()  # (local user, remote address)
         self._on_received = on_received
         self._host = host

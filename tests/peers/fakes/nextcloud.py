@@ -64,7 +64,6 @@ class Nextcloud(OwnCloudFamily, Exchanging, Inviting):
         self._algorithms = ("ES256", "Ed25519") if eddsa else ("ES256",)
         self._rsa = cavage.new_key() if self.version.cavage else None
         self._ec = message_signatures.new_es256() if self.version.modern else None
-        self._signed: dict[str, str] = {}  # hosts that have signed once, with the scheme
         self._pinned: dict[str, str] = {}  # public keys by key id
         self._taken: list[tuple[str, int]] = []  # (remote, when) of Shares
 
@@ -246,9 +245,9 @@ class Nextcloud(OwnCloudFamily, Exchanging, Inviting):
         """Verify the signature of `server`; raises Refused, also for none where there once was one."""
         scheme = await self._scheme_of(asked, server) if self.version.cavage else ""
         if scheme:
-            self._signed[server] = scheme
-        elif server in self._signed:
-            raise Refused(400, f"{server} has signed by {self._signed[server]} before, and this request is not signed")
+            self.signers[server] = scheme
+        elif server in self.signers:
+            raise Refused(400, f"{server} has signed by {self.signers[server]} before, and this request is not signed")
 
     async def _scheme_of(self, asked: Asked, server: str) -> str:
         """Return how the request is signed, "" if it counts as unsigned; raises Refused."""

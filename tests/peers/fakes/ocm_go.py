@@ -111,6 +111,7 @@ class OCMGo(Inviting, Exchanging):
                 raise BadSignature(f"the keys of {signer} cannot be had", 502) from error
             url = f"{self.url}{asked.target}"
             message_signatures.verify(found, jwks or {}, asked.method, url, asked.headers, asked.body)
+            self.signers[signer] = "RFC 9421"
         except BadSignature as error:
             raise Refused(error.status, str(error)) from error
 
