@@ -46,6 +46,7 @@ REFUSED = [
     ("nextcloud-35", put("protocol/name", "ssh"), 501, "protocol 'ssh'"),
     ("owncloud-10", put("shareType", "group"), 501, "shareType 'group'"),
     ("owncloud-10", put("sender", ABSENT), 400, "sender"),
+    ("reva", put("protocol", "webdav"), 400, "what nobody would expect there"),
     ("reva", put("expiration", "0"), 400, "no JSON integer"),
     ("reva", put("expiration", None), 400, "no JSON integer"),
     ("reva", put("protocol/ssh", {}), 400, "ssh not recognized"),

@@ -6,7 +6,7 @@ and cancels itself out. `gateway/peersim` is this package, for `ocm-gateway peer
 
 from __future__ import annotations
 
-from .fake import Fake, Received, Sent
+from .fake import Fake
 from .journal import Complaint, Entry, Exchange, Failed
 from .nextcloud import Nextcloud30, Nextcloud31, Nextcloud33, Nextcloud35
 from .ocis import OCIS
@@ -16,6 +16,7 @@ from .owncloud10 import OwnCloud10
 from .resources import Resource
 from .reva import Reva
 from .seafile import Seafile
+from .shares import Received, Sent
 
 PRODUCTS: dict[str, type[Fake]] = {
     fake.product: fake

@@ -5,13 +5,11 @@ A product is a subclass that says what it sends, takes, demands and answers. Not
 
 from __future__ import annotations
 
-import base64
 import json
 import secrets
 import ssl
-import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
@@ -19,111 +17,17 @@ import aiohttp
 from aiohttp import web
 
 from .journal import Entry, Failed, Journal, Refused
+from .messages import Answer, Asked, Document
 from .reaching import Habits, Reached
+from .reading import one_host
 from .resources import Resource
 from .serving import DavAnswer, Served
+from .shares import Received, Sent
 
 REQUEST_TIME = 20.0  # seconds
-Document = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A request as it arrived; `target` is path and query, unchanged."""
-
-    method: str
-    target: str
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def path(self) -> str:
-        return self.target.partition("?")[0]
-
-    def json(self) -> Document:
-        """Return the JSON object in the body; raises Refused."""
-        try:
-            value = json.loads(self.body)
-        except ValueError:
-            raise Refused(400, f"{self.path}: the body is no JSON") from None
-        if not isinstance(value, dict):
-            raise Refused(400, f"{self.path}: the body is no JSON object")
-        return value
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the other side answered."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def refusal(self) -> str:
-        """Return the beginning of the body for a complaint, nothing of a success: that may hold a secret."""
-        return repr(self.body[:200]) if self.status >= 400 else ""
-
-    def json(self) -> Any:
-        """Return the JSON in the body, None if it is none."""
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            return None
-
-
-@dataclass
-class Sent:
-    """A Share that the fake has sent."""
-
-    provider_id: str
-    secret: str
-    share_with: str
-    name: str
-    resource: Resource
-    permissions: Sequence[str]
-    owner: str
-    path_id: str = field(default_factory=lambda: secrets.token_hex(8))
-    requires_exchange: bool = False
-    state: str = "sent"
-    tokens: list[str] = field(default_factory=list)
-
-    @property
-    def server(self) -> str:
-        return self.share_with.rpartition("@")[2]
-
-    @property
-    def resource_type(self) -> str:
-        return "file" if self.resource.is_file else "folder"
-
-    @property
-    def opens(self) -> bool:
-        return self.state in ("sent", "accepted")
-
-
-@dataclass
-class Received:
-    """A Share that the fake has received."""
-
-    provider_id: str
-    secret: str
-    owner: str
-    sender: str
-    server: str  # the host[:port] that the product goes to
-    recipient: str  # the local user
-    name: str
-    resource_type: str
-    permissions: Sequence[str] | None = None  # None: the body does not say, WebDAV does
-    uri: str | None = None
-    requires_exchange: bool = False
-    state: str = "pending"
-
-    @property
-    def writable(self) -> bool | None:
-        return None if self.permissions is None else "write" in self.permissions
-
-
-class Fake:
+class Fake(ABC):
     """One product."""
 
     product: ClassVar[str]
@@ -212,33 +116,33 @@ class Fake:
 
     # --- what a product says, sends and takes ---------------------------------------------------------------------
 
+    @abstractmethod
     def discovery(self, asked: Asked) -> Document:
         """Return the discovery document."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check_discovery(self, document: Document) -> None:
         """Raise Refused with what the product cannot live with in the other side's document."""
-        raise NotImplementedError
 
+    @abstractmethod
     def share_body(self, sent: Sent, document: Document) -> Document:
         """Return the Share Creation Notification for a Share."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def take_share(self, asked: Asked) -> tuple[int, Any]:
         """Store a Share that has come and return status and body of the answer; raises Refused."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def take_notification(self, asked: Asked) -> tuple[int, Any]:
         """Do what a notification says; raises Refused."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def reach(self, received: Received) -> Reached:
         """Return the way to a received Share by the product's own URL and credentials."""
-        raise NotImplementedError
 
+    @abstractmethod
     def may_open(self, asked: Asked) -> tuple[Sent, str, str] | None:
         """Return the Share that a DAV request opens, the path of its root, and the path within; None is a 401."""
-        raise NotImplementedError
 
     def farewell(self, sent: Sent) -> Document | None:
         """Return the notification that a Share has ended, None if the product sends none."""
@@ -393,6 +297,9 @@ class Fake:
             response = web.json_response(refused.body, status=refused.status)
         except Failed as failed:  # what it asked the other side meanwhile: the journal has it already
             response = web.json_response({"message": str(failed)}, status=400)
+        except (AttributeError, KeyError, TypeError, ValueError, SyntaxError) as error:
+            self.journal.complain(f"{asked.method} {asked.path}: what nobody would expect there: {error!r}")
+            response = web.json_response({"message": "malformed"}, status=400)
         self.journal.note("in", asked.method, asked.path, response.status)
         return response
 
@@ -445,68 +352,3 @@ class Fake:
 
 def _response(answer: DavAnswer) -> web.Response:
     return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
-
-
-def bare_server(server: str) -> str:
-    """Return host[:port] of a server that may be written as a URL."""
-    return server.rpartition("://")[2].rstrip("/")
-
-
-def one_host(address: str) -> str:
-    """Return an address without a scheme, and with its host once: oCIS and OpenCloud write it twice."""
-    user, _, host = address.rpartition("@")
-    while (parts := user.rpartition("@"))[1] and bare_server(parts[2]) == bare_server(host):
-        user = parts[0]
-    return f"{user}@{bare_server(host)}"
-
-
-def basic(user: str, password: str = "") -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def bearer(token: str) -> str:
-    return f"Bearer {token}"
-
-
-def basic_user(asked: Asked) -> str | None:
-    """Return the user name of Basic, None without it, or with a password; colons are none, Seafile pads with them."""
-    scheme, _, value = asked.headers.get("Authorization", "").partition(" ")
-    if scheme != "Basic":
-        return None
-    user, _, password = base64.b64decode(value).decode().partition(":")
-    return None if password.strip(":") else user
-
-
-def bearer_token(asked: Asked) -> str | None:
-    scheme, _, value = asked.headers.get("Authorization", "").partition(" ")
-    return value if scheme == "Bearer" else None
-
-
-def file_entry(document: Document) -> Document:
-    """Return the entry `file` of a document's resourceTypes; raises Refused."""
-    for entry in document.get("resourceTypes") or ():
-        if isinstance(entry, dict) and entry.get("name") == "file":
-            return entry
-    raise Refused(400, "resourceTypes has no entry `file`")
-
-
-def webdav_path(document: Document) -> str:
-    """Return the webdav path of the entry `file`; raises Refused unless it is a string."""
-    path = (file_entry(document).get("protocols") or {}).get("webdav")
-    if not isinstance(path, str):
-        raise Refused(400, f"protocols.webdav of `file` is no string: {path!r}")
-    return path
-
-
-def origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def lacking(body: Document, *names: str) -> list[str]:
-    """Return which of `names` are not in a body, or empty."""
-    return [name for name in names if body.get(name) in (None, "", {}, [])]
-
-
-def now() -> int:
-    return int(time.time())

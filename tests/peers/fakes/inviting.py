@@ -6,8 +6,10 @@ import base64
 import uuid
 from typing import Any, ClassVar
 
-from .fake import Asked, Fake, bare_server
+from .fake import Fake
 from .journal import Failed, Refused
+from .messages import Asked
+from .reading import bare_server
 
 
 class Inviting(Fake):

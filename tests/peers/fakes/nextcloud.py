@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from . import cavage, message_signatures
-from .fake import Asked, Document, Received, Sent, bare_server, basic, bearer, bearer_token, lacking, now, webdav_path
 from .inviting import Inviting
 from .journal import Failed, Refused
+from .messages import Asked, Document, basic, bearer, bearer_token
 from .owncloud_family import PERMISSIONS, OwnCloudFamily
 from .reaching import Reached
+from .reading import bare_server, lacking, webdav_path
 from .resources import Resource
+from .shares import Received, Sent
 from .tokens import Exchanging
 
 OLD_VERSIONS = ("1.0-proposal1", "1.0", "1.1")  # major.minor that 26 to 31 take; theirs is the first
@@ -65,7 +67,7 @@ class Nextcloud(OwnCloudFamily, Exchanging, Inviting):
         self._rsa = cavage.new_key() if self.version.cavage else None
         self._ec = message_signatures.new_es256() if self.version.modern else None
         self._pinned: dict[str, str] = {}  # public keys by key id
-        self._taken: list[tuple[str, int]] = []  # (remote, when) of Shares
+        self._taken: list[tuple[str, float]] = []  # (remote, when) of Shares
 
     # --- discovery --------------------------------------------------------------------------------------------------
 
@@ -183,10 +185,10 @@ class Nextcloud(OwnCloudFamily, Exchanging, Inviting):
     def _limit(self, server: str) -> None:
         if not self.version.modern:
             return
-        self._taken = [(remote, at) for remote, at in self._taken if at > now() - RATE_TIME]
+        self._taken = [(remote, at) for remote, at in self._taken if at > time.time() - RATE_TIME]
         if sum(remote == server for remote, _ in self._taken) >= RATE:
             raise Refused(429, f"more than {RATE} Shares in {RATE_TIME} s")
-        self._taken.append((server, now()))
+        self._taken.append((server, time.time()))
 
     async def reach(self, received: Received) -> Reached:
         document = await self.discover(received.server)

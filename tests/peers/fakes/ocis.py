@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .fake import Asked, Document, Sent, lacking
 from .journal import Refused
+from .messages import Asked, Document
+from .reading import lacking
 from .reva_family import RevaFamily
+from .shares import Sent
 
 MARIE = "4c510ada-c86b-4815-8820-42cdf82c3d51"  # an opaque id
 PROTOCOLS_OTHERS = (

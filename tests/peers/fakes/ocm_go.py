@@ -10,12 +10,14 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from . import message_signatures
-from .fake import Asked, Document, Received, Sent, bare_server, bearer, bearer_token, lacking, origin, webdav_path
 from .inviting import Inviting
 from .journal import Failed, Refused
 from .message_signatures import BadSignature
+from .messages import Asked, Document, bearer, bearer_token
 from .reaching import Habits, Reached
+from .reading import bare_server, lacking, origin, webdav_path
 from .resources import Resource
+from .shares import Received, Sent
 from .tokens import Exchanging
 
 SAME_AUTHORITY = ("endPoint", "tokenEndPoint", "jwksUri", "inviteAcceptDialog")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .fake import Asked, Document
+from .messages import Asked, Document
 from .reva_family import RevaFamily
 
 MARIE = "1f0a93a4-5c0e-4f1c-9d0b-7d8ff1a3c001"  # an opaque id

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .fake import Asked, Document, Received, Sent, bare_server, lacking
 from .journal import Refused
+from .messages import Asked, Document
 from .owncloud_family import PERMISSIONS, OwnCloudFamily
+from .reading import bare_server, lacking
+from .shares import Received, Sent
 
 
 class OwnCloud10(OwnCloudFamily):

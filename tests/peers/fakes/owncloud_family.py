@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
-from .fake import Asked, Document, Fake, Received, Sent, basic, basic_user, lacking, origin, webdav_path
+from .fake import Fake
 from .journal import Refused
+from .messages import Asked, Document, basic, basic_user
 from .reaching import Habits, Reached
+from .reading import lacking, origin, webdav_path
 from .serving import DAV, OC, OCM, OCS
+from .shares import Received, Sent
 
 # A literal of theirs, not a set (peers.md §2a).
 PERMISSIONS = "{http://open-cloud-mesh.org/ns}share-permissions"

@@ -15,7 +15,8 @@ from .journal import Failed, NotGranted
 from .serving import DAV, OC, OCM, OCS
 
 if TYPE_CHECKING:
-    from .fake import Answer, Fake
+    from .fake import Fake
+    from .messages import Answer
 
 PERMISSIONS = (f"{{{OC}}}permissions", f"{{{OCS}}}share-permissions", f"{{{OCM}}}share-permissions")
 

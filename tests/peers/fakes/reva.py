@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from .fake import Asked, Document, Received, Sent, basic, basic_user, bearer, bearer_token, origin
 from .journal import Refused
+from .messages import Asked, Document, basic, basic_user, bearer, bearer_token
 from .reaching import Habits
+from .reading import origin
 from .resources import Resource
 from .reva_family import RevaFamily
 from .serving import DAV
+from .shares import Received, Sent
 from .tokens import Exchanging
 
 NAMES = ("displayname", "resourcetype", "getcontentlength", "getcontenttype", "getetag", "getlastmodified")

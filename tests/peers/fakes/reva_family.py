@@ -6,10 +6,12 @@ from collections.abc import Collection
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
-from .fake import Asked, Document, Received, Sent, bare_server, bearer_token, lacking, one_host, origin
 from .inviting import Inviting
 from .journal import Failed, Refused
+from .messages import Asked, Document, bearer_token
 from .reaching import Reached
+from .reading import bare_server, lacking, one_host, origin
+from .shares import Received, Sent
 
 REQUIRED = ("shareWith", "name", "providerId", "owner", "sender", "shareType", "resourceType", "protocol")
 PERMISSIONS = frozenset({"read", "write", "share"})

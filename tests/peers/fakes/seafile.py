@@ -12,10 +12,13 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from .fake import Asked, Document, Fake, Received, Sent, bare_server, basic_user, lacking
+from .fake import Fake
 from .journal import Refused
+from .messages import Asked, Document, basic_user
 from .reaching import Habits, Reached
+from .reading import bare_server, lacking
 from .resources import Resource
+from .shares import Received, Sent
 
 PROVIDER_ID = "3f1b0c3e"  # one constant for all Shares of a server
 

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .fake import Fake, Received
+from .fake import Fake
 from .inviting import Inviting
 from .journal import Complaint, Entry, Failed
 from .resources import Resource
+from .shares import Received
 
 PROBE = "ocm-peer-sim.txt"  # what `writes` leaves in a Share for a moment
 

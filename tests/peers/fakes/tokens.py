@@ -7,8 +7,10 @@ import json
 import secrets
 from urllib.parse import parse_qs, urlencode
 
-from .fake import Asked, Document, Fake, Sent
+from .fake import Fake
 from .journal import Failed, NotGranted, Refused
+from .messages import Asked, Document
+from .shares import Sent
 
 FORM = "application/x-www-form-urlencoded"
 LIFE = 3600  # seconds
