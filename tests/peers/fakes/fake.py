@@ -9,7 +9,7 @@ import json
 import secrets
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
@@ -42,7 +42,7 @@ class Fake(ABC):
     needs_invite: ClassVar[bool] = False
     only_https: ClassVar[bool] = False
     read_only_status: ClassVar[int] = 403
-    tells_permissions: ClassVar[bool] = False
+    tells_permissions: ClassVar[Collection[str]] = ()
     default_depth: ClassVar[str] = "infinity"
     shares_folders: ClassVar[bool] = True
     has_providers: ClassVar[bool] = False  # a list of the servers that are trusted, the file ocmproviders.json

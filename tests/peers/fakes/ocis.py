@@ -29,6 +29,7 @@ class OCIS(RevaFamily):
     unknown_token = 404
     accepted_before = 200
     only_https = True
+    tells_permissions = ("oc",)  # its WebDAV service is that of its own users
 
     def __init__(self, **options: object) -> None:
         super().__init__(**{"users": {MARIE: "Marie Curie"}, **options})

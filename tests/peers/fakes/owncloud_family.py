@@ -40,7 +40,7 @@ class OwnCloudFamily(Fake):
     share_answers = (201,)  # anything else, and it tries its own old API and gives up
     notification_answers = (201,)
     habits = HABITS
-    tells_permissions = True
+    tells_permissions = ("oc", "ocs")
     share_types: tuple[str, ...] = ("user", "group")
     notification_types: tuple[str, ...] = ("SHARE_ACCEPTED", "SHARE_DECLINED", "SHARE_UNSHARED", "REQUEST_RESHARE")
 

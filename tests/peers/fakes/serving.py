@@ -34,7 +34,7 @@ class Served:
     resource: Resource
     root: str
     permissions: Collection[str]
-    tells_permissions: bool = False  # Nextcloud and ownCloud have properties for them
+    tells_permissions: Collection[str] = ()  # of `oc` and `ocs`, the properties in which a product says them
     read_only_status: int = 403  # the answer to a write that is not permitted
     default_depth: str = "infinity"  # of a PROPFIND without Depth (RFC 4918 section 9.1)
 
@@ -152,10 +152,11 @@ class Served:
             found[f"{{{DAV}}}resourcetype"] = "<d:resourcetype/>"
             found[f"{{{DAV}}}getcontentlength"] = f"<d:getcontentlength>{len(content)}</d:getcontentlength>"
             found[f"{{{DAV}}}getcontenttype"] = "<d:getcontenttype>text/plain</d:getcontenttype>"
-        if self.tells_permissions:
+        if "oc" in self.tells_permissions:
             letters = ("RDNVW" if content is not None else "RDNVCK") if writable else "R"
-            number = OCS_ALL if writable else OCS_READ
             found[f"{{{OC}}}permissions"] = f"<oc:permissions>{letters}</oc:permissions>"
+        if "ocs" in self.tells_permissions:
+            number = OCS_ALL if writable else OCS_READ
             found[f"{{{OCS}}}share-permissions"] = f"<ocs:share-permissions>{number}</ocs:share-permissions>"
         return found
 
