@@ -19,12 +19,17 @@ def met(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meeting]:
 
 
 CASES: list[tuple[str, dict[str, Any], str, str]] = [
+    ("nextcloud-31", {}, "cavage", "cavage"),
+    ("nextcloud-33", {}, "cavage", "cavage"),
     ("nextcloud-35", {}, "RFC 9421", "rfc9421"),
+    ("nextcloud-35", {"eddsa": False}, "RFC 9421", "rfc9421"),
     ("ocm-go", {}, "RFC 9421", "rfc9421"),
 ]
 
 
-@pytest.mark.parametrize(("product", "options", "scheme", "evidence"), CASES, ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    ("product", "options", "scheme", "evidence"), CASES, ids=["-".join([case[0], *case[1]]) for case in CASES]
+)
 def test_shares_are_signed_and_verified_both_ways(
     met: Meeting, product: str, options: dict[str, Any], scheme: str, evidence: str
 ) -> None:
