@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gateway import __version__
-from gateway.cli import contacts, directory, doctor, inviting, operating, receiving, sharing
+from gateway.cli import contacts, directory, doctor, inviting, operating, peer_sim, receiving, sharing
 from gateway.cli.client import FAILED, fail
 from gateway.cli.values import placeholder
 from gateway.config import Config, ConfigError, load
@@ -126,6 +126,7 @@ for command in (
     receiving.received,
     operating.peer,
     directory.directory,
+    peer_sim.peer_sim,
     operating.outbox,
     operating.backend,
     operating.keys,
