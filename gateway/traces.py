@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import structlog
 
 from gateway.errors import NoSuch
+from gateway.ocm.fields import is_shallow
 
 VERSION = 1
 KEPT = 20  # files per peer
@@ -28,6 +30,8 @@ MODE = 0o600
 LEFT_OUT = "***"
 _HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 _MEMBERS = frozenset({"sharedsecret", "code", "token", "access_token", "refresh_token", "client_secret", "password"})
+
+_FORM = re.compile(r"[A-Za-z0-9_.-]+=[^&=\s\"<{]*(&[A-Za-z0-9_.-]+=[^&=\s\"<{]*)*")
 
 Direction = Literal["outgoing", "incoming"]
 Headers = Sequence[tuple[str, str]]
@@ -111,8 +115,11 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def _document(exchange: Exchange, moment: int) -> dict[str, Any]:
-    body, is_redacted = redacted(exchange.body)
-    answer, _ = redacted(exchange.answer)
+    body, secrets = redacted(exchange.body)
+    answer, more = redacted(exchange.answer)
+    for secret in filter(None, (*secrets, *more)):  # some peers quote what they refuse
+        for form in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1]):
+            body, answer = body.replace(form, LEFT_OUT), answer.replace(form, LEFT_OUT)
     return {
         "version": VERSION,
         "direction": exchange.direction,
@@ -123,7 +130,7 @@ def _document(exchange: Exchange, moment: int) -> dict[str, Any]:
             "url": exchange.url,
             "headers": [[name, _value(name, value)] for name, value in exchange.headers],
             "body": body,
-            "redacted": is_redacted,
+            "redacted": body.encode() != exchange.body,
         },
         "answer": None if exchange.status is None else {"status": exchange.status, "body": answer},
         "problem": {"code": exchange.code, "reason": exchange.reason},
@@ -134,29 +141,44 @@ def _value(name: str, value: str) -> str:
     return LEFT_OUT if name.lower() in _HEADERS else value
 
 
-def redacted(body: bytes) -> tuple[str, bool]:
-    """Return a body without its secrets, and whether it had some; what is neither JSON nor a form is left out whole."""
+def redacted(body: bytes) -> tuple[str, list[str]]:
+    """Return a body without its secrets, and those; what is neither JSON nor a form is left out whole."""
     if not body:
-        return "", False
-    if len(body) <= BODY_MAX:
-        text = body.decode("utf-8", "replace")
-        try:
-            cleaned = _without_secrets(json.loads(text))
-        except (ValueError, RecursionError):
-            pairs = parse_qsl(text, keep_blank_values=True)
-            cleaned_pairs = [(name, LEFT_OUT if name.lower() in _MEMBERS else value) for name, value in pairs]
-            if pairs and text.isprintable() and "<" not in text:
-                return urlencode(cleaned_pairs, safe="*"), cleaned_pairs != pairs
-        else:
-            is_same = cleaned == json.loads(text)
-            return (text if is_same else json.dumps(cleaned, ensure_ascii=False)), not is_same
-    return f"({len(body)} bytes that are neither JSON nor a form)", True
+        return "", []
+    text, secrets = body.decode("utf-8", "replace"), list[str]()
+    if len(body) <= BODY_MAX and _is_shallow_json(text):
+        cleaned = _without_secrets(json.loads(text), secrets)
+        return (json.dumps(cleaned, ensure_ascii=False) if secrets else text), secrets
+    if len(body) <= BODY_MAX and _FORM.fullmatch(text):
+        pairs = parse_qsl(text, keep_blank_values=True)
+        return urlencode([(name, _kept(name, value, secrets)) for name, value in pairs], safe="*"), secrets
+    return f"({len(body)} bytes that are neither JSON nor a form)", []
 
 
-def _without_secrets(value: Any) -> Any:
+def _is_shallow_json(text: str) -> bool:
+    try:
+        return is_shallow(json.loads(text))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _without_secrets(value: Any, secrets: list[str]) -> Any:
+    """Return a JSON value without the secrets in it, which are added to `secrets`."""
     if isinstance(value, Mapping):
-        return {
-            name: LEFT_OUT if name.lower() in _MEMBERS and inner is not None else _without_secrets(inner)
-            for name, inner in value.items()
-        }
-    return [_without_secrets(inner) for inner in value] if isinstance(value, list) else value
+        return {name: _kept(name, inner, secrets) for name, inner in value.items()}
+    return [_without_secrets(inner, secrets) for inner in value] if isinstance(value, list) else value
+
+
+def _kept(name: str, value: Any, secrets: list[str]) -> Any:
+    if name.lower() not in _MEMBERS or value is None:
+        return _without_secrets(value, secrets)
+    secrets.extend(_texts(value))
+    return LEFT_OUT
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from _texts(inner)
