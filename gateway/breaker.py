@@ -96,7 +96,7 @@ class Breakers:
             else:
                 self.answered(server)
             raise
-        except Exception:
+        except Exception:  # whatever we make of it, it was an answer
             self.answered(server)
             raise
         except BaseException:

@@ -139,7 +139,7 @@ class Directories:
             try:
                 await asyncio.sleep(await self._wait(source, without))
                 await self._refresh(source)
-            except Exception:
+            except Exception:  # an error of ours in one look must not end all that follow
                 log.exception("a directory was not looked at; tried again later", directory=source.name)
                 await asyncio.sleep(RETRY)
             without = RETRY

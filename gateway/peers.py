@@ -39,6 +39,7 @@ DISCOVERY_LIFE = 3600  # seconds a discovery document is believed
 FAILURE_LIFE = 5  # seconds a failed discovery is not repeated
 FAILURES_KEPT = 1000  # servers
 STRANGERS_KEPT = 256  # servers; each may make us store MAX_DISCOVERY and MAX_JWKS
+PARSED_KEPT = 64  # JWK Sets in memory, each of up to MAX_JWKS, and anybody can have one
 FRESH_ENOUGH = 10  # seconds: a `fresh` look does not repeat one this young, so nobody can make us hammer a host
 DISCOVERY_TIME = PATIENCE  # seconds for a whole discovery: users wait for it, and /shares answers within 10
 REQUEST_TIME = 20.0  # seconds for one request of the OCM API
@@ -351,7 +352,7 @@ class Peers:
         await self._store.run(work)
 
 
-@functools.lru_cache(maxsize=STRANGERS_KEPT)
+@functools.lru_cache(maxsize=PARSED_KEPT)
 def _parsed(document: str) -> JWKSet:
     """Return the keys of a JWK Set that could be read before; each message asks for them."""
     return JWKSet.parse(document.encode())
