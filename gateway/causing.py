@@ -7,8 +7,8 @@ from ipaddress import IPv4Network, IPv6Network
 
 from aiohttp import web
 
+from gateway.asking import asker
 from gateway.first_contacts import caused_by
-from gateway.proxies import client_address
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -18,7 +18,7 @@ def causing(handler: Handler, trusted_proxies: Iterable[IPv4Network | IPv6Networ
     trusted = tuple(trusted_proxies)
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        with caused_by(client_address(request.remote, request.headers.get("X-Forwarded-For", ""), trusted)):
+        with caused_by(asker(request, trusted)):
             return await handler(request)
 
     return handle

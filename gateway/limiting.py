@@ -8,9 +8,10 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.asking import asker
 from gateway.errors import TooMany
 from gateway.limits import LIMITED, Limits
-from gateway.proxies import client_address, subscriber
+from gateway.proxies import subscriber
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -47,7 +48,7 @@ def limit_of(request: web.Request) -> str | None:
 
 def client_of(request: web.Request, trusted: Iterable[IPv4Network | IPv6Network]) -> str:
     """Return who asks, as limits count: see `subscriber`."""
-    return subscriber(client_address(request.remote, request.headers.get("X-Forwarded-For", ""), trusted))
+    return subscriber(asker(request, trusted))
 
 
 def _come_back(request: web.Request, error: TooMany) -> web.Response:

@@ -14,9 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backends.errors import StorageError
 from gateway.admin.tally import Tally
+from gateway.asking import asker
 from gateway.breaker import Breakers
 from gateway.config import Network
-from gateway.proxies import client_address
 from gateway.store import directories, outbox, peers
 from gateway.store.engine import Store, Work
 from gateway.team import Team
@@ -100,7 +100,7 @@ class Metrics:
         That takes the path, the status and how many seconds it has lasted.
         """
         door, method, principal = door_of(request), request.method, request.match_info.get("principal")
-        remote = client_address(request.remote, request.headers.get("X-Forwarded-For", ""), self._trusted)
+        remote = asker(request, self._trusted)
 
         def note(path: str, status: int, seconds: float) -> None:
             self._tally.count(self._worker, door, method, status, seconds)

@@ -10,13 +10,13 @@ from ipaddress import IPv4Network, IPv6Network
 from aiohttp import web
 
 from gateway.api import errors
+from gateway.asking import asker, forwarded_for
 from gateway.doctor.tickets import Tickets
 from gateway.errors import NoSuch
 from gateway.expecting import expect
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.signatures import Message, verify
 from gateway.own_paths import API
-from gateway.proxies import client_address
 from gateway.signing_keys import SigningKeys
 
 MAX_BODY = 4 * 1024 * 1024  # bytes
@@ -55,13 +55,12 @@ class EchoDoor:
             answer = errors.response(NoSuch("NOT_FOUND", "there is no such endpoint"))
             answer.force_close()  # the body was not read
             return answer
-        forwarded_for = request.headers.get("X-Forwarded-For", "")
         told = {
             "target": request.raw_path,
             "host": request.headers.get("Host"),
             "remote": request.remote,
-            "client": client_address(request.remote, forwarded_for, self._trusted),
-            "forwarded_for": forwarded_for or None,
+            "client": asker(request, self._trusted),
+            "forwarded_for": forwarded_for(request) or None,
             "bytes": len(body),
             "signature": self._signature(request, body),
         }

@@ -69,6 +69,17 @@ def test_each_address_and_each_subscriber_is_one_client(served: Served, limits: 
     assert [asked(served, "GET", "/.well-known/ocm", who).status for who, _ in asks] == [status for _, status in asks]
 
 
+def test_a_client_is_who_the_proxy_names_also_in_a_line_of_its_own(served: Served, limits: Any) -> None:
+    """HAProxy leaves the line that the client has sent, and puts its own below it."""
+    limits("discovery", 1)
+
+    def status(invented: str) -> bytes:
+        lines = f"Host: x\r\nConnection: close\r\n{FORWARDED}: {invented}\r\n{FORWARDED}: 203.0.113.1\r\n"
+        return served.raw(f"GET /.well-known/ocm HTTP/1.1\r\n{lines}\r\n".encode())[9:12]
+
+    assert [status("198.51.100.1"), status("198.51.100.2")] == [b"200", b"429"]
+
+
 def test_a_body_that_is_refused_does_not_become_the_next_request(served: Served, limits: Any) -> None:
     limits("shares", 1)
     head = f"POST {BASE}/ocm/shares HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n".encode()

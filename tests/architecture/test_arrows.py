@@ -70,7 +70,10 @@ PARTS: dict[str, tuple[str, ...]] = {
     "web": ("gateway.web",),
     "admin": ("gateway.admin",),
     "upstream": ("gateway.upstream",),
-    "http": ("gateway.bodies", "gateway.causing", "gateway.expecting", "gateway.limiting", "gateway.resetting"),
+    "http": (
+        *("gateway.asking", "gateway.bodies", "gateway.causing", "gateway.expecting"),
+        *("gateway.limiting", "gateway.resetting"),
+    ),
     "process": (*("gateway.leading", "gateway.listening", "gateway.logs", "gateway.supervisor", "gateway.systemd"),),
     "app": ("gateway.app", "gateway.serving"),
     "cli": ("gateway.cli", "gateway.__main__"),
@@ -92,7 +95,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "api": ("core", "words", "use cases", "contract", "http"),
     "dav": ("core", "words", "use cases", "contract", "http"),
     "web": ("core", "words", "config", "use cases", "contract", "http"),
-    "admin": ("core", "words", "config", "use cases", "storage", "store", "contract"),
+    "admin": ("core", "words", "config", "use cases", "storage", "store", "contract", "http"),
     "upstream": ("words", "config", "http"),
     "process": ("words", "config"),
     "app": tuple(part for part in PARTS if part not in ("app", "cli")),
@@ -113,15 +116,8 @@ CORE_MUST_NOT_CALL = frozenset(
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "aiohttp": (
         *("gateway.api", "gateway.dav", "gateway.web", "gateway.admin", "gateway.upstream"),
-        *(
-            "gateway.app",
-            "gateway.bodies",
-            "gateway.causing",
-            "gateway.expecting",
-            "gateway.limiting",
-            "gateway.listening",
-            "gateway.outbound",
-        ),
+        *("gateway.asking", "gateway.bodies", "gateway.causing", "gateway.expecting", "gateway.limiting"),
+        *("gateway.app", "gateway.listening", "gateway.outbound"),
     ),
     "wsgidav": ("gateway.dav",),
     "urllib3": ("gateway.outbound",),
