@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 DISCOVERY = ("/.well-known/ocm", "/ocm-provider")
 JWKS = "/.well-known/jwks.json"
 API = "/ocm"
+ECHO = f"{API}/echo"  # for the doctor
 DAV = ("/dav/ocm", "/dav/files")
 PAGE = "/"
 WAYF = "/wayf"

@@ -26,9 +26,10 @@ from gateway.logins import Logins
 from gateway.mounts import Mounts
 from gateway.ocm.keys import JWKSet
 from gateway.store import contacts, users
+from gateway.tickets import Tickets
 from gateway.users import Passwords
-from gateway.web.forms import COOKIE, LIFE, MAX_FORM, FormTokens
-from gateway.web.inviting import STALE, WRONG_PASSWORD, AcceptInvitePage
+from gateway.web.forms import MAX_FORM
+from gateway.web.inviting import COOKIE, LIFE, STALE, WRONG_PASSWORD, AcceptInvitePage
 
 SERVER, PEER, TOKEN, PASSWORD = "gateway.example", "peer.example", "a55a966e-15c1-4cb9", "correct horse"
 TARGET = f"/base/accept-invite?token={TOKEN}&providerDomain={PEER}"
@@ -62,7 +63,7 @@ class Place:
             config,
             access,
             inviting,
-            FormTokens(b"k" * 32, self.clock),
+            Tickets(b"k" * 32, self.clock),
             Logins(Limits({"logins": (5, 0.001)})),
             lambda _: "1",
         ).add_routes(app.router)

@@ -11,17 +11,16 @@ from aiohttp import web
 
 from gateway.api import errors
 from gateway.asking import asker, forwarded_for
-from gateway.doctor.tickets import Tickets
 from gateway.errors import NoSuch
 from gateway.expecting import expect
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.signatures import Message, verify
-from gateway.own_paths import API
+from gateway.own_paths import ECHO
 from gateway.signing_keys import SigningKeys
+from gateway.tickets import Tickets
 
 MAX_BODY = 4 * 1024 * 1024  # bytes
 BODY_TIME = 20.0  # seconds for the body to arrive
-ECHO = f"{API}/echo"
 
 
 class EchoDoor:
@@ -67,7 +66,7 @@ class EchoDoor:
         return web.json_response(told, headers={"Cache-Control": "no-store"})
 
     def _holds(self, ticket: str) -> bool:
-        return self._tickets.accepts(ticket, self._clock())
+        return self._tickets.accepts(ticket, ECHO)
 
     async def _body(self, request: web.Request) -> bytes | None:
         """Return the whole body; None for one that is too large, or cut off."""

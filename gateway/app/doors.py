@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -25,10 +24,8 @@ from gateway.locks import Locks
 from gateway.logins import Logins
 from gateway.ocm.discovery import describe
 from gateway.own_paths import ACCEPT_INVITE, OwnPaths
-from gateway.store.sealing import key_file
 from gateway.upstream.door import UpstreamDoor
 from gateway.web.door import WebDoor
-from gateway.web.forms import FormTokens
 from gateway.web.inviting import AcceptInvitePage
 from gateway.web.wayf import WayfPage
 
@@ -70,8 +67,7 @@ async def open_doors(
     stack.push_async_callback(dav.close, STOP_TIME)
     dav.add_routes(public.router)
     WebDoor(config, own_paths.pages).add_routes(public)
-    tokens = FormTokens(key_file(config.state_dir / "keys" / "forms.key", lambda: os.urandom(32)), ground.clock)
-    AcceptInvitePage(config, ground.access, sharing.inviting, tokens, logins, client).add_routes(public.router)
+    AcceptInvitePage(config, ground.access, sharing.inviting, ground.tickets, logins, client).add_routes(public.router)
     _add_wayf(public, config, outside)
     await listen_on(stack, public, *seat.doors.http, tls=config.tls, before=dav.quick.before)
 

@@ -13,7 +13,6 @@ from gateway.access import Access
 from gateway.admin.tally import Tally
 from gateway.changes import Changes
 from gateway.config import Config, LegacyConfig, LocalConfig, is_open
-from gateway.doctor.tickets import Tickets
 from gateway.legacy import Legacy, Policy, Way
 from gateway.listening import Doors
 from gateway.living import Living
@@ -28,6 +27,7 @@ from gateway.signing_keys import SigningKeys
 from gateway.store.engine import Store
 from gateway.store.sealing import Sealer, key_file
 from gateway.team import Team
+from gateway.tickets import Tickets
 from gateway.tree import Storage
 from gateway.users import Passwords
 
@@ -90,7 +90,7 @@ def lay_ground(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callabl
         access=Access(
             store, mounts, passwords, issuer=config.origin, token_keys=keys.public, legacy=legacy, clock=clock
         ),
-        tickets=Tickets(key_file(keys_directory / "doctor.key", lambda: os.urandom(32))),
+        tickets=Tickets(key_file(keys_directory / "tickets.key", lambda: os.urandom(32)), clock),
     )
 
 

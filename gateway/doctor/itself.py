@@ -10,14 +10,15 @@ from typing import Any
 
 from gateway.doctor.contact import PATIENCE, Contact, cause_of
 from gateway.doctor.report import Ended, Report
-from gateway.doctor.tickets import Tickets
 from gateway.ocm.signatures import Message, sign
 from gateway.outbound import AsyncOutbound, OutboundError, Response
-from gateway.own_paths import DISCOVERY
+from gateway.own_paths import DISCOVERY, ECHO
 from gateway.signing_keys import SigningKeys
+from gateway.tickets import Tickets
 
 # A path that a proxy must pass on byte by byte, since signatures cover it: escapes, a doubled slash, a query.
-ODD_PATH = "/ocm/echo/a%2Fb//c%20d;e?x=%41&y=/"
+ODD_PATH = f"{ECHO}/a%2Fb//c%20d;e?x=%41&y=/"
+ECHO_TIME = 60  # seconds that a ticket for an echo is good for
 LARGE = 2 * 1024 * 1024  # bytes: over the 1 MiB that nginx allows unless told otherwise
 REMOVING = ("/status.php", "/ocs-provider/")  # by these ownCloud 10 and Nextcloud decide to drop a share (peers.md §3b)
 
@@ -187,7 +188,10 @@ class Itself:
         """Return how a signed POST has arrived; raises Ended after a failed step."""
         url = f"{self._this.public_url}{ODD_PATH}"
         headers = sign(Message("POST", url, (), body), self._keys.signing_key(), int(self._clock()))
-        headers |= {"Authorization": f"Doctor {self._tickets.issue(self._clock())}", "Content-Type": "application/json"}
+        headers |= {
+            "Authorization": f"Doctor {self._tickets.issue(ECHO, ECHO_TIME)}",
+            "Content-Type": "application/json",
+        }
         sent = f"POST {url}, {len(body)} bytes"
         try:
             response = await self._outbound.request(

@@ -5,6 +5,7 @@ Looking at it changes nothing and asks no other server anything: only the form d
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -22,9 +23,13 @@ from gateway.logins import Logins
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.invites import InviteString
 from gateway.own_paths import ACCEPT_INVITE
+from gateway.tickets import Tickets
 from gateway.web.errors import status_of
-from gateway.web.forms import COOKIE, LIFE, FormTokens, read_form
+from gateway.web.forms import read_form
 from gateway.web.pages import page
+
+LIFE = 900  # seconds between showing the form and sending it
+COOKIE = "ocm_gateway_form"
 
 # The same for a wrong password as for a name that nobody has.
 WRONG_PASSWORD = "This user name and password do not belong together. Please try again."  # noqa: S105 -- a sentence
@@ -41,7 +46,7 @@ class AcceptInvitePage:
         config: Config,
         access: Access,
         inviting: Inviting,
-        tokens: FormTokens,
+        tickets: Tickets,
         logins: Logins,
         client: Callable[[web.Request], str],
     ) -> None:
@@ -50,7 +55,7 @@ class AcceptInvitePage:
         self._logins = logins
         self._client = client
         self._inviting = inviting
-        self._tokens = tokens
+        self._tickets = tickets
         self._path = f"{config.base_path}{ACCEPT_INVITE}"
         self._is_https = config.public_url.startswith("https:")
         self._shown = {"provider": config.provider, "server": config.server, "action": self._path}
@@ -73,7 +78,7 @@ class AcceptInvitePage:
             invite = self._invite(form)
         except (Refusal, ProtocolError) as error:
             return self._refused(request, error)
-        if not self._tokens.accepts(request.cookies.get(COOKIE), form.get("form")):
+        if not self._tickets.accepts(form.get("form", ""), _of_form(request.cookies.get(COOKIE, ""))):
             return self._again(request, invite, form, STALE, "STALE_FORM")
         try:
             grant = await self._grant(request, form.get("user", ""), form.get("password", ""))
@@ -101,13 +106,14 @@ class AcceptInvitePage:
         return self._inviting.read(token, provider)
 
     def _form(self, request: web.Request, invite: InviteString, status: int = 200, **shown: Any) -> web.Response:
-        """Show the form, with a fresh cookie that comes back from our own pages only."""
-        issued = self._tokens.issue()
-        context = {"invite": invite, "token": invite.token.reveal(), "form_token": issued.token, "user": ""}
+        """Show the form, with a ticket that other sites cannot read, and its cookie, which they cannot send."""
+        cookie = secrets.token_urlsafe(16)
+        ticket = self._tickets.issue(_of_form(cookie), LIFE)
+        context = {"invite": invite, "token": invite.token.reveal(), "form_ticket": ticket, "user": ""}
         response = page(request, "accept_invite.html", {**self._shown, **context, **shown}, status)
         response.set_cookie(
             COOKIE,
-            issued.cookie,
+            cookie,
             max_age=LIFE,
             path=self._path,
             httponly=True,
@@ -133,3 +139,7 @@ class AcceptInvitePage:
         if not request.content.is_eof():
             response.force_close()  # what comes of the body would be taken for the next request
         return response
+
+
+def _of_form(cookie: str) -> str:
+    return f"form {cookie}"

@@ -18,7 +18,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "words": (
         *("gateway", "gateway.breaker", "gateway.errors", "gateway.first_contacts", "gateway.limits", "gateway.living"),
         *("gateway.logins", "gateway.own_paths", "gateway.proof", "gateway.proxies", "gateway.single_flight"),
-        *("gateway.stamp", "gateway.team", "gateway.turns"),
+        *("gateway.stamp", "gateway.team", "gateway.tickets", "gateway.turns"),
     ),
     "config": ("gateway.config",),
     "store": ("gateway.store",),
