@@ -11,7 +11,8 @@ from aiohttp import web
 
 from gateway.api import errors
 from gateway.asking import asker, forwarded_for
-from gateway.errors import NoSuch
+from gateway.bodies import whole
+from gateway.errors import Invalid, NoSuch
 from gateway.expecting import expect
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.signatures import Message, verify
@@ -69,17 +70,11 @@ class EchoDoor:
         return self._tickets.accepts(ticket, ECHO)
 
     async def _body(self, request: web.Request) -> bytes | None:
-        """Return the whole body; None for one that is too large, or cut off."""
-        body = bytearray()
+        """Return the whole body; None for one that is too large, late or cut off."""
         try:
-            async with asyncio.timeout(BODY_TIME):
-                async for chunk in request.content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_BODY:
-                        return None
-        except (OSError, web.HTTPException, RuntimeError):
+            return await whole(request, MAX_BODY, asyncio.get_running_loop().time() + BODY_TIME)
+        except Invalid:
             return None
-        return bytes(body)
 
     def _signature(self, request: web.Request, body: bytes) -> dict[str, str | None]:
         """Tell whether the signature holds here; every proxy on the way may have changed what it covers."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp import web
 
-from gateway.bodies import pieces
-from gateway.errors import Invalid
+from gateway.bodies import whole
 from gateway.ocm.errors import Malformed
 from gateway.ocm.signatures import Message
 
@@ -22,14 +19,8 @@ async def read_message(request: web.Request, origin: str, deadline: float) -> Me
     """
     if request.content_length is not None and request.content_length > MAX_BODY:
         raise Malformed("BODY_TOO_LARGE")
-    body = bytearray()
-    try:
-        async with asyncio.timeout_at(deadline):
-            async for chunk in pieces(request):
-                body += chunk
-                if len(body) > MAX_BODY:
-                    raise Malformed("BODY_TOO_LARGE")
-    except TimeoutError as error:
-        raise Invalid("BODY_TIMEOUT", "the body did not arrive in time") from error
+    body = await whole(request, MAX_BODY, deadline)
+    if body is None:
+        raise Malformed("BODY_TOO_LARGE")
     headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers)
-    return Message(request.method, origin + request.raw_path, headers, bytes(body))
+    return Message(request.method, origin + request.raw_path, headers, body)

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from gateway.bodies import pieces
+from gateway.bodies import whole
 from gateway.errors import Invalid, NotAllowed
 
 MAX_FORM = 8 * 1024  # bytes
@@ -29,15 +29,10 @@ async def read_form(request: web.Request) -> Mapping[str, str]:
     """Return the fields of an `application/x-www-form-urlencoded` body; raises Invalid."""
     if request.content_type != "application/x-www-form-urlencoded":
         raise Invalid("NOT_A_FORM", "the body is not what a form sends")
-    body = bytearray()
+    body = await whole(request, MAX_FORM, asyncio.get_running_loop().time() + FORM_TIME)
+    if body is None:
+        raise Invalid("FORM_TOO_LARGE", f"the form has more than {MAX_FORM} bytes")
     try:
-        async with asyncio.timeout(FORM_TIME):
-            async for piece in pieces(request):
-                body += piece
-                if len(body) > MAX_FORM:
-                    raise Invalid("FORM_TOO_LARGE", f"the form has more than {MAX_FORM} bytes")
         return dict(parse_qsl(body.decode(), errors="strict", max_num_fields=FIELDS_MAX))
-    except TimeoutError as error:
-        raise Invalid("BODY_TIMEOUT", "the form did not arrive in time") from error
     except ValueError as error:
         raise Invalid("NOT_A_FORM", "the body is no form in UTF-8") from error
