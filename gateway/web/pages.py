@@ -15,19 +15,26 @@ from aiohttp import web
 _STYLE = (files("gateway.web") / "templates" / "style.css").read_bytes().removesuffix(b"\n")
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE).digest()).decode()
 
-HEADERS = {
-    "Content-Security-Policy": (
-        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; base-uri 'none';"
-        " frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",  # the address of a page may hold a token
-    "Cache-Control": "no-store",
-}
 
-
-def page(request: web.Request, template: str, context: Mapping[str, Any], status: int = 200) -> web.Response:
-    """Return the page that `template` makes of `context`."""
+def page(
+    request: web.Request, template: str, context: Mapping[str, Any], status: int = 200, *, form_action: str = "'self'"
+) -> web.Response:
+    """Return the page that `template` makes of `context`; `form_action` is where the answer to its form may lead."""
     response = aiohttp_jinja2.render_template(template, request, context, status=status)
-    response.headers.update(HEADERS)
+    return guarded(response, form_action)
+
+
+def guarded(response: web.Response, form_action: str) -> web.Response:
+    """Return `response` with the headers of a page."""
+    response.headers.update(
+        {
+            "Content-Security-Policy": (
+                f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action {form_action}; base-uri 'none';"
+                " frame-ancestors 'none'"
+            ),
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",  # the address of a page may hold a token
+            "Cache-Control": "no-store",
+        }
+    )
     return response

@@ -6,11 +6,9 @@ The token is in the URL because the invite is a link: no-referrer and no-store k
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
 
-import aiohttp_jinja2
 import structlog
 from aiohttp import web
 
@@ -23,6 +21,7 @@ from gateway.own_paths import WAYF
 from gateway.wayf import Wayf, invite_token
 from gateway.web.errors import STATUS
 from gateway.web.forms import read_form, require_same_site
+from gateway.web.pages import guarded, page
 
 SHOWN_MAX = 100  # characters of what a visitor has typed
 
@@ -85,7 +84,7 @@ class WayfPage:
             location = await self._wayf.accept_url(token, where)
         except Refusal as error:
             return await self._refused(request, error, token, line(where)[:SHOWN_MAX])
-        return self._guarded(web.Response(status=303, headers={"Location": location}), "'none'")
+        return guarded(web.Response(status=303, headers={"Location": location}), self._form_action)
 
     async def _refused(self, request: web.Request, error: Refusal, token: Secret | None, where: str) -> web.Response:
         log.warning("refused", path=request.path, code=error.code, reason=str(error), remote=request.remote)
@@ -102,7 +101,6 @@ class WayfPage:
     async def _page(
         self, request: web.Request, token: Secret | None, problem: str | None = None, where: str = ""
     ) -> web.Response:
-        nonce = secrets.token_urlsafe(16)
         context = self._names | {
             "token": token.reveal() if token else None,
             "invite_string": self._wayf.invite_string(token) if token else None,
@@ -110,19 +108,5 @@ class WayfPage:
             "problem": problem,
             "where": where,
             "path": self._path,
-            "nonce": nonce,
         }
-        response = aiohttp_jinja2.render_template("wayf.html", request, context)
-        return self._guarded(response, f"'nonce-{nonce}'")
-
-    def _guarded(self, response: web.Response, style: str) -> web.Response:
-        policy = f"default-src 'none'; style-src {style}; base-uri 'none'; frame-ancestors 'none'"
-        response.headers.update(
-            {
-                "Content-Security-Policy": f"{policy}; form-action {self._form_action}",
-                "X-Content-Type-Options": "nosniff",
-                "Referrer-Policy": "no-referrer",
-                "Cache-Control": "no-store",
-            }
-        )
-        return response
+        return page(request, "wayf.html", context, form_action=self._form_action)
