@@ -105,7 +105,7 @@ class Contacts:
         try:
             cards, without = parse_cards(document)
         except ProtocolError as error:
-            raise Invalid(error.code, str(error)) from error
+            raise Invalid(error.code, error.reason) from error
         usable = [card for card in cards if OCMAddress.parse(card.address).server != self._server]
         met = [self._contact(user, card, Source.IMPORTED, auto_accept=trusted and card.trusted) for card in usable]
 
@@ -122,7 +122,7 @@ class Contacts:
         try:
             address = address_of(raw)
         except ProtocolError as error:
-            raise Invalid("INVALID_ADDRESS", f"{raw!r} is no OCM Address: {error}") from error
+            raise Invalid("INVALID_ADDRESS", error.reason) from error
         if address.server == self._server:
             raise Invalid("SAME_SERVER", f"{address} is here; contacts are people at other servers")
         return address

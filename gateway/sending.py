@@ -120,7 +120,7 @@ class Sending:
         try:
             address = OCMAddress.parse(request.share_with)
         except ProtocolError as error:
-            raise Invalid("INVALID_ADDRESS", f"{request.share_with!r} is no OCM address: {error}") from error
+            raise Invalid("INVALID_ADDRESS", error.reason) from error
         if address.server == self._server:
             raise Invalid("SAME_SERVER", f"{address.server} is this gateway; share with somebody at another server")
         await self._trust.require(address.server)

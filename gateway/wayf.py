@@ -101,4 +101,4 @@ def _server(text: str) -> str:
     try:
         return canonical_server(host)
     except Malformed as error:
-        raise Invalid("INVALID_SERVER", str(error), "server") from error
+        raise Invalid("INVALID_SERVER", error.reason, "server") from error

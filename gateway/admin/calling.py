@@ -112,4 +112,4 @@ def server(arguments: Arguments) -> str:
     try:
         return canonical_server(text(arguments, "server"))
     except ProtocolError as error:
-        raise Invalid("INVALID_SERVER", str(error)) from error
+        raise Invalid("INVALID_SERVER", error.reason) from error

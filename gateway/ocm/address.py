@@ -107,7 +107,7 @@ def _without_url(raw: str) -> str:
 def _split(raw: str) -> tuple[str, int | None]:
     match = _SERVER.fullmatch(raw)
     if match is None:
-        raise _refused(raw, "it does not name a server as host or host:port")
+        raise _no_server(raw, "it has to be host or host:port")
     return _host(match["host"]), _port(int(match["port"]) if match["port"] else None)
 
 
@@ -117,7 +117,7 @@ def _joined(host: str, port: int | None) -> str:
 
 def _port(port: int | None) -> int | None:
     if port is not None and not 0 < port < 65536:
-        raise _refused(str(port), "a port is between 1 and 65535")
+        raise Malformed("INVALID_ADDRESS", f"{port} is no port: ports are between 1 and 65535")
     return None if port == DEFAULT_PORT else port
 
 
@@ -127,16 +127,16 @@ def _host(raw: str) -> str:
         try:
             return f"[{ipaddress.IPv6Address(raw.strip('[]')).compressed}]"
         except ValueError as error:
-            raise _refused(raw, "it has no IPv6 address between its brackets") from error
+            raise _no_server(raw, "it has no IPv6 address between its brackets") from error
     host = _ascii(raw).lower().removesuffix(".")
     labels = host.split(".")
     if len(host) > HOST_MAX or not all(_LABEL.fullmatch(label) for label in labels):
-        raise _refused(raw, "its host is no name that DNS can hold")
+        raise _no_server(raw, "DNS cannot hold such a name")
     if _NUMERIC.fullmatch(labels[-1]):  # a resolver would take `2130706433` and `0x7f.1` for addresses, too
         try:
             ipaddress.IPv4Address(host)
         except ValueError as error:
-            raise _refused(raw, "its host is a number, but no IPv4 address in dotted decimal form") from error
+            raise _no_server(raw, "it is a number, but no IPv4 address in dotted decimal form") from error
     return host
 
 
@@ -144,11 +144,15 @@ def _ascii(host: str) -> str:
     if host.isascii():
         return host
     if len(host) > HOST_MAX or not _DEVIATIONS.isdisjoint(host):
-        raise _refused(host, "its host has to be written in its ASCII form (xn--)")
+        raise _no_server(host, "it has to be written in its ASCII form (xn--)")
     try:
         return host.encode("idna").decode("ascii")
     except UnicodeError as error:
-        raise _refused(host, "its host has no ASCII form") from error
+        raise _no_server(host, "it has no ASCII form") from error
+
+
+def _no_server(raw: str, why: str) -> Malformed:
+    return Malformed("INVALID_ADDRESS", f"{raw[:100]!r} is no server: {why}")
 
 
 def _refused(raw: str, why: str) -> Malformed:

@@ -25,13 +25,14 @@ class FieldError:
 
 
 class ProtocolError(Exception):
-    """Never raised itself; `code` is what the peer is told, `status_hint` the HTTP status that fits."""
+    """Never raised itself; `code` is for the peer, `reason` a sentence, `status_hint` the HTTP status that fits."""
 
     status_hint: ClassVar[int] = 400
 
     def __init__(self, code: str, reason: str = "") -> None:
         super().__init__(f"{reason} [{code}]" if reason else code)
         self.code = code
+        self.reason = reason or code
 
 
 class Malformed(ProtocolError):

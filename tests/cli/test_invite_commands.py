@@ -104,6 +104,22 @@ def test_a_contacts_life(served: Served, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("contact", "add", "x", "--as", "alice"), "'x' is no OCM Address: it has no \"@\" (INVALID_ADDRESS)"),
+        (
+            ("share", "create", "/home/a", "--as", "alice", "--with", "bob@b c"),
+            "'b c' is no server: it has to be host or host:port (INVALID_ADDRESS)",
+        ),
+        (("peer", "trust", "a b"), "'a b' is no server: it has to be host or host:port (INVALID_SERVER)"),
+        (("peer", "trust", "a:70000"), "70000 is no port: ports are between 1 and 65535 (INVALID_SERVER)"),
+    ],
+)
+def test_what_is_wrong_with_an_address_is_said_once(served: Served, arguments: tuple[str, ...], sentence: str) -> None:
+    assert served.cli(*arguments).stderr == f"ocm-gateway: {sentence}\n"
+
+
+@pytest.mark.parametrize(
     ("content", "status"), [("no json", 2), ("[" * 100_000, 2), ('{"@type": "Group"}', 1), ("[7]", 1)]
 )
 def test_a_file_that_is_no_address_book_is_refused(served: Served, tmp_path: Path, content: str, status: int) -> None:
