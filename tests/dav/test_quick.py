@@ -421,7 +421,7 @@ def test_requests_of_which_none_is_like_another_make_nobody_forget(
 
 def test_an_aiohttp_that_cannot_be_asked_is_left_alone(door: Served) -> None:
     changed = asyncio.Protocol()
-    assert door.door.quick.before(changed) is changed  # type: ignore[arg-type]
+    assert door.door.quick.before(changed) is changed  # type: ignore[arg-type]  # the point of the test
 
 
 _STEPS = st.lists(

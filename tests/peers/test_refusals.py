@@ -130,7 +130,7 @@ async def test_a_signature_of_another_request_does_not_count(product: str, tls: 
         async def of_another(method: str, url: str, body: bytes, document: dict[str, Any]) -> dict[str, str]:
             return await sign(method, url, body.replace(b"data", b"date"), document)
 
-        ann.sign = of_another  # type: ignore[method-assign]
+        ann.sign = of_another  # type: ignore[method-assign]  # signs another body
         assert (await ann.post(document, "/shares", body)).status == (401 if product == "ocm-go" else 400)
         assert ben.received == []
 
