@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,16 @@ def doctor(
     replay: Path | None,
     json_output: bool,
 ) -> None:
-    """Find out why federation fails: here, or on the way to PEER (a host, or host:port)."""
+    """Find out why federation fails.
+
+    Here, or on the way to PEER (a host, or host:port).
+    """
     if peer is not None and replay is not None:
         raise click.UsageError("PEER and --replay exclude each other")
     if share_with is not None and (peer is None or path is None):
         raise click.UsageError("a trial Share needs PEER and --path")
+    if share_with is None and (path is not None or user is not None):
+        raise click.UsageError("--as and --path are for a trial Share: say with whom, by PEER and --with")
     if replay is not None:
         result = gateway("doctor.replay", timeout=EXAMINATION, trace=replay.read_text("utf-8", "replace"))
     elif peer is None:
@@ -57,7 +63,10 @@ def doctor(
 @click.argument("server", metavar="HOST")
 @as_json
 def trace(server: str, json_output: bool) -> None:
-    """List the last exchanges with a server that failed; `doctor --replay FILE` runs one again."""
+    """List the last exchanges that failed with a server.
+
+    `doctor --replay FILE` runs one again.
+    """
     rows = gateway("peer.trace", server=server)
     if json_output:
         show_json(rows)
@@ -78,12 +87,19 @@ def trace(server: str, json_output: bool) -> None:
 
 def _show(result: dict[str, Any]) -> None:
     print(plain(result["subject"]))
-    for step in result["steps"]:
-        verdict = step["verdict"]
-        print(harmless(f"  {SIGNS[verdict]}{step['name']}: {step['received'] or step['cause']}"))
-        if verdict in ("failed", "note"):
-            if step["sent"]:
-                print(harmless(f"         asked: {step['sent']}"))
-            print(harmless(f"         likely: {step['cause']}"))
+    for skipped, steps in groupby(result["steps"], lambda step: step["verdict"] == "skipped" and step["cause"]):
+        if skipped:
+            print(harmless(f"  {SIGNS['skipped']}{', '.join(step['name'] for step in steps)}: {skipped}"))
+            continue
+        for step in steps:
+            _show_step(step)
     failed = [step["name"] for step in result["steps"] if step["verdict"] == "failed"]
     say(f"Failed at: {', '.join(failed)}." if failed else "Nothing has failed.")
+
+
+def _show_step(step: dict[str, Any]) -> None:
+    print(harmless(f"  {SIGNS[step['verdict']]}{step['name']}: {step['received'] or step['cause']}"))
+    if step["verdict"] in ("failed", "note"):
+        if step["sent"]:
+            print(harmless(f"         asked: {step['sent']}"))
+        print(harmless(f"         likely: {step['cause']}"))

@@ -82,6 +82,20 @@ def test_people_read_the_step_what_was_asked_and_the_likely_cause(place: tuple[S
     assert "Failed at: body." in done.stdout
 
 
+def test_what_an_option_of_the_trial_share_is_for_is_said(place: tuple[Site, Proxy]) -> None:
+    done = place[0].cli("doctor", "--as", "alice", "--path", "/home/a.txt")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "say with whom" in done.stderr
+
+
+def test_steps_that_were_not_reached_are_one_line(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with Site(tmp_path_factory.mktemp("silent"), public_url=f"http://localhost:{free_port()}") as site:
+        lines = site.cli("doctor").stdout.splitlines()
+        assert [line for line in lines if line.startswith("  - ")] == [
+            "  -      discovery, clock, jwks, path, signature, proxy, body, webdav, neighbours: an earlier step failed"
+        ]
+
+
 def test_a_public_address_that_nobody_listens_at_fails_at_tcp(tmp_path_factory: pytest.TempPathFactory) -> None:
     with Site(tmp_path_factory.mktemp("closed"), public_url=f"http://localhost:{free_port()}") as site:
         status, report = examine(site)
