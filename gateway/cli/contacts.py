@@ -65,7 +65,10 @@ def remove(address: str, user: str | None) -> None:
 @as_user
 @as_json
 def auto_accept(address: str, switch: str, user: str | None, json_output: bool) -> None:
-    """Accept what a contact shares from now on without asking, as far as their server signs."""
+    """Accept what a contact shares without asking.
+
+    From now on, and as far as their server signs.
+    """
     result = gateway("contact.auto-accept", address=address, on=switch == "on", **{"as": user})
     if json_output:
         show_json(result)
@@ -85,10 +88,13 @@ def export(user: str | None) -> None:
 @contact.command("import")
 @click.argument("file", type=click.File("rb"))
 @as_user
-@click.option("--trusted", is_flag=True, help="Believe the file, too, whose Shares are accepted without asking.")
+@click.option("--trusted", is_flag=True, help="Take over, too, whose Shares are accepted without asking.")
 @as_json
 def take_in(file: Any, user: str | None, trusted: bool, json_output: bool) -> None:
-    """Add the contacts of a JSContact FILE, `-` for standard input; those you have stay as they are."""
+    """Add the contacts of a JSContact file.
+
+    `-` is standard input. Those you have stay as they are.
+    """
     try:
         cards = json.loads(file.read())
     except (ValueError, RecursionError):

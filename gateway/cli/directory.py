@@ -35,7 +35,7 @@ def directory() -> None:
 @directory.command("list")
 @as_json
 def list_directories(json_output: bool) -> None:
-    """List the Directory Services of the configuration, and how their lists stand."""
+    """List those of the configuration, and how their lists stand."""
     rows = gateway("directory.list")
     show_json(rows) if json_output else table(rows, COLUMNS, "No Directory Service is configured.")
 
@@ -44,7 +44,10 @@ def list_directories(json_output: bool) -> None:
 @click.argument("name")
 @as_json
 def show(name: str, json_output: bool) -> None:
-    """Show one list with its members; NAME is that of `directory list`, or the URL."""
+    """Show one list with its members.
+
+    NAME is that of `directory list`, or the URL.
+    """
     result = gateway("directory.show", name=name)
     if json_output:
         show_json(result)
@@ -59,7 +62,10 @@ def show(name: str, json_output: bool) -> None:
 @click.argument("name", required=False)
 @as_json
 def refresh(name: str | None, json_output: bool) -> None:
-    """Fetch one list, or all, now; exit status 1 if one of them cannot be had."""
+    """Fetch one list, or all, now.
+
+    The exit status is 1 if one of them cannot be had.
+    """
     rows = gateway("directory.refresh", name=name)
     show_json(rows) if json_output else table(rows, COLUMNS, "No Directory Service is configured.")
     if any(row["problem"] for row in rows):
@@ -70,7 +76,10 @@ def refresh(name: str | None, json_output: bool) -> None:
 @click.argument("file", type=A_FILE)
 @as_json
 def key(file: Path, json_output: bool) -> None:
-    """Make a key to sign lists with, in FILE, and print its public half: members need it before the first list."""
+    """Make a key to sign lists with.
+
+    The private key goes into FILE, the public one is printed: members need it before the first list.
+    """
     # ES256, as in the draft's example: every JOSE library has it.
     made = SigningKey.from_private(generate_private_key(SECP256R1()), "directory")
     try:
@@ -96,7 +105,9 @@ def key(file: Path, json_output: bool) -> None:
 @click.option("--key", "key_file", required=True, type=A_FILE, help="The private key, as `directory key` makes one.")
 @click.option("--expires", type=When(), help="When members should look for a newer list: 30d, or ISO 8601.")
 def sign(file: Any, key_file: Path, expires: int | None) -> None:
-    """Sign the list in FILE and print it as members are to fetch it: publish it under an https URL.
+    """Sign a list, to be published.
+
+    It is printed as members are to fetch it, from an https URL.
 
     FILE holds JSON: {"federation": NAME, "servers": [{"url": "https://HOST[:PORT]", "displayName": NAME}, ...]}
     """
@@ -122,7 +133,10 @@ def sign(file: Any, key_file: Path, expires: int | None) -> None:
 @directory.command("provider-entry")
 @click.pass_context
 def provider_entry(context: click.Context) -> None:
-    """Print what OpenCloud, oCIS and reva need of this gateway in their `ocmproviders.json`."""
+    """Print this gateway's entry for `ocmproviders.json`.
+
+    OpenCloud, oCIS and reva need it there.
+    """
     path: Path = context.find_root().obj
     try:
         config = load(path, absent_roots=True)

@@ -61,7 +61,10 @@ def list_invites(user: str | None, json_output: bool) -> None:
 @as_user
 @as_json
 def accept(text: str, user: str | None, json_output: bool) -> None:
-    """Accept an INVITE: an Invite String, a link, or TOKEN@SERVER; `-` reads it from standard input."""
+    """Accept an invite.
+
+    INVITE is an Invite String, a link, or TOKEN@SERVER; `-` reads it from standard input.
+    """
     given = sys.stdin.readline().strip() if text == "-" else text
     result = gateway("invite.accept", invite=given, **{"as": user})
     if json_output:

@@ -21,8 +21,7 @@ password_file = click.option(
     help="The file with the password, `-` for standard input; asked for, if not given.",
 )
 
-display_name = click.option("--name", "display_name", help="As invited people see it; NAME, if not given.")
-email = click.option("--email", help="As invited people see it; NAME@HOST, if not given.")
+SEEN = "As invited people see it"
 
 
 @click.group()
@@ -33,8 +32,8 @@ def user() -> None:
 @user.command()
 @click.argument("name")
 @password_file
-@display_name
-@email
+@click.option("--name", "display_name", help=f"{SEEN}; NAME, if not given.")
+@click.option("--email", help=f"{SEEN}; NAME@HOST, if not given.")
 @as_json
 def add(name: str, password_file: Any, display_name: str | None, email: str | None, json_output: bool) -> None:
     """Create a user."""
@@ -45,8 +44,8 @@ def add(name: str, password_file: Any, display_name: str | None, email: str | No
 
 @user.command("update")
 @click.argument("name")
-@display_name
-@email
+@click.option("--name", "display_name", help=f"{SEEN}; stays, if not given.")
+@click.option("--email", help=f"{SEEN}; stays, if not given.")
 def update_user(name: str, display_name: str | None, email: str | None) -> None:
     """Change what people at other servers see of a user."""
     if display_name is None and email is None:
@@ -169,7 +168,10 @@ def block(server: str) -> None:
 @peer.command()
 @click.argument("server", metavar="HOST")
 def forget(server: str) -> None:
-    """Drop what is known of a server: trust, discovery, keys, that it signs, and what has worked."""
+    """Drop all that is known of a server.
+
+    That is its trust, discovery and keys, that it signs, and what has worked with it.
+    """
     gateway("peer.forget", server=server)
     print(f"{server} is forgotten.")
 
@@ -184,7 +186,10 @@ def outbox() -> None:
 @click.option("--server", metavar="HOST", help="Only those to this server.")
 @as_json
 def list_messages(state: str | None, server: str | None, json_output: bool) -> None:
-    """List the newest messages: how their delivery stands, when each is tried again, and why it waits."""
+    """List the newest messages.
+
+    Also how their delivery stands, when each is tried again, and why it waits.
+    """
     rows = gateway("outbox.list", state=state, server=server)
     columns = ("id", "state", "server", "kind", "share", "attempts", "next_attempt", "last_error")
     show_json(rows) if json_output else table(rows, columns, "There is no such message.")
@@ -195,7 +200,10 @@ def list_messages(state: str | None, server: str | None, json_output: bool) -> N
 @click.option("--server", metavar="HOST", help="Try all that wait for this server.")
 @as_json
 def retry(message_id: int | None, server: str | None, json_output: bool) -> None:
-    """Try one message with those that it waits for, those to one server, or all that wait, now."""
+    """Send what waits now: all messages, or those to one server.
+
+    With ID it is that message, and those of its Share that come before it.
+    """
     if message_id is not None and server is not None:
         raise click.UsageError("give the ID of a message or a server, not both")
     result = gateway("outbox.retry", id=message_id, server=server)
@@ -218,7 +226,10 @@ def list_backends(json_output: bool) -> None:
 @backend.command("accept-root")
 @click.argument("name")
 def accept_root(name: str) -> None:
-    """Confirm that a backend's root was really replaced, as by a new disk, and is not just unmounted."""
+    """Confirm that a backend's root was replaced.
+
+    As by a new disk; not when it is just unmounted.
+    """
     gateway("backend.accept-root", name=name)
     print(f"The directory that is there now is the root of {name}. Folders shared from the old one stay missing.")
 
@@ -239,9 +250,10 @@ def list_keys(json_output: bool) -> None:
 @keys.command()
 @as_json
 def rotate(json_output: bool) -> None:
-    """Make new keys; they are published now and sign in an hour, the old ones stay published.
+    """Make new keys.
 
-    Nextcloud 31 to 34 know one key at a time (rsa-sha512): the new one is published and signs from now on.
+    They are published now and sign in an hour; the old ones stay published. Nextcloud 31 to 34 know one key at a time
+    (rsa-sha512): the new one is published and signs from now on.
     """
     rows = gateway("keys.rotate")
     show_json(rows) if json_output else table(rows, ("kid", "alg", "created", "signs"), "There are no keys.")

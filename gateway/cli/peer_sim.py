@@ -22,8 +22,8 @@ PRODUCTS = (
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command("peer-sim")
-@click.argument("product", type=click.Choice(PRODUCTS))
+@click.command("peer-sim", epilog=f"PRODUCT is one of {', '.join(PRODUCTS)}.")
+@click.argument("product", metavar="PRODUCT", type=click.Choice(PRODUCTS))
 @click.option("--host", default="localhost", show_default=True, help="The name by which your server reaches it.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port; any free one, if not given.")
 @click.option("--certificate", type=FILE, help="Speak TLS with this certificate.")
@@ -47,9 +47,10 @@ def peer_sim(
     write: bool,
     json_output: bool,
 ) -> None:
-    """Play PRODUCT as another server, until Ctrl-C: it takes what the product takes, and says what it cannot.
+    """Play another server, as strict as PRODUCT.
 
-    Exit status 1 when your server did something wrong by the rules of the product.
+    Until Ctrl-C it takes what the product takes, and says what the product could not live with. The exit status is 1
+    when your server did something wrong by the rules of the product.
     """
     for address in (*contacts, *share_with):
         if "@" not in address:
