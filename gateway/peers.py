@@ -145,18 +145,20 @@ class Peers:
             return _parsed(record.jwks)
         return await self._key_sets.run(server, lambda: self._fetch_jwks(server, fresh))
 
-    async def post(self, server: str, path: str, payload: Mapping[str, Any]) -> Answer:
+    async def post(self, server: str, path: str, payload: Mapping[str, Any], *, keeps: bool = True) -> Answer:
         """POST JSON to `path` of the peer's OCM API, signed if the peer can verify that.
 
-        Raises PeerFailed when there is no answer; any answer, also a refusal, is returned.
+        Raises PeerFailed when there is no answer; any answer, also a refusal, is returned, and a refusal is kept in
+        the traces unless `keeps` is false.
         """
         body = json.dumps(payload).encode()
         discovery = await self.discover(server)
-        answer = await self.send(server, discovery, api_url(discovery, path), body, "application/json")
+        answer = await self.send(server, discovery, api_url(discovery, path), body, "application/json", keeps=keeps)
         if answer.status == 401:  # perhaps because it has begun to ask for signatures
             renewed = await self.discover(server, fresh=True)
             if renewed != discovery:
-                return await self.send(server, renewed, api_url(renewed, path), body, "application/json")
+                url = api_url(renewed, path)
+                return await self.send(server, renewed, url, body, "application/json", keeps=keeps)
         return answer
 
     async def send(
@@ -167,16 +169,18 @@ class Peers:
         body: bytes,
         content_type: str,
         timeout: float = REQUEST_TIME,
+        *,
+        keeps: bool = True,
     ) -> Answer:
         """POST `body` to a URL that the peer's discovery names; raises PeerFailed when there is no answer.
 
-        `timeout` is in seconds.
+        `timeout` is in seconds; `keeps` as in `post`.
         """
         headers = {"Content-Type": content_type, "Accept": "application/json"}
         headers |= await self._signing.headers(server, discovery, url, body)
         with self.breakers.call(server):
             response = await self._request(
-                server, "POST", url, headers=headers, body=body, timeout=timeout, max_body=MAX_ANSWER
+                server, "POST", url, headers=headers, body=body, timeout=timeout, max_body=MAX_ANSWER, keeps=keeps
             )
         return Answer(response.status, response.body, signature_for(discovery).scheme)
 

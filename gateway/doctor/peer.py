@@ -185,7 +185,8 @@ class PeerDoctor:
             shared_secret=Secret(secrets.token_urlsafe(32)),
         )
         with report.step("signature to them", sent=sent, cause="it answers discovery, but not its OCM API"):
-            answer = await self._peers.post(server, "/notifications", serialise_notification(notification))
+            body = serialise_notification(notification)
+            answer = await self._peers.post(server, "/notifications", body, keeps=False)
         said = f"{answer.status} {answer.reason(Secret(''))}"
         if _is_about_signatures(answer):
             cause = (
@@ -222,6 +223,7 @@ class PeerDoctor:
                 discovery.token_end_point,
                 serialise_token_request(request),
                 "application/x-www-form-urlencoded",
+                keeps=False,
             )
         said = f"{answer.status} {answer.reason(Secret(''))}"
         if answer.status in (400, 401, 403) and answer.body.get("error") != "invalid_client":

@@ -56,7 +56,9 @@ class Replay:
                 report.ok("exchange", "its discovery answers now", sent=sent)
                 return
             content_type = dict(message.headers).get("Content-Type", "application/json")
-            answer = await self._peers.send(server, discovery, message.target_uri, message.body, content_type)
+            answer = await self._peers.send(
+                server, discovery, message.target_uri, message.body, content_type, keeps=False
+            )
         said = f"{answer.status} {answer.reason(Secret(''))}"
         if answer.status < 300:
             report.ok("exchange", said, sent=sent)

@@ -110,6 +110,14 @@ def test_without_a_trial_nothing_is_shared(pair: Pair) -> None:
     assert pair.alice.json("share", "list") == before
 
 
+def test_what_is_refused_as_it_should_be_takes_the_place_of_no_trace(pair: Pair) -> None:
+    """The last 20 are kept: ten looks at a server would have pushed out what an operator looks for."""
+    before = pair.alice.json("peer", "trace", pair.bob.server)
+    status, report = examine(pair.alice, pair.bob.server)
+    assert (status, step(report, "token")["verdict"]) == (0, "ok"), report
+    assert pair.alice.json("peer", "trace", pair.bob.server) == before
+
+
 def test_a_trial_that_the_peer_refuses_is_revoked_and_failed(pair: Pair) -> None:
     (pair.alice.data / "refused.txt").write_bytes(b"trial")
     arguments = ("--with", f"nobody@{pair.bob.server}", "--as", "alice", "--path", "/home/refused.txt", "--wait", "0")
