@@ -20,6 +20,7 @@ from parts import CHEAP, Clock, new_store
 
 from gateway.access import Access
 from gateway.config import Config, ListenConfig
+from gateway.errors import Busy, PeerFailed
 from gateway.inviting import Inviting
 from gateway.limits import Limits
 from gateway.logins import Logins
@@ -243,3 +244,13 @@ async def test_why_an_invite_was_not_taken_is_said(place: Place, answer: Any, st
     reply = await place.send(*await place.form())
     assert reply[0] == status
     assert said in reply[1]
+
+
+@pytest.mark.parametrize(
+    "failure", [Busy("TOO_MANY_LOOKUPS", "too many", 7), PeerFailed("X", "it is silent", retry_after=7)]
+)
+async def test_when_to_try_again_is_said_where_it_is_known(place: Place, failure: Exception) -> None:
+    fields, cookie = await place.form()
+    place.peers.discovery = failure
+    reply = await place.client.post(ACTION, data=fields, headers={"Cookie": f"{COOKIE}={cookie}"})
+    assert reply.headers["Retry-After"] == "7"

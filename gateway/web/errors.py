@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from aiohttp import web
+
 from backends.errors import Unavailable
 from gateway.errors import (
     Busy,
@@ -32,6 +34,18 @@ STATUS: dict[type[Refusal], int] = {
     Busy: 503,
     Full: 507,
 }
+
+
+def refusing(
+    request: web.Request, response: web.Response, error: Refusal | ProtocolError | Unavailable
+) -> web.Response:
+    """Return `response`, a page that says why not, with its status, and when to come again where that is known."""
+    response.set_status(status_of(error))
+    if (seconds := getattr(error, "retry_after", None)) is not None:
+        response.headers["Retry-After"] = str(seconds)
+    if not request.content.is_eof():
+        response.force_close()  # what comes of the body would be taken for the next request
+    return response
 
 
 def status_of(error: Refusal | ProtocolError | Unavailable) -> int:

@@ -24,7 +24,7 @@ from gateway.ocm.errors import ProtocolError
 from gateway.ocm.invites import InviteString
 from gateway.own_paths import ACCEPT_INVITE
 from gateway.tickets import Tickets
-from gateway.web.errors import status_of
+from gateway.web.errors import refusing
 from gateway.web.forms import read_form
 from gateway.web.pages import page
 
@@ -133,12 +133,7 @@ class AcceptInvitePage:
         log.warning("refused", path=request.path, code=code, reason=str(error), remote=request.remote)
         is_ours = isinstance(error, Refusal)  # what others raise is written for the log
         problem = str(error) if is_ours else "That did not work. Please try again in a moment."
-        response = page(request, "refused.html", {**self._shown, "problem": problem}, status_of(error))
-        if isinstance(error, TooMany):
-            response.headers["Retry-After"] = str(error.retry_after)
-        if not request.content.is_eof():
-            response.force_close()  # what comes of the body would be taken for the next request
-        return response
+        return refusing(request, page(request, "refused.html", {**self._shown, "problem": problem}), error)
 
 
 def _of_form(cookie: str) -> str:

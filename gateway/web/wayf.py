@@ -19,7 +19,7 @@ from gateway.ocm.secret import Secret
 from gateway.ocm.text import line
 from gateway.own_paths import WAYF
 from gateway.wayf import Wayf, invite_token
-from gateway.web.errors import STATUS
+from gateway.web.errors import refusing
 from gateway.web.forms import read_form, require_same_site
 from gateway.web.pages import guarded, page
 
@@ -91,12 +91,7 @@ class WayfPage:
         words = WORDS.get(error.code, NO_ANSWER if isinstance(error, PeerFailed) else UNREADABLE)
         seconds = error.retry_after if isinstance(error, Busy) else 0
         response = await self._page(request, token, words.format(where=where, seconds=seconds), where)
-        response.set_status(STATUS[type(error)])
-        if seconds:
-            response.headers["Retry-After"] = str(seconds)
-        if not request.content.is_eof():
-            response.force_close()  # what comes of the body would be taken for the next request
-        return response
+        return refusing(request, response, error)
 
     async def _page(
         self, request: web.Request, token: Secret | None, problem: str | None = None, where: str = ""
