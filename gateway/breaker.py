@@ -155,10 +155,6 @@ class Breakers:
                 retry = int(breaker.until) if waits else None
             return Standing(state, breaker.failures, int(breaker.since), retry, breaker.reason)
 
-    def is_silent(self, server: str) -> bool:
-        """Tell whether `server` has not answered lately, so that nobody should wait for it."""
-        return self.standing(server).state is not BreakerState.CLOSED
-
     def count(self) -> dict[BreakerState, int]:
         """Return how many servers are in each state, those that never failed left out."""
         with self._lock:

@@ -57,7 +57,6 @@ def place() -> Place:
 def test_a_server_that_was_never_called_stands_well(place: Place) -> None:
     assert place.state is BreakerState.CLOSED
     assert place.breakers.standing(HOST).since is None
-    assert not place.breakers.is_silent(HOST)
 
 
 @pytest.mark.parametrize("error", [SILENT, TimeoutError()])

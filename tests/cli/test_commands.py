@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from fake_peers import NO_ANSWER
 from parts import NOW, WRITE, until
 
+from gateway.breaker import BreakerState
 from gateway.cli import client, main
 from gateway.store import peers, sent_shares
 
@@ -324,11 +325,11 @@ def test_the_outbox_is_searched_and_tried_again_by_server(served: Served) -> Non
 def test_trying_again_asks_a_server_that_was_given_up(served: Served) -> None:
     served.real_peers.breakers.silent("peer.example", "no answer in time", 5)
     assert served.json("outbox", "retry", "--server", "peer.example")["messages"] == 0
-    assert served.real_peers.breakers.is_silent("peer.example"), "nothing waits for it"
+    assert served.real_peers.breakers.standing("peer.example").state is not BreakerState.CLOSED, "nothing waits for it"
     with answering(served, "/shares", NO_ANSWER):
         served.share()
     served.cli("outbox", "retry", "--server", "peer.example")
-    assert not served.real_peers.breakers.is_silent("peer.example")
+    assert served.real_peers.breakers.standing("peer.example").state is BreakerState.CLOSED
     served.run(until(lambda: all(row["state"] != "pending" for row in served.messages())))
 
 
@@ -342,7 +343,7 @@ def test_a_server_that_does_not_answer_is_shown_with_since_when_and_why(served: 
     assert "silent since: 2027-" in served.cli("peer", "show", "dead.example").stdout
     assert "open" in served.cli("peer", "list").stdout
     served.cli("peer", "forget", "dead.example")
-    assert not served.real_peers.breakers.is_silent("dead.example")
+    assert served.real_peers.breakers.standing("dead.example").state is BreakerState.CLOSED
 
 
 def test_keys_are_listed_and_rotated(served: Served) -> None:
