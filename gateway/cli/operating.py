@@ -125,8 +125,9 @@ def show_peer(server: str, json_output: bool) -> None:
     facts(result, PEER_FACTS)
     if result["profile"]:
         dialect(result["profile"])
+    if any((result["worked"] or {}).values()):
         print("what has worked:")
-        facts(result["worked"], result["worked"])
+        facts(result["worked"], result["worked"], "  ")
     _show_proofs(result)
     if result["discovery"]:
         print("discovery:")

@@ -42,19 +42,20 @@ def table(rows: Sequence[Row], columns: Sequence[str], nothing: str) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def facts(row: Row, columns: Iterable[str]) -> None:
+def facts(row: Row, columns: Iterable[str], indent: str = "") -> None:
     """Print one thing as `name: value` lines, leaving out what is not known."""
     shown = [(column.replace("_", " "), text(column, row.get(column))) for column in columns]
     width = max(len(name) for name, _ in shown) + 1
     for name, value in shown:
         if value != "-":
-            print(f"{name + ':':<{width}} {value}")
+            print(f"{indent}{name + ':':<{width}} {value}")
 
 
 def dialect(profile: Row) -> None:
     """Print what a server is taken for, by which rule, and how it is spoken to."""
     names = ("body", "folders", "permissions", "exchange", "signature", "algorithm", "ways", "invite")
-    facts(profile, ("title", "rule", *names))
+    print("how it is spoken to:")
+    facts(profile, ("title", "rule", *names), "  ")
 
 
 def history(events: Iterable[Row]) -> None:

@@ -40,6 +40,8 @@ def test_a_recognised_product_is_shown_with_its_profile_and_what_worked(served: 
         "invite": None,
     }
     text = served.cli("peer", "show", "peer.example").stdout
+    assert "\nhow it is spoken to:\n  title:       ownCloud 10\n" in text
+    assert "\nwhat has worked:\n  body:      legacy\n" in text
     for line in ("product: owncloud-10", "title: ownCloud 10", "ways: basic_root", "way in: basic_root"):
         assert line in " ".join(text.split()), text
 
@@ -47,6 +49,7 @@ def test_a_recognised_product_is_shown_with_its_profile_and_what_worked(served: 
 def test_what_worked_with_another_product_is_not_shown(served: Served) -> None:
     know(served, "nextcloud-31", product="owncloud-10", body="modern")
     assert served.json("peer", "show", "peer.example")["worked"] == {"body": None, "way_in": None, "signature": None}
+    assert "what has worked" not in served.cli("peer", "show", "peer.example").stdout
 
 
 @pytest.mark.parametrize("product", ["ocis", "opencloud", "reva", "ocm-go"])
