@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from parts import Clock, new_store
 from peer_servers import SERVER, PeerServer, client, peer_server
 
+from backends.errors import Unavailable
 from gateway.admin.metrics import Metrics
 from gateway.config import Config, FederationConfig
 from gateway.directories import Directories, Source
@@ -33,7 +34,7 @@ from gateway.trust import BLOCKED, Trust
 from gateway.wayf import TOKEN_MAX, Wayf
 from gateway.web.door import WebDoor
 from gateway.web.forms import MAX_FORM
-from gateway.web.wayf import WayfPage
+from gateway.web.wayf import SILENT, WayfPage
 
 TOKEN = "zi5kooKu3ivohr9a-the-invite-token"
 FORM = "application/x-www-form-urlencoded"
@@ -329,3 +330,14 @@ async def test_a_body_that_is_no_form_is_refused(page: Page, log: list[Any], bod
     assert answer.status == 400
     assert said(text)
     assert [line["code"] for line in log if line["event"] == "refused"] == [code]
+
+
+async def test_a_state_that_does_not_answer_is_no_error_of_ours(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(*_arguments: object) -> None:
+        raise Unavailable("the state database does not answer", retry_after=7)
+
+    monkeypatch.setattr(page.directories, "everything", hang)
+    monkeypatch.setattr(page.peers, "discover", hang)
+    for answer, text in (await page.get(token=TOKEN), await page.choose("cloud.example.org")):
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "7")
+        assert SILENT in text

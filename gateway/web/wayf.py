@@ -6,12 +6,13 @@ The token is in the URL because the invite is a link: no-referrer and no-store k
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network
 
 import structlog
 from aiohttp import web
 
+from backends.errors import Unavailable
 from gateway.causing import causing
 from gateway.errors import Busy, PeerFailed, Refusal
 from gateway.expecting import expect
@@ -37,7 +38,10 @@ WORDS = {
     "TOO_MANY_LOOKUPS": "Too many servers were looked up a moment ago. Try again in {seconds} s.",
 }
 NO_ANSWER = "“{where}” does not answer as an Open Cloud Mesh server. Check the name, and try again."
+SILENT = "This server cannot look into its lists at the moment. Open the link again in a minute."
 UNREADABLE = "Your choice did not arrive. Try again."
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = structlog.get_logger()
 
@@ -64,8 +68,8 @@ class WayfPage:
         self._trusted_proxies = tuple(trusted_proxies)
 
     def add_routes(self, app: web.Application) -> None:
-        app.router.add_get(self._path, self._show, name="web:wayf", expect_handler=expect)
-        chosen = causing(self._choose, self._trusted_proxies)
+        app.router.add_get(self._path, self._looking(self._show), name="web:wayf", expect_handler=expect)
+        chosen = causing(self._looking(self._choose), self._trusted_proxies)
         app.router.add_post(self._path, chosen, name="web:wayf-choice", expect_handler=expect)
 
     async def _show(self, request: web.Request) -> web.Response:
@@ -92,6 +96,18 @@ class WayfPage:
         seconds = error.retry_after if isinstance(error, Busy) else 0
         response = await self._page(request, token, words.format(where=where, seconds=seconds), where)
         return refusing(request, response, error)
+
+    def _looking(self, handler: Handler) -> Handler:
+        """Show what needs nothing of our state where that does not answer."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except Unavailable as error:
+                log.warning("refused", path=request.path, code="UNAVAILABLE", reason=str(error), remote=request.remote)
+                return refusing(request, await self._page(request, None, SILENT), error)
+
+        return handle
 
     async def _page(
         self, request: web.Request, token: Secret | None, problem: str | None = None, where: str = ""
