@@ -52,7 +52,8 @@ MAX_ANSWER = 64 * 1024
 DISCOVERY_PATHS = ("/.well-known/ocm", "/ocm-provider/")
 
 _LEFT_OUT = "***"
-_OPAQUE = re.compile(r"(?![A-Z_]+\b)[A-Za-z0-9+/_\-]{32,}={0,2}")  # no word of a language, and no code of a program
+# A code of a program, or else what is no word of a language; in this order, so that a long code is looked at once.
+_CODE_OR_OPAQUE = re.compile(r"([A-Z_]+\b)|[A-Za-z0-9+/_\-]{32,}={0,2}")
 
 log = structlog.get_logger()
 
@@ -79,7 +80,7 @@ class Answer:
         secret = sent.reveal()
         for form in (secret, quote(secret, safe="")):
             told = told.replace(form, _LEFT_OUT) if form else told
-        return _OPAQUE.sub(_LEFT_OUT, told)[:200] or "no reason given"
+        return _CODE_OR_OPAQUE.sub(lambda found: found[1] or _LEFT_OUT, told)[:200] or "no reason given"
 
 
 class Peers:

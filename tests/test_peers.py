@@ -662,6 +662,14 @@ async def test_an_endless_reason_is_cut(place: Place) -> None:
     assert len((await post(place)).reason(NOTHING)) == 200
 
 
+def test_an_endless_code_holds_up_nobody() -> None:
+    """All requests wait while a reason is read; this one took three seconds."""
+    answer = Answer(400, json.dumps({"message": "A" * 60_000}).encode())
+    begun = time.process_time()
+    assert answer.reason(NOTHING) == "A" * 200
+    assert time.process_time() - begun < 0.5
+
+
 @pytest.mark.parametrize(
     ("told", "reason"),
     [
@@ -669,6 +677,8 @@ async def test_an_endless_reason_is_cut(place: Place) -> None:
         ("no such share s3cret%2F%3Fx", "no such share ***"),
         (f"token {'aB3_' * 9}== is unknown", "token *** is unknown"),
         ("SHARE_WITH_NOT_FOUND_ON_THIS_SERVER_AT_ALL", "SHARE_WITH_NOT_FOUND_ON_THIS_SERVER_AT_ALL"),
+        (f"TOKEN-{'aB3_' * 9}== is unknown", "TOKEN*** is unknown"),
+        (f"token {'AB_' * 12}c is unknown", "token *** is unknown"),
     ],
 )
 def test_a_reason_holds_nothing_that_opens_anything(told: str, reason: str) -> None:
