@@ -730,6 +730,14 @@ async def test_a_redirect_from_https_to_http_is_not_followed(authority: Authorit
     assert (answer.status, answer.url, target.connections) == (302, url, 0)
 
 
+@pytest.mark.parametrize("location", ["//[", "http://[::1", "//peer\xe9.example/"])
+async def test_a_redirect_to_something_that_is_no_url_is_refused(location: str) -> None:
+    with serving(answering("302 Found", b"", f"Location: {location}\r\n")) as server:
+        async with AsyncOutbound(LOOPBACK, user_agent="test/1") as outbound:
+            with pytest.raises(OutboundRefused):
+                await outbound.request("GET", f"http://127.0.0.1:{server.port}/", timeout=5, max_body=100, redirects=3)
+
+
 @pytest.mark.parametrize("loop", ["async", "uvloop"])
 def test_a_trickling_answer_meets_the_total_bound(loop: str) -> None:
     """Each byte comes within the idle time, and the whole still ends when it was told to."""

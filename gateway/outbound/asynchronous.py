@@ -284,11 +284,17 @@ class AsyncOutbound:
 
 
 def _redirected(answer: Response) -> str | None:
-    """Return where the answer sends a GET (RFC 9110 §15.4); None if nowhere, or from https to something less."""
+    """Return where the answer sends a GET (RFC 9110 §15.4); None if nowhere, or from https to something less.
+
+    Raises OutboundRefused.
+    """
     location = answer.headers.get("Location")
     if answer.status not in REDIRECTS or not location:
         return None
-    target = urljoin(answer.url, location)
+    try:
+        target = urljoin(answer.url, location)
+    except ValueError:  # as for `//[`
+        raise OutboundRefused("URL_REFUSED", "a redirect to something that is no URL") from None
     return None if answer.url.startswith("https:") and target.lower().startswith("http:") else target
 
 
