@@ -1084,3 +1084,40 @@ def test_many_threads_share_one_outbound(outbound: SyncOutbound) -> None:
         outbound.close()
     assert len(results) == 80
     assert all(asked == answered for asked, answered in results)
+
+
+def trickling(piece: bytes) -> Handler:
+    def handler(connection: socket.socket, head: bytes) -> None:
+        with suppress(OSError):
+            connection.sendall(b"HTTP/1.1 ")
+            for _ in range(60):
+                connection.sendall(piece)
+                time.sleep(0.05)
+        raise Close
+
+    return handler
+
+
+@pytest.mark.parametrize("piece", [b"2", b"100 Continue\r\n\r\nHTTP/1.1 ", b"200 OK\r\nx: y\r\n"])
+@pytest.mark.parametrize("patience", [0.3, None])
+def test_a_trickling_head_meets_its_bound(piece: bytes, patience: float | None) -> None:
+    """Each piece comes in time, and all of them would hold the thread for as long as the server likes."""
+    outbound = SyncOutbound(LOOPBACK, user_agent="test/1", idle_timeout=0.4)
+    with closing(outbound), serving(trickling(piece)) as server:
+        began = time.monotonic()
+        with pytest.raises(PeerUnreachable, match="no answer in time"):
+            outbound.request("GET", f"http://127.0.0.1:{server.port}/", patience=patience)
+        assert time.monotonic() - began < 2
+
+
+def test_patience_with_the_head_ends_with_it() -> None:
+    def slow(connection: socket.socket, head: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na")
+        time.sleep(0.5)
+        connection.sendall(b"b")
+
+    outbound = SyncOutbound(LOOPBACK, user_agent="test/1")
+    with closing(outbound), serving(slow) as server:
+        answer = outbound.request("GET", f"http://127.0.0.1:{server.port}/", patience=0.25)
+        with closing(answer):
+            assert answer.read(10) == b"ab"

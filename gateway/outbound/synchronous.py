@@ -8,13 +8,16 @@ is pushed. It has the shape of `Transport` in `backends.webdav`.
 from __future__ import annotations
 
 import http.client
+import io
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -72,20 +75,66 @@ def _failing_at(step: Step, destination: Destination, certificates: Certificates
         raise PeerUnreachable(step, str(destination), reason) from None
 
 
+class _Reading(io.RawIOBase):
+    """What an answer is read from: its socket, and until `head_is_here` within so many seconds in all.
+
+    The socket's own time-out begins anew with each byte, and so never ends for a server that trickles.
+    """
+
+    def __init__(self, connection: socket.socket, head_time: float | None) -> None:
+        self._socket = connection
+        self._idle = connection.gettimeout()
+        self._deadline = None if head_time is None else time.monotonic() + head_time
+        self._raw = connection.makefile("rb", buffering=0)  # keeps the socket open, also when its owner closes it
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return the file that http.client asks its socket for."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._deadline is not None:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._socket.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def head_is_here(self) -> None:
+        """From now on each read has the idle time of the socket."""
+        self._deadline = None
+        self._socket.settimeout(self._idle)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class SyncResponse:
     """An answer whose body is read piece by piece; `close` it in any case."""
 
     def __init__(
-        self, destination: Destination, connection: _Connection, method: str, keep: Callable[[], None] | None
+        self,
+        destination: Destination,
+        connection: _Connection,
+        method: str,
+        keep: Callable[[], None] | None,
+        head_time: float | None,
     ) -> None:
-        """Read the status and the headers; `keep` takes the connection back, None when it cannot be used again."""
+        """Read the status and the headers, within `head_time` seconds; `keep` takes the connection back, None when it
+        cannot be used again."""
         self._destination = destination
         self._connection = connection
         self._keep = keep
         self._closed = False
         with _failing_at("http", destination):
+            reading = _Reading(connection.sock, head_time)
             # urllib3's getresponse() answers only to its own request(), which cannot be pushed to.
+            connection.response_class = partial(_answer_from, reading)  # type: ignore[assignment]
             self._raw = http.client.HTTPConnection.getresponse(connection)
+            reading.head_is_here()
             self._body = urllib3.HTTPResponse(
                 body=self._raw,
                 headers=urllib3.HTTPHeaderDict(self._raw.msg.items()),
@@ -126,6 +175,10 @@ class SyncResponse:
             self._connection.close()
 
 
+def _answer_from(reading: _Reading, _socket: socket.socket, **named: Any) -> http.client.HTTPResponse:
+    return http.client.HTTPResponse(cast("socket.socket", reading), **named)
+
+
 class SyncUpload:
     """A request whose body is pushed piece by piece; `finish` or `abort` it."""
 
@@ -161,23 +214,18 @@ class SyncUpload:
                 self._accepting = False
 
     def finish(self, patience: float | None = None) -> SyncResponse:
-        """End the body and return the answer, whose head has `patience` seconds to come if they are given.
+        """End the body and return the answer, whose head has `patience` seconds to come, or else the idle time.
 
         Raises PeerUnreachable, and ValueError when the body has another size than announced.
         """
-        idle = self._connection.sock.gettimeout()
         try:
-            if patience is not None:
-                self._connection.sock.settimeout(patience)
             if self._left is None:
                 self._push(b"0\r\n\r\n")
             elif self._left and self._accepting:
                 raise ValueError(f"the body and its announced size differ by {self._left} bytes")
             keep = self._keep if self._accepting else None
-            answer = SyncResponse(self._destination, self._connection, self._method, keep)
-            if patience is not None and self._connection.sock is not None:  # None: the answer was all there is
-                self._connection.sock.settimeout(idle)
-            return answer
+            head_time = self._connection.sock.gettimeout() if patience is None else patience
+            return SyncResponse(self._destination, self._connection, self._method, keep, head_time)
         except BaseException:
             self._connection.close()
             raise
@@ -223,7 +271,7 @@ class SyncOutbound:
     ) -> SyncResponse:
         """Send one request and return its answer, whatever the status, with the body unread.
 
-        The head of the answer has `patience` seconds to come, without them the idle time as all that follows.
+        The head of the answer has `patience` seconds to come in all, or else the idle time.
         Raises OutboundRefused, PeerUnreachable.
         """
         length = {} if body is None else {"Content-Length": str(len(body))}
