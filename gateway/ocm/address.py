@@ -15,6 +15,7 @@ from gateway.ocm.errors import Malformed
 from gateway.ocm.text import is_identifier
 
 IDENTIFIER_MAX = 1024  # characters
+WRITTEN_MAX = 4096  # characters of an address with all that products put behind it
 HOST_MAX = 253  # characters; RFC 1035 section 2.3.4, less the root's dot
 DEFAULT_PORT = 443  # discovery is https (draft-07, Discovery, Process)
 
@@ -59,6 +60,8 @@ class OCMAddress:
         A repeated host is one host; an identifier that happens to end in its own host is cut, too. Raises
         Malformed("INVALID_ADDRESS"), also for a path: two servers on one host would become one.
         """
+        if len(raw) > WRITTEN_MAX:  # each host that is repeated is looked at
+            raise _refused(raw, "it is too long")
         identifier, at, server = raw.strip().rpartition("@")
         if not at:
             raise _refused(raw, 'it has no "@"')

@@ -240,3 +240,10 @@ def test_a_server_that_is_a_url_is_normalised() -> None:
 
 def test_443_is_no_port_however_an_address_is_made() -> None:
     assert OCMAddress("a", "h", 443) == OCMAddress("a", "H.") == OCMAddress.parse("a@h")
+
+
+def test_a_host_is_not_taken_off_without_end() -> None:
+    """16,000 of them, in a message of 64 KiB, kept all other requests waiting for a twentieth of a second."""
+    assert OCMAddress.normalise("alice" + "@h.example" * 300).server == "h.example"
+    with pytest.raises(Malformed, match="too long"):
+        OCMAddress.normalise("alice" + "@h.example" * 6000)
