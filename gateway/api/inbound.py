@@ -9,14 +9,17 @@ from gateway.ocm.errors import Malformed
 from gateway.ocm.signatures import Message
 
 MAX_BODY = 64 * 1024  # bytes
+MAX_HEADERS = 64 * 1024  # bytes of all names and values; reading the signatures in a megabyte takes half a second
 
 
 async def read_message(request: web.Request, origin: str, deadline: float) -> Message:
     """Read the request; `@target-uri` is `origin` and the raw target, never what Host says (wire.md, Verifying).
 
     The body must be there at `deadline`, a time of the event loop.
-    Raises Malformed when it is over MAX_BODY, Invalid when the body does not arrive, or not in time.
+    Raises Malformed when it is over MAX_HEADERS or MAX_BODY, Invalid when the body does not arrive, or not in time.
     """
+    if sum(len(name) + len(value) for name, value in request.raw_headers) > MAX_HEADERS:
+        raise Malformed("HEADERS_TOO_LARGE")
     if request.content_length is not None and request.content_length > MAX_BODY:
         raise Malformed("BODY_TOO_LARGE")
     body = await whole(request, MAX_BODY, deadline)

@@ -238,3 +238,13 @@ def test_a_secret_in_a_place_where_none_belongs_is_not_logged(served: Served, lo
     named = head("Content-Length: 2", "Connection: close", target=f"http://{SECRET}:@x{BASE}/ocm/shares")
     served.raw(named + b"{}")
     assert len([line for line in log if line["event"] == "request"]) == 8
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_megabytes_of_headers_are_refused_unread(served: Served, endpoint: str) -> None:
+    """Each line is within its bound; reading all of them as signatures kept everybody waiting for over a second."""
+    lines = f"Signature-Input: {'a;b,' * 7_000}c\r\n" * 10
+    head = f"POST {BASE}/ocm/{endpoint} HTTP/1.1\r\nHost: x\r\n{lines}Content-Length: 2\r\nConnection: close\r\n\r\n"
+    answer = served.raw(head.encode() + b"{}")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert (b"invalid_request" if endpoint == "token" else b"HEADERS_TOO_LARGE") in answer
