@@ -26,7 +26,7 @@ from gateway.ocm.keys import JWKSet
 from gateway.ocm.secret import Secret
 from gateway.ocm.text import line
 from gateway.ocm.urls import server_of
-from gateway.outbound import AsyncOutbound, OutboundRefused, PeerUnreachable, Response
+from gateway.outbound import AsyncOutbound, Destination, OutboundRefused, PeerUnreachable, Response
 from gateway.signing import Signing
 from gateway.single_flight import SingleFlight
 from gateway.store import peers
@@ -279,9 +279,18 @@ class Peers:
         max_body: int,
         keeps: bool = True,
     ) -> Response:
-        """Return the answer; what fails with an acquaintance is kept, unless the caller does that."""
+        """Return the answer; what fails with an acquaintance is kept, unless the caller does that.
+
+        Raises PeerFailed, and Busy when a stranger redirects us to where we have been too often.
+        """
         stranger = not await self.is_acquainted(server)
         keeps = keeps and not stranger
+        host = urlsplit(url).hostname
+
+        def before_redirect(destination: Destination) -> None:
+            if stranger and destination.host != host:  # whose name brings us there has chosen it
+                self._first_contacts.require(str(destination))
+
         try:
             response = await self._outbound.request(
                 method,
@@ -292,6 +301,7 @@ class Peers:
                 max_body=max_body,
                 stranger=stranger,
                 redirects=REDIRECTS if method == "GET" else 0,
+                before_redirect=before_redirect,
             )
         except (OutboundRefused, PeerUnreachable) as error:
             if keeps:

@@ -165,6 +165,24 @@ async def test_keys_at_another_host_count_for_that_host(tmp_path: Path, store: S
     assert [asked.path for asked in peer.asked] == ["/.well-known/ocm"]
 
 
+@pytest.mark.parametrize("document", ["discovery", "keys"])
+async def test_a_redirect_to_another_host_counts_for_that_host(
+    tmp_path: Path, store: Store, peer: PeerServer, document: str
+) -> None:
+    """Names cost nothing, and each could send us to the same victim."""
+    path = "/.well-known/ocm" if document == "discovery" else "/ocm/jwks"
+    peer.serve(path, b"", 302, Location=f"http://localhost:{peer.port}/victim")
+    contacts = FirstContacts(100, 2)  # of the peer itself: its discovery and its keys
+    for _ in range(2):
+        contacts.require("localhost")
+    async with client(store, tmp_path, peer.clock, first_contacts=contacts) as peers:
+        with pytest.raises(Busy) as busy:
+            await peers.jwks(peer.server)
+    assert busy.value.code == "TOO_MANY_LOOKUPS"
+    assert peer.count(path) == 1
+    assert peer.count("/victim") == 0
+
+
 @pytest.mark.parametrize("known", ["shared", "trusted"])
 async def test_servers_that_people_here_deal_with_are_free(
     tmp_path: Path, store: Store, peer: PeerServer, known: str

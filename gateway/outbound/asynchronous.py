@@ -184,12 +184,13 @@ class AsyncOutbound:
         max_body: int,
         stranger: bool = False,
         redirects: int = 0,
+        before_redirect: Callable[[Destination], object] | None = None,
     ) -> Response:
         """Send one request and return the whole answer, whatever its status.
 
         `redirects` are followed at most, each checked like any URL; the last one is the answer. They are for a GET
         without headers of the caller's own: what goes to another host holds no credential and no signature. A redirect
-        from https to http is not followed.
+        from https to http is not followed. `before_redirect` may raise what keeps the caller from going there.
 
         `timeout` bounds everything from the first look-up to the last byte, in seconds; `max_body` is in bytes. The
         look-ups for a `stranger`, a host that anybody may have named, are bounded apart.
@@ -209,6 +210,8 @@ class AsyncOutbound:
                     if (target := _redirected(answer)) is None:
                         break
                     destination = self._guard.check_url(target)
+                    if before_redirect is not None:
+                        before_redirect(destination)
                     answer = await self._exchange(method, destination, fields, None, max_body)
                 return answer
         except aiohttp.ClientError as error:
