@@ -1,7 +1,8 @@
 """The last exchanges that failed, per peer, as files: redacted, bounded, and fit to be run again.
 
 Why federation failed is asked hours later, when the log has gone on. Only servers that our users or the operator have
-dealt with leave files: nobody else can make us write any.
+dealt with leave files. Who speaks in the name of one need not be it, so that what is `incoming` never takes the place
+of what we have met ourselves.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from gateway.errors import NoSuch
 from gateway.ocm.fields import is_shallow
 
 VERSION = 1
-KEPT = 20  # files per peer
+KEPT = 10  # files per peer and direction
 PEERS_KEPT = 200
 BODY_MAX = 64 * 1024  # bytes of a body that are kept
 MODE = 0o600
@@ -56,7 +57,7 @@ class Exchange:
 
 
 class Traces:
-    """Files `<directory>/<server>/<milliseconds>.json`."""
+    """Files `<directory>/<server>/<milliseconds>-<direction>.json`."""
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
         self._directory = directory
@@ -87,10 +88,10 @@ class Traces:
         directory = self._of(exchange.server)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         text = json.dumps(_document(exchange, int(moment)), indent=2, ensure_ascii=False)
-        path = directory / f"{int(moment * 1000):015}.json"
+        path = directory / f"{int(moment * 1000):015}-{exchange.direction}.json"
         path.touch(MODE)
         path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-        for old in sorted(directory.glob("*.json"))[:-KEPT]:
+        for old in sorted(directory.glob(f"*-{exchange.direction}.json"))[:-KEPT]:
             old.unlink(missing_ok=True)
         self._make_room()
 

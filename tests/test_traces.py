@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,13 @@ async def test_the_last_of_a_peer_are_kept_and_the_peers_that_failed_last(tmp_pa
     traces, _ = await kept(tmp_path, *others, *one)
     assert [json.loads(trace["request"]["body"])["n"] for trace in traces] == list(range(5, KEPT + 5))
     assert len(list((tmp_path / "traces").iterdir())) == PEERS_KEPT
+
+
+async def test_what_anybody_may_send_takes_no_place_of_what_we_have_met(tmp_path: Path) -> None:
+    sent = [replace(exchange(), direction="incoming", reason=str(number)) for number in range(2 * KEPT)]
+    traces, _ = await kept(tmp_path, exchange(), *sent)
+    assert [trace["direction"] for trace in traces] == ["outgoing", *["incoming"] * KEPT]
+    assert [trace["problem"]["reason"] for trace in traces[1:]] == [str(number) for number in range(KEPT, 2 * KEPT)]
 
 
 async def test_a_directory_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None:
