@@ -81,6 +81,11 @@ class Limits:
         """Count once of `name` for `client`; raises TooMany when that is more than it may."""
         self._refuse(name, client, allowance.take(client) if (allowance := self._allowances.get(name)) else 0.0)
 
+    def note(self, name: str, client: Hashable) -> None:
+        """Count once of `name` for `client`, of what has happened already: nothing is refused."""
+        if allowance := self._allowances.get(name):
+            allowance.take(client)
+
     def require(self, name: str, client: Hashable) -> None:
         """Raise TooMany when `client` may do `name` no more now; counts nothing."""
         self._refuse(name, client, self.wait(name, client))

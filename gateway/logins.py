@@ -15,10 +15,9 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TypeVar
 
-from gateway.errors import TooMany, Unproven
+from gateway.errors import Unproven
 from gateway.limits import Limits
 
 T = TypeVar("T")
@@ -53,8 +52,7 @@ class Logins:
             result = await check()
         except Unproven:
             for name, key in (("repeats", same), (limit, counted), (limit, _anywhere(user))):
-                with suppress(TooMany):  # others have failed meanwhile: this one was checked all the same
-                    self._limits.take(name, key)
+                self._limits.note(name, key)
             raise
         self._familiar[pair] = None
         self._familiar.move_to_end(pair)

@@ -6,6 +6,7 @@ import asyncio
 from hashlib import sha256
 
 import pytest
+import structlog
 
 from gateway.errors import TooMany, Unproven
 from gateway.limits import Limits
@@ -123,3 +124,25 @@ async def test_only_what_fails_counts_and_nothing_without_limits(door: Door) -> 
     free = Door({})
     for number in range(50):
         assert await free.attempt(f"guess-{number}") == "wrong"
+
+
+async def test_a_user_in_whose_name_many_fail_is_nobody_who_asks_too_often() -> None:
+    """Nothing is refused then, so nothing is logged or counted as refused."""
+    refused: list[str] = []
+    logins = Logins(Limits({"logins": (2, 0.1)}, refused.append, clock=lambda: 0.0), _at_once)
+    with structlog.testing.capture_logs() as lines:
+        for number in range(10):
+            await _fail(logins, f"192.0.2.{number}", "alice")
+    assert (refused, lines) == ([], [])
+
+
+async def _at_once(_seconds: float) -> None:
+    return
+
+
+async def _fail(logins: Logins, client: str, user: str) -> None:
+    async def check() -> None:
+        raise Unproven("ACCESS_DENIED", "wrong")
+
+    with pytest.raises(Unproven):
+        await logins.attempt("logins", client, user, sha256(f"{client}{user}".encode()).digest(), check)
