@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 DELAY = 2.0  # seconds at most, for a user in whose name many fail
 FAMILIAR = 10_000  # clients with their users
+NAME_KEPT = 64  # characters, as a user's name has at most; what is sent for one may have as many as a header
 
 
 class Logins:
@@ -63,4 +64,4 @@ class Logins:
 
 def _anywhere(user: str) -> tuple[str, str]:
     """Return what failures in the name of `user` count for, wherever they come from."""
-    return ("", user)
+    return ("", user[:NAME_KEPT])

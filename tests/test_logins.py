@@ -136,6 +136,15 @@ async def test_a_user_in_whose_name_many_fail_is_nobody_who_asks_too_often() -> 
     assert (refused, lines) == ([], [])
 
 
+async def test_long_names_are_not_kept() -> None:
+    limits = Limits({"logins": (2, 0.1), "repeats": (2, 0.1)}, clock=lambda: 0.0)
+    logins = Logins(limits, _at_once)
+    await _fail(logins, OFFICE, "u" * 30_000)
+    kept = [key for allowance in limits._allowances.values() for key in allowance._buckets]
+    assert kept
+    assert all(len(str(key)) < 200 for key in kept)
+
+
 async def _at_once(_seconds: float) -> None:
     return
 
