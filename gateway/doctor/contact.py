@@ -69,7 +69,7 @@ class Contact:
         """Add the step clock, by the Date of an answer."""
         try:
             theirs = parsedate_to_datetime(response.headers["Date"]).timestamp()
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, OverflowError):
             self._report.note("clock", "no Date in the answer", f"{whose} does not say what time it is there")
             return
         ahead = round(theirs - self._clock())
