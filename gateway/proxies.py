@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+
+_WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")  # as Azure's gateways write it
 
 
 def client_address(remote: str | None, forwarded_for: str, trusted: Iterable[IPv4Network | IPv6Network]) -> str | None:
     """Return the address of the client: `remote`, or what trusted proxies have written into X-Forwarded-For.
 
     Read from the right: each trusted proxy vouches for the address before its own, and the first address that no
-    trusted proxy has is the client's; whatever stands left of it could be made up.
+    trusted proxy has is the client's; whatever stands left of it could be made up. A port is not part of an address:
+    with each connection it is another.
     """
     networks = tuple(trusted)
     address = remote
     for claimed in reversed([part.strip() for part in forwarded_for.split(",") if part.strip()]):
         if address is None or not is_within(address, networks):
             return address
-        address = claimed
+        written = _WITH_PORT.fullmatch(claimed)
+        address = written[1] or written[2] if written else claimed
     return address
 
 
