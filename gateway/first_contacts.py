@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from gateway.errors import Busy
 from gateway.limits import Allowance
+from gateway.proxies import subscriber
 
 MINUTE = 60.0  # seconds
 
@@ -44,22 +44,11 @@ class FirstContacts:
 @contextmanager
 def caused_by(address: str | None) -> Iterator[None]:
     """Count what is fetched meanwhile, also by tasks begun here, for the client at `address`."""
-    token = _cause.set(_source(address))
+    token = _cause.set(None if address is None else subscriber(address))
     try:
         yield
     finally:
         _cause.reset(token)
-
-
-def _source(address: str | None) -> str | None:
-    """Return who counts as one client: an IPv4 address, or the /64 that a site of IPv6 has at least (RFC 6177)."""
-    try:
-        parsed = ip_address(address or "")
-    except ValueError:
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return str(parsed)
-    return str(parsed.ipv4_mapped or ip_network((parsed.packed, 64), strict=False))
 
 
 def _too_many(sentence: str, wait: float) -> Busy:
