@@ -33,7 +33,7 @@ class Replay:
                 str(request["body"]).encode(),
             )
             is_redacted, moment = bool(request["redacted"]), int(trace["at"])
-        except (KeyError, TypeError, ValueError, ProtocolError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, ProtocolError) as error:
             raise NoSuch("NO_TRACE", "this file is no exchange as `peer trace` keeps them") from error
         report = Report(server)
         try:
