@@ -117,7 +117,7 @@ def parse(text: str) -> dict[str, Any]:
 
 def _document(exchange: Exchange, moment: int) -> dict[str, Any]:
     body, secrets = redacted(exchange.body)
-    answer, more = redacted(exchange.answer)
+    answer, more = redacted(exchange.answer, one_form=bool(secrets))
     for secret in filter(None, (*secrets, *more)):  # some peers quote what they refuse
         for form in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1]):
             body, answer = body.replace(form, LEFT_OUT), answer.replace(form, LEFT_OUT)
@@ -142,14 +142,17 @@ def _value(name: str, value: str) -> str:
     return LEFT_OUT if name.lower() in _HEADERS else value
 
 
-def redacted(body: bytes) -> tuple[str, list[str]]:
-    """Return a body without its secrets, and those; what is neither JSON nor a form is left out whole."""
+def redacted(body: bytes, *, one_form: bool = False) -> tuple[str, list[str]]:
+    """Return a body without its secrets, and those; what is neither JSON nor a form is left out whole.
+
+    JSON can write a text in many ways; `one_form` brings it into the one in which a text is looked for.
+    """
     if not body:
         return "", []
     text, secrets = body.decode("utf-8", "replace"), list[str]()
     if len(body) <= BODY_MAX and _is_shallow_json(text):
         cleaned = _without_secrets(json.loads(text), secrets)
-        return (json.dumps(cleaned, ensure_ascii=False) if secrets else text), secrets
+        return (json.dumps(cleaned, ensure_ascii=False) if secrets or one_form else text), secrets
     if len(body) <= BODY_MAX and _FORM.fullmatch(text):
         pairs = parse_qsl(text, keep_blank_values=True)
         return urlencode([(name, _kept(name, value, secrets)) for name, value in pairs], safe="*"), secrets

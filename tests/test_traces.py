@@ -57,6 +57,16 @@ async def test_no_secret_of_a_request_is_kept(tmp_path: Path, body: bytes) -> No
     assert trace["request"]["redacted"] is True
 
 
+@pytest.mark.parametrize("escaped", ["\\/", "\\u002f", "\\u002F"])
+async def test_no_secret_is_kept_that_json_writes_in_its_own_way(tmp_path: Path, escaped: str) -> None:
+    """PHP's json_encode escapes each slash."""
+    quoted = SECRET.replace("/", escaped)
+    body = json.dumps({"sharedSecret": SECRET}).encode()
+    (trace,), text = await kept(tmp_path, exchange(body, f'{{"message": "{quoted} is unknown"}}'.encode()))
+    assert json.loads(trace["answer"]["body"]) == {"message": f"{LEFT_OUT} is unknown"}
+    assert "with+signs" not in text
+
+
 async def test_what_holds_no_secret_is_kept_as_it_is(tmp_path: Path) -> None:
     body, answer = b'{ "name": "d\xc3\xa4ta", "token_type": "Bearer" }', b"a=1&b=2"
     (trace,), _ = await kept(tmp_path, exchange(body, answer))
