@@ -73,4 +73,4 @@ def doctor_commands(
         clock=ground.clock,
     )
     itself = Itself(this, home, ground.keys, ground.tickets, ground.clock)
-    return DoctorCommands(itself, peer, Replay(outside.peers), outside.traces)
+    return DoctorCommands(itself, peer, Replay(outside.peers, server=config.server), outside.traces)

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from gateway.doctor.report import Ended, Report
 from gateway.errors import NoSuch
 from gateway.ocm.address import canonical_server
+from gateway.ocm.discovery import Discovery
 from gateway.ocm.errors import ProtocolError, SignatureInvalid
+from gateway.ocm.fields import decode_object
+from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
 from gateway.ocm.secret import Secret
 from gateway.ocm.signatures import Message, find_signature, verify
-from gateway.peers import Peers
+from gateway.peers import Peers, api_url
 from gateway.traces import LEFT_OUT
 
 
 class Replay:
     """Runs traces again."""
 
-    def __init__(self, peers: Peers) -> None:
+    def __init__(self, peers: Peers, *, server: str) -> None:
+        """Ask as `server` (host[:port])."""
         self._peers = peers
+        self._server = server
 
     async def run(self, trace: Mapping[str, Any]) -> Report:
         """Return what happens now; `trace` is a document of `traces.parse`. Raises NoSuch when it makes no sense."""
@@ -46,7 +53,7 @@ class Replay:
         return report
 
     async def _ask(self, report: Report, server: str, message: Message, is_redacted: bool) -> None:
-        """Send the same body to the same URL, signed anew."""
+        """Send the same body to the same URL, signed anew; a Share that is taken now is ended again at once."""
         sent = f"{message.method} {message.target_uri}"
         if is_redacted:
             sent += f" (its secrets are {LEFT_OUT}, so a refusal of those is no finding)"
@@ -55,10 +62,12 @@ class Replay:
             if message.method == "GET":
                 report.ok("exchange", "its discovery answers now", sent=sent)
                 return
+            _require_theirs(message.target_uri, discovery)
             content_type = dict(message.headers).get("Content-Type", "application/json")
-            answer = await self._peers.send(
-                server, discovery, message.target_uri, message.body, content_type, keeps=False
-            )
+            body, trial = _as_trial(message, discovery, self._server)
+            answer = await self._peers.send(server, discovery, message.target_uri, body, content_type, keeps=False)
+            if trial is not None and answer.status < 300:
+                await self._peers.post(server, "/notifications", serialise_notification(trial))
         said = f"{answer.status} {answer.reason(Secret(''))}"
         if answer.status < 300:
             report.ok("exchange", said, sent=sent)
@@ -86,3 +95,29 @@ class Replay:
         else:
             how = ", but for its body, whose secrets were left out" if is_redacted else ""
             report.ok("verification", f"it verifies{how}")
+
+
+def _require_theirs(url: str, discovery: Discovery) -> None:
+    """Refuse a URL that the server does not name; what we sign goes nowhere else. Raises NoSuch."""
+    if not url.startswith(f"{discovery.end_point.rstrip('/')}/") and url != discovery.token_end_point:
+        raise NoSuch("NOT_THEIRS", f"{url} is no endpoint that the server names in its discovery now")
+
+
+def _as_trial(message: Message, discovery: Discovery, server: str) -> tuple[bytes, Notification | None]:
+    """Return the body to send, and for a Share what ends it again.
+
+    Its secret was left out, so it opens nothing; and it gets an id of its own, since the one in the file may still be
+    on its way.
+    """
+    if message.target_uri != api_url(discovery, "/shares"):
+        return message.body, None
+    provider_id = secrets.token_hex(16)
+    body = decode_object(message.body) | {"providerId": provider_id}
+    ended = Notification(
+        type=NotificationType.SHARE_UNSHARED,
+        sender_domain=server,
+        resource_type=str(body.get("resourceType", "file")),
+        provider_id=provider_id,
+        shared_secret=Secret(LEFT_OUT),
+    )
+    return json.dumps(body).encode(), ended

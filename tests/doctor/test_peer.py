@@ -183,7 +183,9 @@ def test_a_certificate_that_is_not_believed_fails_at_tls(pair: Pair, tmp_path: P
     assert step(report, "tls")["verdict"] == "failed", report
 
 
-def test_a_failed_exchange_is_kept_without_its_secret_and_run_again(pair: Pair, peer: PeerServer) -> None:
+def test_a_failed_exchange_is_kept_without_its_secret_and_run_again(
+    pair: Pair, peer: PeerServer, tmp_path: Path
+) -> None:
     """What the peer refuses is a file, and `doctor --replay` asks once more."""
     server = f"localhost:{peer.port}"
     document = json.loads(json.dumps(peer.document).replace("127.0.0.1", "localhost"))
@@ -205,8 +207,18 @@ def test_a_failed_exchange_is_kept_without_its_secret_and_run_again(pair: Pair, 
     status, report = examine(pair.alice, "--replay", trace["file"])
     assert (status, step(report, "exchange")["verdict"]) == (1, "failed")
     peer.serve("/ocm/shares", {}, 201)
+    peer.serve("/ocm/notifications", {}, 201)
     status, report = examine(pair.alice, "--replay", trace["file"])
     assert (status, step(report, "exchange")["verdict"]) == (0, "ok")
+    again, ended = (json.loads(asked.body) for asked in peer.asked[-2:])
+    assert again["providerId"] != sent["providerId"], "the one in the file may still be on its way"
+    assert (ended["notificationType"], ended["providerId"]) == ("SHARE_UNSHARED", again["providerId"])
+    elsewhere = Path(trace["file"]).read_text().replace("/ocm/shares", "/elsewhere")
+    (tmp_path / "elsewhere.json").write_text(elsewhere)
+    status, report = examine(pair.alice, "--replay", str(tmp_path / "elsewhere.json"))
+    assert status == 1
+    assert "no endpoint" in step(report, "exchange")["received"]
+    assert peer.count("/elsewhere") == 0
     shown = pair.alice.cli("peer", "trace", server).stdout
     assert "STATUS_400" in shown
 

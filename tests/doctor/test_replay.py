@@ -26,4 +26,6 @@ REQUEST = '{"method": "POST", "url": "https://peer.example/", "headers": [], "bo
 async def test_a_trace_that_makes_no_sense_is_none(members: str) -> None:
     nobody: Any = None
     with pytest.raises(NoSuch, match="no exchange"):
-        await Replay(nobody).run(json.loads(f'{{"version": 1, "direction": "incoming", {members}}}'))
+        await Replay(nobody, server="gateway.example").run(
+            json.loads(f'{{"version": 1, "direction": "incoming", {members}}}')
+        )
