@@ -33,6 +33,7 @@ from gateway.config import Config, LocalConfig
 from gateway.dav.door import DavDoor
 from gateway.expiring import Expiring
 from gateway.files import Moves
+from gateway.group_shares import GroupShares
 from gateway.issuing import Issuing
 from gateway.listening import STOP_TIME, Doors, listen_on
 from gateway.living import Living
@@ -140,6 +141,7 @@ async def _lead(
     loop.add_reader(team.bell, hear)
     stack.callback(loop.remove_reader, team.bell)
     _background(stack, sharing.expiring.run(), "expiring")
+    _background(stack, sharing.group_shares.run(), "group shares")
     for name, storage in storages.items():
         _background(stack, sharing.uploads.run(as_service(storage)), f"uploads {name}")
     _background(stack, sharing.uploads.run_without(storages), "uploads elsewhere")
@@ -188,6 +190,7 @@ class _Sharing:
     receiving: Receiving
     issuing: Issuing
     expiring: Expiring
+    group_shares: GroupShares
 
 
 def _ground(stack: AsyncExitStack, config: Config, clock: Callable[[], float]) -> _Ground:
@@ -256,7 +259,9 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         dav_url=f"{config.public_url}/dav/ocm/",
         clock=clock,
     )
-    receiving = Receiving(store, peers, outbox, remote, sealer, server=config.server, clock=clock)
+    receiving = Receiving(
+        *(store, peers, outbox, remote, sealer), server=config.server, groups=config.groups, clock=clock
+    )
     return _Sharing(
         outbox=outbox,
         remote=remote,
@@ -267,6 +272,7 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         receiving=receiving,
         issuing=Issuing(store, ground.keys, origin=config.origin, clock=clock),
         expiring=Expiring(store, sending, receiving, clock),
+        group_shares=GroupShares(store, receiving, sealer, config.groups, clock),
     )
 
 
@@ -372,6 +378,7 @@ def _document(config: Config) -> dict[str, object]:
         provider=config.provider,
         capabilities=CAPABILITIES,
         criteria=(),  # each shuts out most of today's products (wire.md, Discovery)
+        share_types=("user", "group") if config.groups else ("user",),
         token_end_point=f"{api}/token",
         jwks_uri=f"{api}/jwks",
     )

@@ -41,8 +41,10 @@ def offer(share: SentShare, discovery: Discovery) -> Offer:
         lack = "was offered this Share without it" if exchanges else "has no exchange-token"
         raise _not_offered(f"{share.server} demands the token exchange but {lack}")
     resource_type = offered_type(share, form)
-    if form == "modern" and not discovery.receives(resource_type, share.share_type, "webdav"):
-        raise _not_offered(f"{share.server} does not receive a {resource_type} by WebDAV")
+    # Old peers list `file` alone, and mean folders and users as well; of groups they say so.
+    by_word = form == "modern" or share.share_type == ShareType.GROUP
+    if by_word and not discovery.receives(resource_type, share.share_type, "webdav"):
+        raise _not_offered(f"{share.server} does not receive a {resource_type} for a {share.share_type} by WebDAV")
     return Offer(form, resource_type, required, discovery.webdav_uri_form() == "absolute")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from sqlalchemy import Connection
 
@@ -64,35 +65,37 @@ class Receiving:
         sealer: Sealer,
         *,
         server: str,
+        groups: Mapping[str, Collection[str]] = MappingProxyType({}),
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """Receive as `server` (host[:port]), for users and for `groups` of them."""
         self._store = store
         self._peers = peers
         self._outbox = outgoing
         self._remote = remote
         self._sealer = sealer
         self._server = server
+        self._groups = groups
         self._clock = clock
         outgoing.register(ROLE, self._deliver, self._delivered)
 
     # --- what the Sending Server says ---------------------------------------------------------------------------
 
     async def admit(self, peer: Peer, notification: ShareCreationNotification) -> str:
-        """Store a Share for its user to decide on and return the user's display name.
+        """Store a Share for its user to decide on, or for each member of its group, and return the display name.
 
         The same Share again changes nothing; another one under the same id is a Conflict, and the stored one stays.
         An id whose Share has ended may come again: products count theirs, and begin anew when they are set up anew.
         Raises Invalid, NotAllowed, NotBuilt, Busy when too many Shares wait for the user's answer.
         """
-        webdav = _usable_protocol(notification)
+        webdav = _usable_protocol(notification, self._groups)
         self._require_same_host(peer, notification)
-        user = self._recipient(notification)
-        share = self._new_share(user, peer, notification, webdav)
+        recipient = self._recipient(notification)
+        share = self._new_share(recipient, peer, notification, webdav)
         secret = webdav.shared_secret.reveal()
 
         def work(tx: Connection) -> None:
-            if not users.is_enabled(tx, user):
-                raise Invalid("RECIPIENT_NOT_FOUND", f"there is no user {user!r} here", "shareWith")
+            recipients = self._recipients(tx, recipient, notification.share_type)
             digest = secret_hash(secret)
             for known in received_shares.by_provider_id(tx, peer.server, share.provider_id):
                 if known.payload_digest == share.payload_digest:
@@ -101,13 +104,22 @@ class Receiving:
                 same_key = share.uri is not None or received_shares.with_secret(tx, known.id, digest)
                 if known.state in RECEIVED_LIVE and same_key:
                     raise Conflict("SHARE_ALREADY_EXISTS", f"{peer.server} has sent another Share under this id")
-            _require_room(tx, user, peer.server)
-            received_shares.add(tx, share, digest, self._sealer.seal(secret, share.id))
-            detail = {"evidence": share.evidence, "for": user}
-            events.add(tx, at=share.created, actor=peer.server, action="share.receive", subject=share.id, **detail)
+            # A member without room gets the Share later, once there is some (`group_shares`).
+            with_room = [user for user in recipients if has_room(tx, user, peer.server)]
+            if not with_room:
+                raise Busy("TOO_MANY_PENDING", f"too many Shares wait for the answer of {recipient}", retry_after=3600)
+            for user in with_room:
+                self.add_for(tx, user, share, secret)
 
         await self._store.run(work)
-        return user
+        return recipient
+
+    def add_for(self, tx: Connection, user: str, share: ReceivedShare, secret: str) -> None:
+        """Store for `user`, under an id of its own, a Share that nobody has looked at."""
+        mine = replace(share, id=secrets.token_hex(16), user=user)
+        received_shares.add(tx, mine, secret_hash(secret), self._sealer.seal(secret, mine.id))
+        detail = {"evidence": mine.evidence, "for": user}
+        events.add(tx, at=mine.created, actor=mine.server, action="share.receive", subject=mine.id, **detail)
 
     async def notified(self, peer: Peer, notification: Notification) -> None:
         """Take SHARE_UNSHARED or SHARE_CHANGE_PERMISSION from the server that sent the Share.
@@ -116,29 +128,45 @@ class Receiving:
         """
         now = int(self._clock())
 
-        def work(tx: Connection) -> ReceivedShare:
-            share = self._spoken_of(tx, peer, notification)
-            state = RECEIVED_ON_NOTIFICATION.get((ReceivedState(share.state), notification.type))
-            if state is None:
-                raise Conflict(
-                    "WRONG_STATE", f"Share {share.id} is {share.state}: {notification.type.value} means nothing"
-                )
-            detail: dict[str, object] = {"message": notification.message[:500]} if notification.message else {}
-            if notification.type is NotificationType.SHARE_CHANGE_PERMISSION:
-                if not notification.permissions:
-                    raise Invalid("MISSING_PERMISSIONS", "no permissions are named", "notification.permissions")
-                received_shares.set_permissions(tx, share.id, notification.permissions, now)
-                detail["permissions"] = sorted(permission.value for permission in notification.permissions)
-            elif state == share.state:
-                return share
-            if state != share.state:
-                self.end(tx, share, state, now)
-            action = notification.type.value
-            events.add(tx, at=now, actor=peer.server, action=action, subject=share.id, **detail)
-            return share
+        def work(tx: Connection) -> list[ReceivedShare]:
+            spoken_of = self._spoken_of(tx, peer, notification)
+            steps = [
+                (share, state)
+                for share in received_shares.every_row(tx, spoken_of)
+                if (state := RECEIVED_ON_NOTIFICATION.get((ReceivedState(share.state), notification.type))) is not None
+            ]
+            if not steps:
+                what = f"Share {spoken_of.id} is {spoken_of.state}: {notification.type.value} means nothing"
+                raise Conflict("WRONG_STATE", what)
+            for share, state in steps:
+                self._follow(tx, share, state, peer, notification, now)
+            return [share for share, _ in steps]
 
-        share = await self._store.run(work)
-        self._remote.forget(share.id)
+        for share in await self._store.run(work):
+            self._remote.forget(share.id)
+
+    def _follow(
+        self,
+        tx: Connection,
+        share: ReceivedShare,
+        state: ReceivedState,
+        peer: Peer,
+        notification: Notification,
+        now: int,
+    ) -> None:
+        """Bring a Share to its next state by the word of its sender; raises Invalid."""
+        detail: dict[str, object] = {"message": notification.message[:500]} if notification.message else {}
+        if notification.type is NotificationType.SHARE_CHANGE_PERMISSION:
+            if not notification.permissions:
+                raise Invalid("MISSING_PERMISSIONS", "no permissions are named", "notification.permissions")
+            received_shares.set_permissions(tx, share.id, notification.permissions, now)
+            detail["permissions"] = sorted(permission.value for permission in notification.permissions)
+        elif state == share.state:
+            return
+        if state != share.state:
+            self.end(tx, share, state, now)
+        action = notification.type.value
+        events.add(tx, at=now, actor=peer.server, action=action, subject=share.id, **detail)
 
     async def server_of(self, notification: Notification) -> str:
         """Return the server that may speak about the Share, for messages that do not say who speaks.
@@ -173,8 +201,8 @@ class Receiving:
         if peer.evidence > Evidence.SECRET:
             shares = received_shares.by_provider_id(tx, peer.server, provider_id)
             meant = [share for share in shares if share.state in RECEIVED_LIVE] or shares[-1:]
-            if len(meant) == 1:
-                return meant[0]
+            if one := received_shares.the_one(meant):
+                return one
         raise NoSuch("SHARE_NOT_FOUND", f"{peer.server} has sent no Share {provider_id!r} that it could prove")
 
     def _recipient(self, notification: ShareCreationNotification) -> str:
@@ -182,6 +210,14 @@ class Receiving:
         if address.server != self._server:
             raise Invalid("WRONG_SERVER", f"{address.server} is not this server, {self._server} is", "shareWith")
         return address.identifier
+
+    def _recipients(self, tx: Connection, name: str, share_type: str) -> list[str]:
+        """Return the enabled users whom a Share with `name` is for; raises Invalid when there is none."""
+        named = self._groups.get(name, ()) if share_type == ShareType.GROUP else (name,)
+        found = [user for user in named if users.is_enabled(tx, user)]
+        if not found:
+            raise Invalid("RECIPIENT_NOT_FOUND", f"there is no {share_type} {name!r} here", "shareWith")
+        return found
 
     @staticmethod
     def _require_same_host(peer: Peer, notification: ShareCreationNotification) -> None:
@@ -263,6 +299,8 @@ class Receiving:
             received_shares.set_mount(tx, share.id, mount)
             received_shares.set_state(tx, share.id, state, now)
             events.add(tx, at=now, actor=actor, action="share.accept", subject=share.id, mount=mount)
+            if _any_other(tx, share, (ReceivedState.ACCEPTED, ReceivedState.LEFT)):
+                return None  # of a group the first acceptance notifies
             kind = NotificationType.SHARE_ACCEPTED.value
             return outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
 
@@ -286,20 +324,29 @@ class Receiving:
         def work(tx: Connection) -> int | None:
             share = self._own(tx, user, share_id)
             state = self._after(share, gesture)
-            if state == share.state:
-                return None
-            # A receiver that leaves says SHARE_DECLINED: SHARE_UNSHARED is the sender's word (wire.md, Notifications).
-            kind = NotificationType.SHARE_DECLINED.value
-            message_id = outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
-            self.end(tx, share, state, now)
-            events.add(tx, at=now, actor=actor, action=f"share.{gesture.value}", subject=share.id)
-            return message_id
+            return None if state == share.state else self.give_back(tx, share, gesture, actor, now)
 
         message_id = await self._store.run(work)
         self._remote.forget(share_id)
         if message_id is not None:
             await self._outbox.attempted(message_id, FIRST_ATTEMPT)
         return await self.show(user, share_id)
+
+    def give_back(
+        self, tx: Connection, share: ReceivedShare, gesture: ReceivedEvent, actor: str, now: int
+    ) -> int | None:
+        """End a live Share by the user's gesture, and return the message about it, if the sender has to be told.
+
+        A group Share lives on while a member has it, so only the last one's gesture is news.
+        """
+        message_id = None
+        if not _any_other(tx, share, RECEIVED_LIVE):
+            # A receiver that leaves says SHARE_DECLINED: SHARE_UNSHARED is the sender's word (wire.md, Notifications).
+            kind = NotificationType.SHARE_DECLINED.value
+            message_id = outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
+        self.end(tx, share, self._after(share, gesture), now)
+        events.add(tx, at=now, actor=actor, action=f"share.{gesture.value}", subject=share.id)
+        return message_id
 
     def end(self, tx: Connection, share: ReceivedShare, state: ReceivedState, now: int) -> None:
         """End a Share: its name is free again, its token and what was kept with its files are gone, and its secret as
@@ -361,18 +408,22 @@ class Receiving:
             received_shares.wipe_secret(tx, share.id)
 
 
-def _require_room(tx: Connection, user: str, server: str) -> None:
-    """Raise Busy when `user` has as many unanswered Shares as may wait, all told or from `server`: anybody can send."""
-    if (
-        received_shares.count_pending(tx, user) >= PENDING_FOR_USER
-        or received_shares.count_pending(tx, user, server) >= PENDING_FROM_SERVER
-    ):
-        raise Busy("TOO_MANY_PENDING", f"too many Shares wait for the answer of {user}", retry_after=3600)
+def has_room(tx: Connection, user: str, server: str) -> bool:
+    """Tell whether `user` may get one more Share to answer, all told and from `server`: anybody can send."""
+    return (
+        received_shares.count_pending(tx, user) < PENDING_FOR_USER
+        and received_shares.count_pending(tx, user, server) < PENDING_FROM_SERVER
+    )
 
 
-def _usable_protocol(notification: ShareCreationNotification) -> WebdavProtocol:
+def _any_other(tx: Connection, share: ReceivedShare, states: Collection[ReceivedState]) -> bool:
+    """Tell whether another member of the group that `share` is with has it in one of `states`."""
+    return any(row.id != share.id and row.state in states for row in received_shares.every_row(tx, share))
+
+
+def _usable_protocol(notification: ShareCreationNotification, groups: Mapping[str, Collection[str]]) -> WebdavProtocol:
     """Return the protocol that this gateway can use; raises NotBuilt, Invalid for requirements it cannot meet."""
-    if notification.share_type != ShareType.USER:
+    if notification.share_type == ShareType.GROUP and not groups:
         raise NotBuilt("SHARE_TYPE_NOT_SUPPORTED", f"shareType {notification.share_type} is not received here")
     webdav = notification.webdav
     if webdav is None:

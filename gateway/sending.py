@@ -19,7 +19,14 @@ from gateway.ocm.address import OCMAddress
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
 from gateway.ocm.secret import Secret
-from gateway.ocm.shares import LATEST_EXPIRATION, Permission, file_name, parse_share_created, serialise_share
+from gateway.ocm.shares import (
+    LATEST_EXPIRATION,
+    Permission,
+    ShareType,
+    file_name,
+    parse_share_created,
+    serialise_share,
+)
 from gateway.ocm.states import SENT_ON_EVENT, SENT_ON_NOTIFICATION, SENT_OPEN, SentEvent, SentState
 from gateway.offering import notification_about, offer, share_creation_notification
 from gateway.outbox import Outbox
@@ -49,6 +56,7 @@ class ShareRequest:
     permissions: frozenset[Permission] = frozenset({Permission.READ})
     name: str | None = None
     expiration: int | None = None
+    share_type: ShareType = ShareType.USER  # whom `share_with` names
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +282,7 @@ class Sending:
             server=address.server,
             name=request.name or file_name(printable(request.path.name)),
             resource_type="file" if entry.kind is Kind.FILE else "folder",
-            share_type="user",
+            share_type=request.share_type.value,
             permissions=request.permissions,
             requires_exchange=None,
             offered_type=None,

@@ -10,6 +10,7 @@ from gateway.admin import views
 from gateway.admin.calling import Arguments, Caller, Command, number, optional, path, server, text, words
 from gateway.errors import NoSuch
 from gateway.ocm.fields import decode_object
+from gateway.ocm.shares import ShareType
 from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.receiving import Receiving
@@ -127,6 +128,7 @@ class Commands:
             permissions=permissions(words(arguments, "permissions") or ["read"]),
             name=optional(arguments, "name"),
             expiration=number(arguments, "expiration"),
+            share_type=ShareType.GROUP if arguments.get("group") else ShareType.USER,
         )
         view, problem = await self._sending.create(await self._access.of_user(owner), request, caller.actor)
         return views.sent_share(view) | {"problem": problem}

@@ -47,6 +47,7 @@ def received_share(view: ReceivedShareView) -> dict[str, Any]:
         "name": share.name,
         "sender": share.sender,
         "owner": share.owner,
+        "share_with": share.share_with,
         "resource_type": share.resource_type,
         "share_type": share.share_type,
         "permissions": _permissions(share.permissions),

@@ -16,6 +16,8 @@ FACTS = (
     "state",
     "sender",
     "owner",
+    "share_with",
+    "share_type",
     "evidence",
     "name",
     "description",

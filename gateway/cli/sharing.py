@@ -17,6 +17,7 @@ FACTS = (
     "id",
     "state",
     "share_with",
+    "share_type",
     "name",
     "resource_type",
     "permissions",
@@ -45,7 +46,7 @@ def share() -> None:
 @click.option("--protocols", type=Words("webdav", "ssh", "webapp"), default="webdav", hidden=True)
 @click.option("--expires", type=When(), help="30d, 12h, or ISO 8601; never, if not given.")
 @click.option("--name", help="What the other side sees; the last part of PATH, if not given.")
-@click.option("--group", is_flag=True, hidden=True, callback=not_built("sharing with groups"), expose_value=False)
+@click.option("--group", is_flag=True, help="The address is a group's, such as staff@cloud.example.org.")
 @click.option("--mfa", is_flag=True, hidden=True, callback=not_built("asking for a second factor"), expose_value=False)
 @click.option("--datatx", is_flag=True, hidden=True, callback=not_built("data transfer"), expose_value=False)
 @as_json
@@ -57,6 +58,7 @@ def create(
     protocols: list[str],
     expires: int | None,
     name: str | None,
+    group: bool,
     json_output: bool,
 ) -> None:
     """Share PATH, as in /MOUNT/FOLDER, with somebody at another server."""
@@ -69,6 +71,7 @@ def create(
         "permissions": permissions,
         "expiration": expires,
         "name": name,
+        "group": group or None,
     }
     result = gateway("share.create", **arguments)
     if json_output:

@@ -28,6 +28,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "gateway.expiring",
         "gateway.changes",
         "gateway.files",
+        "gateway.group_shares",
         "gateway.issuing",
         "gateway.locks",
         "gateway.mounts",
