@@ -24,6 +24,7 @@ from gateway.access import Access
 from gateway.admin.calling import Command
 from gateway.admin.commands import Commands
 from gateway.admin.metrics import Metrics
+from gateway.admin.request_commands import RequestCommands
 from gateway.admin.socket import AdminSocket
 from gateway.admin.tally import Tally
 from gateway.api.door import ApiDoor
@@ -47,6 +48,7 @@ from gateway.peers import Peers
 from gateway.proving import Proving
 from gateway.receiving import Receiving
 from gateway.remote import Remote
+from gateway.requesting import Requesting
 from gateway.roots import (
     Roots,
     as_service,
@@ -188,6 +190,7 @@ class _Sharing:
     uploads: Uploads
     sending: Sending
     receiving: Receiving
+    requesting: Requesting
     issuing: Issuing
     expiring: Expiring
     group_shares: GroupShares
@@ -270,6 +273,11 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         uploads=Uploads(store, ground.access, ground.mounts, clock, parked=team.parked),
         sending=sending,
         receiving=receiving,
+        requesting=Requesting(
+            *(store, sending, receiving, ground.access, outside.trust, peers, outbox),
+            server=config.server,
+            clock=clock,
+        ),
         issuing=Issuing(store, ground.keys, origin=config.origin, clock=clock),
         expiring=Expiring(store, sending, receiving, clock),
         group_shares=GroupShares(store, receiving, sealer, config.groups, clock),
@@ -313,6 +321,7 @@ async def _open_doors(
     ApiDoor(
         sharing.sending,
         sharing.receiving,
+        sharing.requesting,
         sharing.issuing,
         outside.proving,
         ground.keys,
@@ -335,7 +344,7 @@ async def _open_doors(
 
 
 def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Roots, seat: Seat) -> Mapping[str, Command]:
-    return Commands(
+    commands = Commands(
         Users(ground.store, ground.passwords, ground.clock),
         ground.access,
         sharing.sending,
@@ -346,7 +355,8 @@ def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Root
         ground.keys,
         roots,
         lambda: {"version": __version__, "pid": os.getpid(), "workers": seat.team.size, "worker": seat.number},
-    ).table
+    )
+    return {**commands.table, **RequestCommands(ground.access, sharing.requesting).table}
 
 
 def _storage(stack: AsyncExitStack, store: Store, config: Config, name: str) -> Storage:

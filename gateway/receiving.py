@@ -77,6 +77,7 @@ class Receiving:
         self._server = server
         self._groups = groups
         self._clock = clock
+        self._arrived: Callable[[Connection, ReceivedShare], None] = lambda _tx, _share: None
         outgoing.register(ROLE, self._deliver, self._delivered)
 
     # --- what the Sending Server says ---------------------------------------------------------------------------
@@ -120,6 +121,11 @@ class Receiving:
         received_shares.add(tx, mine, secret_hash(secret), self._sealer.seal(secret, mine.id))
         detail = {"evidence": mine.evidence, "for": user}
         events.add(tx, at=mine.created, actor=mine.server, action="share.receive", subject=mine.id, **detail)
+        self._arrived(tx, mine)
+
+    def tell_of_arrivals(self, arrived: Callable[[Connection, ReceivedShare], None]) -> None:
+        """Call `arrived` for each Share that comes, in the transaction that stores it."""
+        self._arrived = arrived
 
     async def notified(self, peer: Peer, notification: Notification) -> None:
         """Take SHARE_UNSHARED or SHARE_CHANGE_PERMISSION from the server that sent the Share.

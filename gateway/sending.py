@@ -102,18 +102,19 @@ class Sending:
 
     # --- the owner's gestures -----------------------------------------------------------------------------------
 
-    async def create(self, owner: Grant, request: ShareRequest, actor: str) -> tuple[SentShareView, str | None]:
+    async def create(
+        self,
+        owner: Grant,
+        request: ShareRequest,
+        actor: str,
+        also: Callable[[Connection, SentShare], None] = lambda _tx, _share: None,
+    ) -> tuple[SentShareView, str | None]:
         """Share a path of the owner's tree, by the hand of `actor`, and wait a moment for the peer's answer.
 
-        Returns the Share and, when the peer has not taken it yet, why. Raises Invalid, NotAllowed, NoSuch and what
-        the storage raises; nothing is stored then.
+        `also` is done in the same transaction. Returns the Share and, when the peer has not taken it yet, why. Raises
+        Invalid, NotAllowed, NoSuch and what the storage raises; nothing is stored then.
         """
-        try:
-            address = OCMAddress.parse(request.share_with)
-        except ProtocolError as error:
-            raise Invalid("INVALID_ADDRESS", f"{request.share_with!r} is no OCM address: {error}") from error
-        if address.server == self._server:
-            raise Invalid("SAME_SERVER", f"{address.server} is this gateway; share with somebody at another server")
+        address = elsewhere(request.share_with, self._server)
         await self._trust.require(address.server)
         place, mount = await self._resource(owner, request.path)
         self._require_rights(place, request)
@@ -122,18 +123,21 @@ class Sending:
         except NotFound as error:
             raise NoSuch("NO_SUCH_PATH", f"there is nothing at /{request.path}") from error
         share, secret = self._new_share(owner.who, address, request, place, mount, entry)
-        now = share.created
 
         def work(tx: Connection) -> int:
-            sealed = self._sealer.seal(secret, share.id)
-            sent_shares.add(tx, share, secret_hash(secret), sealed)
-            detail = {"with": share.share_with, "path": str(request.path)}
-            events.add(tx, at=now, actor=actor, action="share.create", subject=share.id, **detail)
-            return outbox.add(tx, server=share.server, kind=SHARE, role=ROLE, share=share.id, now=now)
+            also(tx, share)
+            return self.store_new(tx, share, secret, actor, path=str(request.path))
 
         message_id = await self._store.run(work)
         message = await self._outbox.attempted(message_id, FIRST_ATTEMPT)
         return await self.show(owner.who, share.id), message.last_error
+
+    def store_new(self, tx: Connection, share: SentShare, secret: str, actor: str, **detail: str) -> int:
+        """Store a new Share with its secret, and return the message that tells its receiver of it."""
+        sent_shares.add(tx, share, secret_hash(secret), self._sealer.seal(secret, share.id))
+        detail = {"with": share.share_with} | detail
+        events.add(tx, at=share.created, actor=actor, action="share.create", subject=share.id, **detail)
+        return outbox.add(tx, server=share.server, kind=SHARE, role=ROLE, share=share.id, now=share.created)
 
     async def list(self, owner: str | None) -> list[SentShareView]:
         """Return the Shares of `owner`, or everybody's."""
@@ -440,6 +444,17 @@ class Sending:
 
 def _refusal(server: str, answer: Answer, secret: Secret) -> str:
     return f"{server} answered {answer.status}: {answer.reason(secret)}"
+
+
+def elsewhere(text: str, server: str) -> OCMAddress:
+    """Return the OCM Address of somebody at another server than `server`; raises Invalid."""
+    try:
+        address = OCMAddress.parse(text)
+    except ProtocolError as error:
+        raise Invalid("INVALID_ADDRESS", f"{text!r} is no OCM address: {error}") from error
+    if address.server == server:
+        raise Invalid("SAME_SERVER", f"{server} is this gateway; name somebody at another server")
+    return address
 
 
 def permissions(words: Iterable[str]) -> frozenset[Permission]:

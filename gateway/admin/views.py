@@ -25,7 +25,7 @@ def sent_share(view: SentShareView) -> dict[str, Any]:
         "name": share.name,
         "resource_type": share.resource_type,
         "share_type": share.share_type,
-        "permissions": _permissions(share.permissions),
+        "permissions": permissions(share.permissions),
         "protocols": ["webdav"],
         "requirements": ["must-exchange-token"] if share.requires_exchange else [],
         "path": view.path,
@@ -50,7 +50,7 @@ def received_share(view: ReceivedShareView) -> dict[str, Any]:
         "share_with": share.share_with,
         "resource_type": share.resource_type,
         "share_type": share.share_type,
-        "permissions": _permissions(share.permissions),
+        "permissions": permissions(share.permissions),
         "requirements": ["must-exchange-token"] if share.requires_exchange else [],
         "encrypted": share.encrypted,
         "evidence": share.evidence,
@@ -108,5 +108,5 @@ def key(record: KeyRecord) -> dict[str, Any]:
     return {"kid": record.key.kid, "alg": record.key.alg, "created": record.created, "signs": record.signs}
 
 
-def _permissions(permissions: frozenset[Permission]) -> list[str]:
-    return [permission.value for permission in Permission if permission in permissions]
+def permissions(granted: frozenset[Permission]) -> list[str]:
+    return [permission.value for permission in Permission if permission in granted]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 import structlog
 from aiohttp import web
@@ -21,6 +22,7 @@ from gateway.ocm.discovery import legacy_version_for
 from gateway.ocm.errors import ProtocolError, TokenError
 from gateway.ocm.fields import decode_object
 from gateway.ocm.notifications import Notification, NotificationType, parse_notification
+from gateway.ocm.share_requests import parse_share_request
 from gateway.ocm.shares import ShareCreated, parse_share, serialise_share_created
 from gateway.ocm.signatures import Message
 from gateway.ocm.tokens import TokenRequest, parse_token_request
@@ -28,6 +30,7 @@ from gateway.own_paths import API, DISCOVERY, JWKS
 from gateway.proof import Peer
 from gateway.proving import Proving
 from gateway.receiving import Receiving
+from gateway.requesting import Requesting
 from gateway.sending import Sending
 from gateway.signing_keys import SigningKeys
 
@@ -35,20 +38,31 @@ from gateway.signing_keys import SigningKeys
 DISCOVERY_PATHS = tuple(path + slash for path in DISCOVERY for slash in ("", "/"))
 ANSWER_TIME = 9.0  # seconds for the body to arrive and to find out who speaks; the whole answer takes at most 10
 
-ENDPOINTS = {"shares": "POST", "notifications": "POST", "token": "POST", "jwks": "GET, HEAD"}  # with their methods
+# With their methods.
+ENDPOINTS = {"shares": "POST", "notifications": "POST", "token": "POST", "request-share": "POST", "jwks": "GET, HEAD"}
 
 # Which of our roles a notification speaks to; a type that is not here is not built.
 ROLE_OF: dict[NotificationType, str] = {
     NotificationType.SHARE_ACCEPTED: "sending",
-    NotificationType.SHARE_DECLINED: "sending",
+    NotificationType.SHARE_DECLINED: "requesting",  # it answers a Share, or a request for one
     NotificationType.SHARE_UNSHARED: "receiving",
     NotificationType.SHARE_CHANGE_PERMISSION: "receiving",
+    NotificationType.REQUEST_SHARE: "requesting",
 }
+ONCE = frozenset({NotificationType.REQUEST_SHARE})  # what is not idempotent: its signature counts once
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Answer = Callable[[Refusal | ProtocolError | Unavailable], web.Response]
 
 log = structlog.get_logger()
+
+
+class Listener(Protocol):
+    """A use case that notifications speak to."""
+
+    async def notified(self, peer: Peer, notification: Notification) -> None: ...
+
+    async def server_of(self, notification: Notification) -> str: ...
 
 
 class ApiDoor:
@@ -58,6 +72,7 @@ class ApiDoor:
         self,
         sending: Sending,
         receiving: Receiving,
+        requesting: Requesting,
         issuing: Issuing,
         proving: Proving,
         keys: SigningKeys,
@@ -66,8 +81,13 @@ class ApiDoor:
         origin: str,
         base_path: str,
     ) -> None:
-        self._sending = sending
         self._receiving = receiving
+        self._requesting = requesting
+        self._listeners: Mapping[str, Listener] = {
+            "sending": sending,
+            "receiving": receiving,
+            "requesting": requesting,
+        }
         self._issuing = issuing
         self._proving = proving
         self._keys = keys
@@ -86,6 +106,7 @@ class ApiDoor:
             ("shares", self._shares, errors.response),
             ("notifications", self._notifications, errors.response),
             ("token", self._token, errors.token_response),
+            ("request-share", self._request_share, errors.request_response),
         ):
             router.add_post(f"{api}/{name}", _refusing(handler, answer), name=f"api:{name}", expect_handler=expect)
         other = _refusing(_not_here, errors.response)
@@ -113,9 +134,18 @@ class ApiDoor:
         role = ROLE_OF.get(notification.type)
         if role is None:
             raise NotBuilt("NOTIFICATION_NOT_SUPPORTED", f"{notification.type.value} is not handled here")
-        use_case = self._sending if role == "sending" else self._receiving
-        peer = await self._proof(message, await _speaker(use_case, notification), deadline)
-        await use_case.notified(peer, notification)
+        listener, once = self._listeners[role], notification.type in ONCE
+        peer = await self._proof(message, await _speaker(listener, notification), deadline, once=once)
+        await listener.notified(peer, notification)
+        return web.json_response({}, status=201)
+
+    async def _request_share(self, request: web.Request) -> web.Response:
+        """Take what API 1.4 says instead of REQUEST_SHARE."""
+        deadline = _deadline()
+        message = await read_message(request, self._origin, deadline)
+        notification = parse_share_request(decode_object(message.body))
+        peer = await self._proof(message, await self._requesting.server_of(notification), deadline, once=True)
+        await self._requesting.notified(peer, notification)
         return web.json_response({}, status=201)
 
     async def _token(self, request: web.Request) -> web.Response:
@@ -150,11 +180,11 @@ async def _not_here(request: web.Request) -> web.Response:
     return web.json_response({"message": "METHOD_NOT_ALLOWED"}, status=405, headers={"Allow": allowed})
 
 
-async def _speaker(use_case: Sending | Receiving, notification: Notification) -> str:
+async def _speaker(listener: Listener, notification: Notification) -> str:
     """Return the server that the notification speaks for: senderDomain, or else the stored Share's other host."""
     if notification.sender_domain is not None:
         return notification.sender_domain
-    return await use_case.server_of(notification)
+    return await listener.server_of(notification)
 
 
 def _require_client(request: TokenRequest, server: str) -> None:

@@ -77,11 +77,12 @@ def create(
     if json_output:
         show_json(result)
     else:
-        _say_how_it_went(result)
+        say_how_it_went(result)
     sys.exit(FAILED if result["state"] == "refused" else 0)
 
 
-def _say_how_it_went(result: dict[str, Any]) -> None:
+def say_how_it_went(result: dict[str, Any]) -> None:
+    """Say what has become of a Share that was just made."""
     who = result["share_with"]
     sentences = {
         "sent": f"Shared with {who}, whose server has taken it. It is theirs to accept now.",

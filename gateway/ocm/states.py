@@ -58,11 +58,33 @@ class ReceivedEvent(StrEnum):
     EXPIRE = "expire"
 
 
+class RequestState(StrEnum):
+    """A request for a Share, at the server of who asks and at the server of who is asked."""
+
+    PENDING = "pending"  # the owner has not answered; one of ours: not delivered yet
+    SENT = "sent"  # one of ours: the owner's server has taken it
+    GRANTED = "granted"  # a Share came of it
+    DECLINED = "declined"
+    REFUSED = "refused"  # one of ours: the owner's server did not take it
+
+
+class RequestEvent(StrEnum):
+    """What happens to a request."""
+
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    GRANT = "grant"  # the owner's gesture, or the Share that comes of it
+    DECLINE = "decline"  # the owner's gesture, or the message about it
+
+
 _S, _R, _N = SentState, ReceivedState, NotificationType
+_Q, _E = RequestState, RequestEvent
 
 # A pending Share already opens: Seafile looks at its root while the notification is still being answered.
 SENT_OPEN = frozenset({_S.PENDING, _S.SENT, _S.ACCEPTED})
 RECEIVED_LIVE = frozenset({_R.PENDING, _R.ACCEPTED})
+
+REQUEST_OPEN = frozenset({_Q.PENDING, _Q.SENT})
 
 # Ended Shares open nothing, and their secrets are wiped once the last message about them is delivered.
 SENT_ENDED = frozenset({_S.DECLINED, _S.REFUSED, _S.REVOKED, _S.EXPIRED})
@@ -124,4 +146,29 @@ RECEIVED_ON_EVENT: Mapping[tuple[ReceivedState, ReceivedEvent], ReceivedState] =
     (_R.PENDING, ReceivedEvent.EXPIRE): _R.EXPIRED,
     (_R.ACCEPTED, ReceivedEvent.EXPIRE): _R.EXPIRED,
     (_R.EXPIRED, ReceivedEvent.EXPIRE): _R.EXPIRED,
+}
+
+# What others ask of our users, by the owner's gesture. An answer stands.
+INCOMING_ON_EVENT: Mapping[tuple[RequestState, RequestEvent], RequestState] = {
+    (_Q.PENDING, _E.GRANT): _Q.GRANTED,
+    (_Q.GRANTED, _E.GRANT): _Q.GRANTED,
+    (_Q.PENDING, _E.DECLINE): _Q.DECLINED,
+    (_Q.DECLINED, _E.DECLINE): _Q.DECLINED,
+}
+
+# What our users ask of others. The owner's answer may overtake that of the owner's server.
+OUTGOING_ON_EVENT: Mapping[tuple[RequestState, RequestEvent], RequestState] = {
+    (_Q.PENDING, _E.DELIVERED): _Q.SENT,
+    **{(state, _E.DELIVERED): state for state in (_Q.SENT, _Q.GRANTED, _Q.DECLINED)},
+    (_Q.PENDING, _E.REFUSED): _Q.REFUSED,
+    **{
+        (state, event): after
+        for state in REQUEST_OPEN
+        for event, after in (
+            (_E.GRANT, _Q.GRANTED),
+            (_E.DECLINE, _Q.DECLINED),
+        )
+    },
+    (_Q.GRANTED, _E.GRANT): _Q.GRANTED,
+    (_Q.DECLINED, _E.DECLINE): _Q.DECLINED,
 }

@@ -258,3 +258,25 @@ uploads = Table(  # what was received of an upload that was left unfinished; the
     UniqueConstraint("principal", "backend", "path", "total"),
     Index("ix_uploads_backend_path", "backend", "path"),
 )
+
+share_requests = Table(  # for a Share that there is not yet: by others to our users, and by our users to others
+    "share_requests",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("direction", String, nullable=False),  # incoming, outgoing
+    Column("kind", String, nullable=False),  # the notificationType: REQUEST_SHARE, REQUEST_RESHARE
+    Column("user", String, ForeignKey("users.name"), nullable=False),  # ours: the owner who is asked, or who asks
+    Column("server", String, nullable=False),  # host[:port] of the other side
+    Column("owner", String, nullable=False),  # OCM Address
+    Column("share_with", String, nullable=False),  # OCM Address
+    Column("resource", String, nullable=False),  # what is asked for, in the words of who asks
+    Column("share", String),  # of a reshare: our id of the Share that it is of
+    Column("permissions", JSON, nullable=False),
+    Column("state", String, nullable=False),
+    Column("granted", String),  # our id of the Share that came of it
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Index("ix_share_requests_user", "user"),
+    Index("ix_share_requests_server_state", "server", "state"),
+    Index("ix_share_requests_state_created", "state", "created"),
+)

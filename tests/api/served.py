@@ -34,6 +34,7 @@ from gateway.ocm.signatures import Message
 from gateway.outbox import Outbox
 from gateway.proving import Proving
 from gateway.receiving import Receiving
+from gateway.requesting import Requesting
 from gateway.sending import Sending
 from gateway.store import received_shares, sent_shares, users
 from gateway.store.sealing import Sealer, secret_hash
@@ -105,20 +106,26 @@ class Served:
         outbox = Outbox(self.store, self.clock)
         tree = Tree(self.store, mounts, storages, None, Changes(self.store), self.clock)
         self.trust = Trust(self.store, self.clock)
+        sending = Sending(
+            self.store,
+            tree,
+            access,
+            self.trust,
+            self.peers,
+            outbox,
+            self.sealer,
+            server=SERVER,
+            dav_url=f"{URL}/dav/ocm/",
+            clock=self.clock,
+        )
+        receiving = Receiving(self.store, self.peers, outbox, NoRemote(), self.sealer, server=SERVER, clock=self.clock)
+        self.requesting = Requesting(
+            *(self.store, sending, receiving, access, self.trust, self.peers, outbox), server=SERVER, clock=self.clock
+        )
         door = ApiDoor(
-            Sending(
-                self.store,
-                tree,
-                access,
-                self.trust,
-                self.peers,
-                outbox,
-                self.sealer,
-                server=SERVER,
-                dav_url=f"{URL}/dav/ocm/",
-                clock=self.clock,
-            ),
-            Receiving(self.store, self.peers, outbox, NoRemote(), self.sealer, server=SERVER, clock=self.clock),
+            sending,
+            receiving,
+            self.requesting,
             Issuing(self.store, keys, origin=ORIGIN, clock=self.clock),
             Proving(self.store, self.peers, self.trust, self.clock),
             keys,

@@ -61,7 +61,10 @@ def encoded(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-@given(st.sampled_from(["shares", "notifications", "token"]), st.binary(max_size=200) | OBJECTS.map(encoded))
+@given(
+    st.sampled_from(["shares", "notifications", "token", "request-share"]),
+    st.binary(max_size=200) | OBJECTS.map(encoded),
+)
 @PROFILE
 def test_any_body_anywhere(served: Served, endpoint: str, body: bytes) -> None:
     for kind in ("application/json", FORM):

@@ -40,6 +40,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "gateway.receiving",
         "gateway.removing",
         "gateway.replacing",
+        "gateway.requesting",
         "gateway.sending",
         "gateway.settling",
         "gateway.signing_keys",

@@ -22,6 +22,7 @@ from backends.pool import Pool
 from gateway.access import Access
 from gateway.admin import views
 from gateway.admin.commands import Commands
+from gateway.admin.request_commands import RequestCommands
 from gateway.admin.socket import AdminSocket, bind
 from gateway.changes import Changes
 from gateway.cli import main
@@ -30,6 +31,7 @@ from gateway.listening import listen_on
 from gateway.mounts import Mounts
 from gateway.outbox import Outbox
 from gateway.receiving import Receiving
+from gateway.requesting import Requesting
 from gateway.roots import Roots
 from gateway.sending import Sending
 from gateway.store import outbox, received_shares
@@ -113,6 +115,9 @@ class Served:
             clock=clock,
         )
         receiving = Receiving(store, self.peers, outgoing, self.remote, self.sealer, server=SERVER, clock=clock)
+        requesting = Requesting(
+            *(store, sending, receiving, access, trust, self.peers, outgoing), server=SERVER, clock=clock
+        )
         outgoing.start()
         stack.push_async_callback(outgoing.stop)
         self.commands = Commands(
@@ -127,6 +132,7 @@ class Served:
             Roots(store, storages, clock),
             lambda: {"version": "0", "pid": 1},
         )
+        self.commands.table.update(RequestCommands(access, requesting).table)
         await listen_on(stack, AdminSocket(self.commands.table).app, bind(self.socket))
 
     def close(self) -> None:

@@ -56,6 +56,11 @@ USERS_COMMANDS = (
     "received.accept",
     "received.decline",
     "received.leave",
+    "request.create",
+    "request.list",
+    "request.show",
+    "request.grant",
+    "request.decline",
 )
 
 
