@@ -49,6 +49,7 @@ from gateway.proving import Proving
 from gateway.receiving import Receiving
 from gateway.remote import Remote
 from gateway.requesting import Requesting
+from gateway.resharing import Resharing
 from gateway.roots import (
     Roots,
     as_service,
@@ -191,6 +192,7 @@ class _Sharing:
     sending: Sending
     receiving: Receiving
     requesting: Requesting
+    resharing: Resharing
     issuing: Issuing
     expiring: Expiring
     group_shares: GroupShares
@@ -265,6 +267,9 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
     receiving = Receiving(
         *(store, peers, outbox, remote, sealer), server=config.server, groups=config.groups, clock=clock
     )
+    requesting = Requesting(
+        *(store, sending, receiving, ground.access, outside.trust, peers, outbox), server=config.server, clock=clock
+    )
     return _Sharing(
         outbox=outbox,
         remote=remote,
@@ -273,8 +278,9 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         uploads=Uploads(store, ground.access, ground.mounts, clock, parked=team.parked),
         sending=sending,
         receiving=receiving,
-        requesting=Requesting(
-            *(store, sending, receiving, ground.access, outside.trust, peers, outbox),
+        requesting=requesting,
+        resharing=Resharing(
+            *(store, tree, sending, receiving, requesting, outside.trust, peers, outbox, sealer),
             server=config.server,
             clock=clock,
         ),
@@ -322,6 +328,7 @@ async def _open_doors(
         sharing.sending,
         sharing.receiving,
         sharing.requesting,
+        sharing.resharing,
         sharing.issuing,
         outside.proving,
         ground.keys,
@@ -356,7 +363,8 @@ def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Root
         roots,
         lambda: {"version": __version__, "pid": os.getpid(), "workers": seat.team.size, "worker": seat.number},
     )
-    return {**commands.table, **RequestCommands(ground.access, sharing.requesting).table}
+    requests = RequestCommands(ground.access, sharing.requesting, sharing.resharing)
+    return {**commands.table, **requests.table}
 
 
 def _storage(stack: AsyncExitStack, store: Store, config: Config, name: str) -> Storage:

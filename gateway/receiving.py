@@ -280,7 +280,7 @@ class Receiving:
         """Return one Share with its history; raises NoSuch."""
 
         def work(tx: Connection) -> tuple[ReceivedShare, list[Event], list[Message]]:
-            share = self._own(tx, user, share_id)
+            share = self.own(tx, user, share_id)
             return share, events.about(tx, share.id), outbox.pending_of(tx, ROLE, share.id)
 
         share, history, pending = await self._store.read(work)
@@ -295,7 +295,7 @@ class Receiving:
         now = int(self._clock())
 
         def work(tx: Connection) -> int | None:
-            share = self._own(tx, user, share_id)
+            share = self.own(tx, user, share_id)
             state = self._after(share, ReceivedEvent.ACCEPT)
             if state == share.state:
                 return None
@@ -328,7 +328,7 @@ class Receiving:
         now = int(self._clock())
 
         def work(tx: Connection) -> int | None:
-            share = self._own(tx, user, share_id)
+            share = self.own(tx, user, share_id)
             state = self._after(share, gesture)
             return None if state == share.state else self.give_back(tx, share, gesture, actor, now)
 
@@ -373,7 +373,8 @@ class Receiving:
         return state
 
     @staticmethod
-    def _own(tx: Connection, user: str | None, share_id: str) -> ReceivedShare:
+    def own(tx: Connection, user: str | None, share_id: str) -> ReceivedShare:
+        """Return a Share of `user`, or of anybody for None; raises NoSuch."""
         share = received_shares.get(tx, share_id)
         if share is None or user not in (None, share.user):
             raise NoSuch("NO_SUCH_SHARE", "nobody has sent you such a Share; `received list` shows those you have")

@@ -50,6 +50,11 @@ UNANSWERED = 30 * 86400  # seconds after which a request that nobody has answere
 log = structlog.get_logger()
 
 
+# Makes the Share that a REQUEST_RESHARE asks for, with these permissions, by the hand of an actor; returns its id and
+# the message about it.
+Reshare = Callable[[Connection, RequestRecord, frozenset[Permission] | None, str], tuple[str, int]]
+
+
 @dataclass(frozen=True, slots=True)
 class RequestView:
     """A request as its user sees it."""
@@ -84,8 +89,13 @@ class Requesting:
         self._outbox = outgoing
         self._server = server
         self._clock = clock
-        outgoing.register(ROLE, self._deliver, self._delivered)
+        outgoing.register(ROLE, self._deliver, self.delivered)
         receiving.tell_of_arrivals(self._arrived)
+        self._reshare: Reshare | None = None
+
+    def reshare_by(self, reshare: Reshare) -> None:
+        """Let `reshare` make the Shares that are asked for by REQUEST_RESHARE."""
+        self._reshare = reshare
 
     # --- what others say ----------------------------------------------------------------------------------------
 
@@ -141,7 +151,7 @@ class Requesting:
         if share_requests.same_open(tx, request) is None:
             if share_requests.count_to_user(tx, request.user) >= PENDING_FOR_USER:
                 raise Busy("TOO_MANY_PENDING", f"too many requests wait for the answer of {request.user}", 3600)
-            self._add(tx, request, request.server, "request.receive")
+            self.add(tx, request, request.server, "request.receive")
         return True
 
     async def _declined(self, peer: Peer, notification: Notification) -> bool:
@@ -216,7 +226,7 @@ class Requesting:
         def work(tx: Connection) -> int:
             if same := share_requests.same_open(tx, request):
                 raise Conflict("ASKED_ALREADY", f"you have asked for this; `request show {same.id}` says how it stands")
-            self._add(tx, request, actor, "request.create")
+            self.add(tx, request, actor, "request.create")
             return self._queue(tx, request, NotificationType.REQUEST_SHARE, request.created)
 
         message = await self._outbox.attempted(await self._store.run(work), FIRST_ATTEMPT)
@@ -239,6 +249,10 @@ class Requesting:
         request = await self._store.read(lambda tx: self._incoming(tx, user, request_id))
         if request.granted is not None:
             return await self._sending.show(request.user, request.granted), None
+        if request.kind == NotificationType.REQUEST_RESHARE:
+            if path is not None or expiration is not None:
+                raise Invalid("NOT_FOR_A_RESHARE", "it is of the Share that it names, and ends with that")
+            return await self._grant_reshare(user, request_id, permissions, actor)
         wanted = ShareRequest(
             path=path or _path(request.resource),
             share_with=request.share_with,
@@ -254,14 +268,32 @@ class Requesting:
 
         return await self._sending.create(await self._access.of_user(request.user), wanted, actor, granted)
 
+    async def _grant_reshare(
+        self, user: str | None, request_id: str, permissions: frozenset[Permission] | None, actor: str
+    ) -> tuple[SentShareView, str | None]:
+        reshare = self._reshare
+        assert reshare is not None
+        now = int(self._clock())
+
+        def work(tx: Connection) -> tuple[str, int]:
+            request = self._incoming(tx, user, request_id)
+            share_id, message_id = reshare(tx, request, permissions, actor)
+            self._follow(tx, request, RequestEvent.GRANT, actor, now, share_id)
+            return share_id, message_id
+
+        share_id, message_id = await self._store.run(work)
+        message = await self._outbox.attempted(message_id, FIRST_ATTEMPT)
+        return await self._sending.show(user, share_id), message.last_error
+
     async def decline(self, user: str | None, request_id: str, actor: str) -> RequestView:
-        """Refuse a request and tell who has asked; raises NoSuch, Conflict."""
+        """Refuse a request and tell who has asked, if it was for a new Share; raises NoSuch, Conflict."""
         now = int(self._clock())
 
         def work(tx: Connection) -> int | None:
             request = self._incoming(tx, user, request_id)
-            if not self._follow(tx, request, RequestEvent.DECLINE, actor, now):
-                return None
+            is_new = self._follow(tx, request, RequestEvent.DECLINE, actor, now)
+            if not is_new or request.kind == NotificationType.REQUEST_RESHARE:
+                return None  # of a reshare nobody is told: SHARE_DECLINED would be about the Share itself
             return self._queue(tx, request, NotificationType.SHARE_DECLINED, now)
 
         message_id = await self._store.run(work)
@@ -315,7 +347,8 @@ class Requesting:
         )
 
     @staticmethod
-    def _add(tx: Connection, request: RequestRecord, actor: str, action: str) -> None:
+    def add(tx: Connection, request: RequestRecord, actor: str, action: str) -> None:
+        """Store a request, whoever has made it."""
         share_requests.add(tx, request)
         detail = {"owner": request.owner, "with": request.share_with, "for": request.resource}
         events.add(tx, at=request.created, actor=actor, action=action, subject=request.id, **detail)
@@ -379,7 +412,7 @@ class Requesting:
         sentence = f"{request.server} speaks API {discovery.api_version}, which has no requests; write to the owner"
         raise PeerFailed("NOT_OFFERED", sentence, 501)  # as if the peer had said so: asking again changes nothing
 
-    def _delivered(self, tx: Connection, message: Message) -> None:
+    def delivered(self, tx: Connection, message: Message) -> None:
         """Follow a message that has ended, in the transaction that ends it."""
         request, ended = share_requests.get(tx, message.share), outbox.get(tx, message.id)
         if request is None or ended is None or request.direction == INCOMING:

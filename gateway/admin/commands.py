@@ -15,7 +15,7 @@ from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.receiving import Receiving
 from gateway.roots import Roots
-from gateway.sending import Sending, ShareRequest, permissions
+from gateway.sending import ASK, Sending, ShareRequest, permissions
 from gateway.signing_keys import SigningKeys
 from gateway.trust import BLOCKED, TRUSTED, Trust
 from gateway.users import Users
@@ -128,6 +128,7 @@ class Commands:
             permissions=permissions(words(arguments, "permissions") or ["read"]),
             name=optional(arguments, "name"),
             expiration=number(arguments, "expiration"),
+            reshare=optional(arguments, "reshare") or ASK,
             share_type=ShareType.GROUP if arguments.get("group") else ShareType.USER,
         )
         view, problem = await self._sending.create(await self._access.of_user(owner), request, caller.actor)
@@ -150,6 +151,7 @@ class Commands:
             permissions=permissions(wanted) if wanted else None,
             expiration=number(arguments, "expiration"),
             never_expires=bool(arguments.get("never_expires")),
+            reshare=optional(arguments, "reshare"),
         )
         return views.sent_share(view)
 

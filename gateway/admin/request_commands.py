@@ -9,17 +9,20 @@ from gateway.access import Access
 from gateway.admin import views
 from gateway.admin.calling import Arguments, Caller, Command, number, optional, path, text, words
 from gateway.requesting import Requesting, RequestView
+from gateway.resharing import Resharing
 from gateway.sending import permissions
 
 
 class RequestCommands:
     """Calls the use case for the command line."""
 
-    def __init__(self, access: Access, requesting: Requesting) -> None:
+    def __init__(self, access: Access, requesting: Requesting, resharing: Resharing) -> None:
         self._access = access
+        self._resharing = resharing
         self._requesting = requesting
         self.table: Mapping[str, Command] = {
             "request.create": self._create,
+            "received.reshare": self._reshare,
             "request.list": self._list,
             "request.show": self._show,
             "request.grant": self._grant,
@@ -38,6 +41,19 @@ class RequestCommands:
         asked = permissions(words(arguments, "permissions") or ["read"])
         owner, resource = text(arguments, "owner"), text(arguments, "resource")
         view, problem = await self._requesting.ask(user, owner, resource, asked, caller.actor)
+        return _request(view) | {"problem": problem}
+
+    async def _reshare(self, caller: Caller, arguments: Arguments) -> Any:
+        user = caller.acting_as(optional(arguments, "as"))
+        await self._access.of_user(user)
+        wanted = words(arguments, "permissions")
+        view, problem = await self._resharing.ask(
+            user,
+            text(arguments, "id"),
+            text(arguments, "with"),
+            permissions(wanted) if wanted else None,
+            caller.actor,
+        )
         return _request(view) | {"problem": problem}
 
     async def _list(self, caller: Caller, arguments: Arguments) -> Any:

@@ -29,6 +29,8 @@ def sent_share(view: SentShareView) -> dict[str, Any]:
         "protocols": ["webdav"],
         "requirements": ["must-exchange-token"] if share.requires_exchange else [],
         "path": view.path,
+        "reshare": share.reshare,
+        "origin": share.origin,
         "expiration": share.expiration,
         "state": str(view.state),
         "recipient_display_name": share.recipient_display_name,

@@ -31,6 +31,7 @@ from gateway.proof import Peer
 from gateway.proving import Proving
 from gateway.receiving import Receiving
 from gateway.requesting import Requesting
+from gateway.resharing import Resharing
 from gateway.sending import Sending
 from gateway.signing_keys import SigningKeys
 
@@ -48,8 +49,11 @@ ROLE_OF: dict[NotificationType, str] = {
     NotificationType.SHARE_UNSHARED: "receiving",
     NotificationType.SHARE_CHANGE_PERMISSION: "receiving",
     NotificationType.REQUEST_SHARE: "requesting",
+    NotificationType.REQUEST_RESHARE: "resharing",
 }
-ONCE = frozenset({NotificationType.REQUEST_SHARE})  # what is not idempotent: its signature counts once
+ONCE = frozenset(
+    {NotificationType.REQUEST_SHARE, NotificationType.REQUEST_RESHARE}
+)  # what is not idempotent: its signature counts once
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Answer = Callable[[Refusal | ProtocolError | Unavailable], web.Response]
@@ -73,6 +77,7 @@ class ApiDoor:
         sending: Sending,
         receiving: Receiving,
         requesting: Requesting,
+        resharing: Resharing,
         issuing: Issuing,
         proving: Proving,
         keys: SigningKeys,
@@ -87,6 +92,7 @@ class ApiDoor:
             "sending": sending,
             "receiving": receiving,
             "requesting": requesting,
+            "resharing": resharing,
         }
         self._issuing = issuing
         self._proving = proving

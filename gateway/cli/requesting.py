@@ -13,7 +13,7 @@ from gateway.cli.printing import facts, history, note, say, show_json, table
 from gateway.cli.sharing import PERMISSIONS, say_how_it_went
 from gateway.cli.values import When
 
-COLUMNS = ("id", "direction", "state", "owner", "share_with", "resource", "permissions", "share")
+COLUMNS = ("id", "direction", "kind", "state", "owner", "share_with", "resource", "permissions", "share")
 FACTS = (
     "id",
     "direction",

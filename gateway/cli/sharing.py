@@ -24,12 +24,15 @@ FACTS = (
     "requirements",
     "protocols",
     "path",
+    "reshare",
+    "origin",
     "owner",
     "expiration",
     "recipient_display_name",
     "created",
     "waiting",
 )
+RESHARE = click.Choice(["ask", "allow"])
 PERMISSIONS = Words("read", "write", "share")
 
 
@@ -47,6 +50,7 @@ def share() -> None:
 @click.option("--expires", type=When(), help="30d, 12h, or ISO 8601; never, if not given.")
 @click.option("--name", help="What the other side sees; the last part of PATH, if not given.")
 @click.option("--group", is_flag=True, help="The address is a group's, such as staff@cloud.example.org.")
+@click.option("--reshare", type=RESHARE, help="When somebody you gave `share` asks to share it on; ask, if not given.")
 @click.option("--mfa", is_flag=True, hidden=True, callback=not_built("asking for a second factor"), expose_value=False)
 @click.option("--datatx", is_flag=True, hidden=True, callback=not_built("data transfer"), expose_value=False)
 @as_json
@@ -59,6 +63,7 @@ def create(
     expires: int | None,
     name: str | None,
     group: bool,
+    reshare: str | None,
     json_output: bool,
 ) -> None:
     """Share PATH, as in /MOUNT/FOLDER, with somebody at another server."""
@@ -72,6 +77,7 @@ def create(
         "expiration": expires,
         "name": name,
         "group": group or None,
+        "reshare": reshare,
     }
     result = gateway("share.create", **arguments)
     if json_output:
@@ -121,6 +127,7 @@ def show(share_id: str, user: str | None, json_output: bool) -> None:
 @click.option("--permissions", type=PERMISSIONS, help="The new permissions, all of them.")
 @click.option("--expires", type=When(), help="The new end: 30d, 12h, or ISO 8601.")
 @click.option("--never-expires", is_flag=True, help="Take the end away.")
+@click.option("--reshare", type=RESHARE, help="Whether those you gave `share` ask you to share it on, or just do.")
 @as_json
 def update(
     share_id: str,
@@ -128,14 +135,21 @@ def update(
     permissions: list[str] | None,
     expires: int | None,
     never_expires: bool,
+    reshare: str | None,
     json_output: bool,
 ) -> None:
-    """Change the permissions or the end of a Share."""
-    if permissions is None and expires is None and not never_expires:
-        raise click.UsageError("say what to change: --permissions, --expires or --never-expires")
+    """Change the permissions or the end of a Share, or who decides about sharing it on."""
+    if permissions is None and expires is None and not never_expires and reshare is None:
+        raise click.UsageError("say what to change: --permissions, --expires, --never-expires or --reshare")
     if expires is not None and never_expires:
         raise click.UsageError("--expires and --never-expires exclude each other")
-    arguments = {"permissions": permissions, "expiration": expires, "never_expires": never_expires or None, "as": user}
+    arguments = {
+        "permissions": permissions,
+        "expiration": expires,
+        "never_expires": never_expires or None,
+        "reshare": reshare,
+        "as": user,
+    }
     _show(gateway("share.update", id=share_id, **arguments), json_output)
 
 

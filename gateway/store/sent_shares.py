@@ -47,6 +47,8 @@ class SentShare:
     recipient_display_name: str | None
     created: int
     updated: int
+    reshare: str = "ask"  # or `allow`: what follows when its receiver asks to share it on
+    origin: str | None = None  # the Share that this one was made of when its receiver asked for that
 
     def expired(self, now: float) -> bool:
         return self.expiration is not None and now >= self.expiration
@@ -86,6 +88,8 @@ def add(tx: Connection, share: SentShare, secret_hash: bytes, secret_sealed: byt
             secret_sealed=secret_sealed,
             created=share.created,
             updated=share.updated,
+            reshare=share.reshare,
+            origin=share.origin,
         )
     )
 
@@ -118,6 +122,12 @@ def of_owner(tx: Connection, owner: str | None) -> list[SentShare]:
     if owner is not None:
         query = query.where(sent_shares.c.owner == owner)
     return [_share(row) for row in tx.execute(query).mappings()]
+
+
+def reshares_of(tx: Connection, share_id: str) -> list[SentShare]:
+    """Return the open Shares that were made of this one."""
+    made_of = sent_shares.c.origin == share_id, sent_shares.c.state.in_(SENT_OPEN)
+    return [_share(row) for row in tx.execute(select(sent_shares).where(*made_of)).mappings()]
 
 
 _WITHIN = select(sent_shares).where(
@@ -156,6 +166,10 @@ def set_offered(tx: Connection, share_id: str, requires_exchange: bool, resource
 
 def set_permissions(tx: Connection, share_id: str, permissions: Iterable[Permission], now: int) -> None:
     _set(tx, share_id, permissions=permissions_to_column(permissions), updated=now)
+
+
+def set_reshare(tx: Connection, share_id: str, reshare: str, now: int) -> None:
+    _set(tx, share_id, reshare=reshare, updated=now)
 
 
 def set_expiration(tx: Connection, share_id: str, expiration: int | None, now: int) -> None:
@@ -205,4 +219,6 @@ def _share(row: RowMapping) -> SentShare:
         recipient_display_name=row["recipient_display_name"],
         created=row["created"],
         updated=row["updated"],
+        reshare=row["reshare"],
+        origin=row["origin"],
     )

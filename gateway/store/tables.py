@@ -63,9 +63,12 @@ sent_shares = Table(
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
     Column("offered_type", String),  # the resourceType that the peer was told; null: not yet
+    Column("reshare", String, nullable=False, server_default="ask"),  # ask, allow: when its receiver wants to share on
+    Column("origin", String),  # the Share that this one was made of then
     Index("ix_sent_shares_backend_path", "backend", "path"),
     Index("ix_sent_shares_owner", "owner"),
     Index("ix_sent_shares_server", "server"),
+    Index("ix_sent_shares_origin", "origin"),
 )
 
 received_shares = Table(

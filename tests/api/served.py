@@ -35,6 +35,7 @@ from gateway.outbox import Outbox
 from gateway.proving import Proving
 from gateway.receiving import Receiving
 from gateway.requesting import Requesting
+from gateway.resharing import Resharing
 from gateway.sending import Sending
 from gateway.store import received_shares, sent_shares, users
 from gateway.store.sealing import Sealer, secret_hash
@@ -126,6 +127,11 @@ class Served:
             sending,
             receiving,
             self.requesting,
+            Resharing(
+                *(self.store, tree, sending, receiving, self.requesting, self.trust, self.peers, outbox, self.sealer),
+                server=SERVER,
+                clock=self.clock,
+            ),
             Issuing(self.store, keys, origin=ORIGIN, clock=self.clock),
             Proving(self.store, self.peers, self.trust, self.clock),
             keys,

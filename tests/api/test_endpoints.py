@@ -302,13 +302,6 @@ REFUSED_NOTIFICATIONS: dict[str, tuple[Callable[[Served], Any], int, str]] = {
         404,
         "SHARE_NOT_FOUND",
     ),
-    "a reshare": (
-        notified(
-            "REQUEST_RESHARE", "known", notification={"file": {"providerId": "known", "shareWith": "x@y.example"}}
-        ),
-        501,
-        "NOTIFICATION_NOT_SUPPORTED",
-    ),
     "a removed user": (
         lambda served: {
             "notificationType": "USER_REMOVED",

@@ -32,6 +32,7 @@ from gateway.mounts import Mounts
 from gateway.outbox import Outbox
 from gateway.receiving import Receiving
 from gateway.requesting import Requesting
+from gateway.resharing import Resharing
 from gateway.roots import Roots
 from gateway.sending import Sending
 from gateway.store import outbox, received_shares
@@ -118,6 +119,11 @@ class Served:
         requesting = Requesting(
             *(store, sending, receiving, access, trust, self.peers, outgoing), server=SERVER, clock=clock
         )
+        resharing = Resharing(
+            *(store, tree, sending, receiving, requesting, trust, self.peers, outgoing, self.sealer),
+            server=SERVER,
+            clock=clock,
+        )
         outgoing.start()
         stack.push_async_callback(outgoing.stop)
         self.commands = Commands(
@@ -132,7 +138,7 @@ class Served:
             Roots(store, storages, clock),
             lambda: {"version": "0", "pid": 1},
         )
-        self.commands.table.update(RequestCommands(access, requesting).table)
+        self.commands.table.update(RequestCommands(access, requesting, resharing).table)
         await listen_on(stack, AdminSocket(self.commands.table).app, bind(self.socket))
 
     def close(self) -> None:

@@ -56,6 +56,7 @@ USERS_COMMANDS = (
     "received.accept",
     "received.decline",
     "received.leave",
+    "received.reshare",
     "request.create",
     "request.list",
     "request.show",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 from pairs import Pair
-from sites import eventually
+from sites import Site, eventually
 
 Request = Callable[..., Any]
 
@@ -83,3 +84,65 @@ def test_asking_twice_and_asking_oneself_are_refused(pair: Pair) -> None:
     assert "is this gateway" in oneself.stderr
     others = pair.bob.json("request", "list", "--as", "bob")
     assert json.dumps(others).count("/home/twice") == 1
+
+
+# --- resharing ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def carol(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The third party's site."""
+    with Site(tmp_path_factory.mktemp("third") / "carol") as site:
+        site.add_user("carol", "carol-password")
+        yield site
+
+
+def reshare(pair: Pair, received: dict[str, Any], carol: Site, *more: str) -> dict[str, Any]:
+    """Let bob ask that alice shares with carol what she shares with him."""
+    asking = ("received", "reshare", received["id"], "--as", "bob", "--with", f"carol@{carol.server}", *more)
+    asked: dict[str, Any] = pair.bob.json(*asking)
+    assert (asked["state"], asked["problem"]) == ("sent", None), asked
+    return asked
+
+
+def of_carol(carol: Site, name: str) -> dict[str, Any]:
+    eventually(lambda: [each["name"] for each in carol.json("received", "list", "--as", "carol")].count(name), 1)
+    (found,) = [each for each in carol.json("received", "list", "--as", "carol") if each["name"] == name]
+    return dict(found)
+
+
+def test_a_share_is_shared_on_narrowed_and_ended(pair: Pair, carol: Site) -> None:
+    pair.folder("onward", a_txt=b"alpha")
+    share = pair.share("onward", "read,write,share", "--reshare", "allow")
+    received = pair.accept(share)
+    reshare(pair, received, carol)
+    hers = of_carol(carol, "onward")
+    assert (hers["owner"], hers["permissions"]) == (f"alice@{pair.alice.server}", ["read", "write"])
+    hers = carol.json("received", "accept", hers["id"], "--as", "carol")
+    url = f"/dav/files/carol{hers['mount']}/a.txt"
+    assert carol.http("GET", url, user="carol", password="carol-password").body == b"alpha"
+    pair.alice.json("share", "update", share["id"], "--as", "alice", "--permissions", "read,share")
+    eventually(lambda: carol.json("received", "show", hers["id"])["permissions"], ["read"])
+    assert carol.http("PUT", url, b"x", user="carol", password="carol-password").status == 403
+    pair.alice.json("share", "revoke", share["id"], "--as", "alice")
+    eventually(lambda: carol.json("received", "show", hers["id"])["state"], "revoked")
+
+
+def test_the_owner_decides_about_sharing_on(pair: Pair, carol: Site) -> None:
+    pair.folder("decided")
+    share = pair.share("decided", "read,share")
+    received = pair.accept(share)
+    reshare(pair, received, carol)
+    request = waiting(pair, share["id"])
+    assert (request["kind"], request["share_with"]) == ("REQUEST_RESHARE", f"carol@{carol.server}")
+    made = pair.alice.json("request", "grant", request["id"], "--as", "alice")
+    assert (made["origin"], made["permissions"], made["state"]) == (share["id"], ["read"], "sent")
+    assert of_carol(carol, "decided")["permissions"] == ["read"]
+
+
+def test_without_the_permission_nobody_is_asked(pair: Pair) -> None:
+    pair.folder("kept")
+    received = pair.accept(pair.share("kept", "read,write"))
+    done = pair.bob.cli("received", "reshare", received["id"], "--as", "bob", "--with", "dave@third.example")
+    assert done.returncode == 1
+    assert "does not permit to share it so" in done.stderr
