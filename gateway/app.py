@@ -23,6 +23,7 @@ from gateway import __version__
 from gateway.access import Access
 from gateway.admin.calling import Command
 from gateway.admin.commands import Commands
+from gateway.admin.departure_commands import DepartureCommands
 from gateway.admin.metrics import Metrics
 from gateway.admin.request_commands import RequestCommands
 from gateway.admin.socket import AdminSocket
@@ -32,6 +33,7 @@ from gateway.belongings import Belongings
 from gateway.changes import Changes
 from gateway.config import Config, LocalConfig
 from gateway.dav.door import DavDoor
+from gateway.departing import Departing
 from gateway.expiring import Expiring
 from gateway.files import Moves
 from gateway.group_shares import GroupShares
@@ -193,6 +195,7 @@ class _Sharing:
     receiving: Receiving
     requesting: Requesting
     resharing: Resharing
+    departing: Departing
     issuing: Issuing
     expiring: Expiring
     group_shares: GroupShares
@@ -270,6 +273,9 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
     requesting = Requesting(
         *(store, sending, receiving, ground.access, outside.trust, peers, outbox), server=config.server, clock=clock
     )
+    departing = Departing(
+        *(store, sending, receiving, remote, ground.access, peers, outbox), server=config.server, clock=clock
+    )
     return _Sharing(
         outbox=outbox,
         remote=remote,
@@ -286,7 +292,8 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         ),
         issuing=Issuing(store, ground.keys, origin=config.origin, clock=clock),
         expiring=Expiring(store, sending, receiving, clock),
-        group_shares=GroupShares(store, receiving, sealer, config.groups, clock),
+        departing=departing,
+        group_shares=GroupShares(store, receiving, departing, sealer, config.groups, clock),
     )
 
 
@@ -329,6 +336,7 @@ async def _open_doors(
         sharing.receiving,
         sharing.requesting,
         sharing.resharing,
+        sharing.departing,
         sharing.issuing,
         outside.proving,
         ground.keys,
@@ -364,7 +372,7 @@ def _commands(ground: _Ground, outside: _Outside, sharing: _Sharing, roots: Root
         lambda: {"version": __version__, "pid": os.getpid(), "workers": seat.team.size, "worker": seat.number},
     )
     requests = RequestCommands(ground.access, sharing.requesting, sharing.resharing)
-    return {**commands.table, **requests.table}
+    return {**commands.table, **requests.table, **DepartureCommands(sharing.departing).table}
 
 
 def _storage(stack: AsyncExitStack, store: Store, config: Config, name: str) -> Storage:

@@ -15,8 +15,10 @@ from dataclasses import replace
 import structlog
 from sqlalchemy import Connection
 
+from gateway.departing import GESTURES, Departing
 from gateway.ocm.address import OCMAddress
-from gateway.ocm.states import ReceivedEvent, ReceivedState
+from gateway.ocm.notifications import NotificationType
+from gateway.ocm.states import ReceivedState
 from gateway.receiving import Receiving, has_room
 from gateway.store import received_shares, users
 from gateway.store.engine import Store
@@ -36,12 +38,14 @@ class GroupShares:
         self,
         store: Store,
         receiving: Receiving,
+        departing: Departing,
         sealer: Sealer,
         groups: Mapping[str, Collection[str]],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._receiving = receiving
+        self._departing = departing
         self._sealer = sealer
         self._groups = groups
         self._clock = clock
@@ -62,21 +66,27 @@ class GroupShares:
 
     def _follow(self, tx: Connection, now: int) -> None:
         shares = {(row.server, row.provider_id, row.payload_digest): row for row in received_shares.live_of_groups(tx)}
+        gone: set[tuple[str, str]] = set()
         for share in shares.values():
             group = OCMAddress.normalise(share.share_with).identifier
             members = self._groups.get(group, ())
+            if group not in self._groups:
+                gone.add((group, share.server))
             rows = received_shares.every_row(tx, share)
             if not share.expired(now):
                 self._welcome(tx, share, set(members) - {row.user for row in rows}, now)
             for row in rows:
-                if row.user not in members and row.state in _GESTURES:
+                if row.user not in members and row.state in GESTURES:
                     log.warning(
                         "a group Share has ended for who is no member of the group",
                         group=group,
                         user=row.user,
                         share=row.id,
                     )
-                    self._receiving.give_back(tx, row, _GESTURES[ReceivedState(row.state)], ACTOR, now)
+                    self._receiving.give_back(tx, row, GESTURES[ReceivedState(row.state)], ACTOR, now)
+        for group, server in sorted(gone):
+            log.warning("a group is no more; the server that shared with it is told", group=group, peer=server)
+            self._departing.tell(tx, NotificationType.GROUP_REMOVED, group, server, now)
 
     def _welcome(self, tx: Connection, share: ReceivedShare, newcomers: Collection[str], now: int) -> None:
         """Store the Share for members who do not have it, as it is now, as if it had just come."""
@@ -88,6 +98,3 @@ class GroupShares:
         for user in sorted(newcomers):
             if users.is_enabled(tx, user) and has_room(tx, user, share.server):
                 self._receiving.add_for(tx, user, unseen, secret)
-
-
-_GESTURES = {ReceivedState.PENDING: ReceivedEvent.DECLINE, ReceivedState.ACCEPTED: ReceivedEvent.LEAVE}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from fake_peers import FakePeers
-from parts import NOW, WRITE, Clock, new_store
+from parts import NOW, WRITE, Clock, new_store, until
 from sqlalchemy import Connection
 
+from gateway.departing import Departing
 from gateway.errors import Conflict, Invalid, NotBuilt
 from gateway.group_shares import GroupShares
 from gateway.ocm.notifications import Notification, NotificationType
@@ -56,7 +57,12 @@ class Place:
             groups=self.groups,
             clock=self.clock,
         )
-        self.group_shares = GroupShares(self.store, self.receiving, self.sealer, self.groups, self.clock)
+        departing = Departing(
+            *(self.store, None, self.receiving, SeenRemote(), None, self.peers, self.outbox),
+            server=SERVER,
+            clock=self.clock,
+        )
+        self.group_shares = GroupShares(*(self.store, self.receiving, departing, self.sealer), self.groups, self.clock)
         self.outbox.start()
 
     async def admit(self, **changes: object) -> str:
@@ -227,6 +233,21 @@ async def test_who_goes_out_of_the_group_loses_it(place: Place) -> None:
     await place.group_shares.follow()
     assert place.states() == {"alice": "declined", "bob": "left"}
     assert place.said() == ["SHARE_ACCEPTED", "SHARE_DECLINED"]
+
+
+async def test_a_group_that_is_no_more_has_nothing_and_its_senders_are_told_once(place: Place) -> None:
+    await place.admit()
+    await place.admit(providerId="provided-2")
+    del place.groups["staff"]
+    place.groups["other"] = ("alice",)
+    for _ in range(2):
+        await place.group_shares.follow()
+    assert set(place.states().values()) == {"declined"}
+    assert sorted(place.said()) == ["GROUP_REMOVED", "SHARE_DECLINED", "SHARE_DECLINED"]
+    place.outbox.kick()
+    await until(lambda: "GROUP_REMOVED" in place.peers.types)
+    (told,) = [told for told in place.peers.told() if told["notificationType"] == "GROUP_REMOVED"]
+    assert told["notification"] == {"group": {"groupId": f"staff@{SERVER}"}}
 
 
 async def test_a_share_that_has_ended_or_expired_is_given_to_nobody(place: Place) -> None:

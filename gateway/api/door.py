@@ -14,6 +14,7 @@ from aiohttp import web
 from backends.errors import Unavailable
 from gateway.api import errors
 from gateway.api.inbound import read_message
+from gateway.departing import Departing
 from gateway.errors import Busy, NoSuch, NotBuilt, Refusal
 from gateway.expecting import expect
 from gateway.issuing import Issuing
@@ -50,6 +51,8 @@ ROLE_OF: dict[NotificationType, str] = {
     NotificationType.SHARE_CHANGE_PERMISSION: "receiving",
     NotificationType.REQUEST_SHARE: "requesting",
     NotificationType.REQUEST_RESHARE: "resharing",
+    NotificationType.USER_REMOVED: "departing",
+    NotificationType.GROUP_REMOVED: "departing",
 }
 ONCE = frozenset(
     {NotificationType.REQUEST_SHARE, NotificationType.REQUEST_RESHARE}
@@ -78,6 +81,7 @@ class ApiDoor:
         receiving: Receiving,
         requesting: Requesting,
         resharing: Resharing,
+        departing: Departing,
         issuing: Issuing,
         proving: Proving,
         keys: SigningKeys,
@@ -93,6 +97,7 @@ class ApiDoor:
             "receiving": receiving,
             "requesting": requesting,
             "resharing": resharing,
+            "departing": departing,
         }
         self._issuing = issuing
         self._proving = proving

@@ -90,6 +90,8 @@ REQUEST_OPEN = frozenset({_Q.PENDING, _Q.SENT})
 SENT_ENDED = frozenset({_S.DECLINED, _S.REFUSED, _S.REVOKED, _S.EXPIRED})
 RECEIVED_ENDED = frozenset({_R.DECLINED, _R.LEFT, _R.REVOKED, _R.EXPIRED})
 
+_REMOVED = (_N.USER_REMOVED, _N.GROUP_REMOVED)
+
 SentOnNotification: TypeAlias = Mapping[tuple[SentState, NotificationType], SentState]
 ReceivedOnNotification: TypeAlias = Mapping[tuple[ReceivedState, NotificationType], ReceivedState]
 
@@ -105,6 +107,9 @@ SENT_ON_NOTIFICATION: SentOnNotification = {
     (_S.ACCEPTED, _N.SHARE_DECLINED): _S.DECLINED,
     (_S.MISSING, _N.SHARE_DECLINED): _S.DECLINED,
     (_S.DECLINED, _N.SHARE_DECLINED): _S.DECLINED,
+    # Whom it was shared with is no more.
+    **{(state, kind): _S.DECLINED for state in _S if state not in SENT_ENDED for kind in _REMOVED},
+    **{(state, kind): state for state in SENT_ENDED for kind in _REMOVED},
     (_S.REVOKED, _N.SHARE_DECLINED): _S.REVOKED,
     (_S.EXPIRED, _N.SHARE_DECLINED): _S.EXPIRED,
     (_S.SENT, _N.REQUEST_RESHARE): _S.SENT,
@@ -116,6 +121,9 @@ RECEIVED_ON_NOTIFICATION: ReceivedOnNotification = {
     (_R.PENDING, _N.SHARE_UNSHARED): _R.REVOKED,
     (_R.ACCEPTED, _N.SHARE_UNSHARED): _R.REVOKED,
     **{(state, _N.SHARE_UNSHARED): state for state in RECEIVED_ENDED},
+    # Who has shared it is no more.
+    **{(state, _N.USER_REMOVED): _R.REVOKED for state in RECEIVED_LIVE},
+    **{(state, _N.USER_REMOVED): state for state in RECEIVED_ENDED},
     (_R.PENDING, _N.SHARE_CHANGE_PERMISSION): _R.PENDING,
     (_R.ACCEPTED, _N.SHARE_CHANGE_PERMISSION): _R.ACCEPTED,
 }

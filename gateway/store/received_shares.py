@@ -118,6 +118,12 @@ def every_row(tx: Connection, share: ReceivedShare) -> list[ReceivedShare]:
     return [row for row in rows if row.payload_digest == share.payload_digest]
 
 
+def live_from(tx: Connection, server: str) -> list[ReceivedShare]:
+    """Return the live Shares that `server` has sent."""
+    live = received_shares.c.server == server, received_shares.c.state.in_(RECEIVED_LIVE)
+    return [_share(row) for row in tx.execute(select(received_shares).where(*live)).mappings()]
+
+
 def live_of_groups(tx: Connection) -> list[ReceivedShare]:
     """Return the live rows of all group Shares, the oldest first."""
     query = select(received_shares).where(

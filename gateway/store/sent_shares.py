@@ -124,6 +124,13 @@ def of_owner(tx: Connection, owner: str | None) -> list[SentShare]:
     return [_share(row) for row in tx.execute(query).mappings()]
 
 
+def open_with(tx: Connection, server: str, share_with: str, share_type: str) -> list[SentShare]:
+    """Return the open Shares with one user, or one group, of `server`."""
+    parties = (sent_shares.c.share_with == share_with, sent_shares.c.share_type == share_type)
+    query = select(sent_shares).where(sent_shares.c.server == server, *parties, sent_shares.c.state.in_(SENT_OPEN))
+    return [_share(row) for row in tx.execute(query).mappings()]
+
+
 def reshares_of(tx: Connection, share_id: str) -> list[SentShare]:
     """Return the open Shares that were made of this one."""
     made_of = sent_shares.c.origin == share_id, sent_shares.c.state.in_(SENT_OPEN)

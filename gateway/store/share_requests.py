@@ -92,6 +92,12 @@ def forget_unanswered(tx: Connection, before: int) -> None:
     tx.execute(delete(share_requests).where(*old, share_requests.c.direction == INCOMING))
 
 
+def forget_open(tx: Connection, user: str) -> None:
+    """Drop what `user` has not answered, and what nobody has answered `user`."""
+    unanswered = share_requests.c.user == user, share_requests.c.state.in_(REQUEST_OPEN)
+    tx.execute(delete(share_requests).where(*unanswered))
+
+
 def set_state(tx: Connection, request_id: str, state: str, now: int, granted: str | None = None) -> None:
     values: dict[str, Any] = {"state": state, "updated": now} | ({"granted": granted} if granted else {})
     tx.execute(update(share_requests).where(share_requests.c.id == request_id).values(**values))

@@ -35,6 +35,7 @@ users = Table(
     Column("password_hash", String, nullable=False),  # argon2id, in its own encoded form
     Column("disabled", Boolean, nullable=False, default=False),
     Column("created", BigInteger, nullable=False),
+    Column("removed", BigInteger),  # null: a user; the name of one who was is given to nobody else
 )
 
 sent_shares = Table(

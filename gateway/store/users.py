@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from gateway.store.tables import users
 
@@ -14,6 +14,9 @@ class User:
     name: str
     disabled: bool
     created: int
+
+
+_USERS = select(users.c.name, users.c.disabled, users.c.created).where(users.c.removed.is_(None))
 
 
 def principal(name: str) -> str:
@@ -26,13 +29,23 @@ def add(tx: Connection, name: str, password_hash: str, now: int) -> None:
 
 
 def get(tx: Connection, name: str) -> User | None:
-    row = tx.execute(select(users.c.name, users.c.disabled, users.c.created).where(users.c.name == name)).first()
+    row = tx.execute(_USERS.where(users.c.name == name)).first()
     return User(*row) if row else None
 
 
 def everybody(tx: Connection) -> list[User]:
-    rows = tx.execute(select(users.c.name, users.c.disabled, users.c.created).order_by(users.c.name))
-    return [User(*row) for row in rows]
+    return [User(*row) for row in tx.execute(_USERS.order_by(users.c.name))]
+
+
+def is_taken(tx: Connection, name: str) -> bool:
+    """Tell whether there is, or once was, a user of that name."""
+    return tx.execute(select(users.c.name).where(users.c.name == name)).first() is not None
+
+
+def remove(tx: Connection, name: str, now: int) -> None:
+    """Keep nothing of a user but the name."""
+    gone = {"removed": now, "disabled": True, "password_hash": ""}
+    tx.execute(update(users).where(users.c.name == name).values(**gone))
 
 
 def password_hash(tx: Connection, name: str) -> str | None:
@@ -47,9 +60,13 @@ def is_enabled(tx: Connection, name: str) -> bool:
 
 def set_password_hash(tx: Connection, name: str, password_hash: str) -> bool:
     """Return whether there is such a user."""
-    return tx.execute(update(users).where(users.c.name == name).values(password_hash=password_hash)).rowcount == 1
+    return tx.execute(update(users).where(*_present(name)).values(password_hash=password_hash)).rowcount == 1
 
 
 def set_disabled(tx: Connection, name: str, disabled: bool) -> bool:
     """Return whether there is such a user."""
-    return tx.execute(update(users).where(users.c.name == name).values(disabled=disabled)).rowcount == 1
+    return tx.execute(update(users).where(*_present(name)).values(disabled=disabled)).rowcount == 1
+
+
+def _present(name: str) -> tuple[ColumnElement[bool], ...]:
+    return users.c.name == name, users.c.removed.is_(None)

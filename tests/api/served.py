@@ -27,6 +27,7 @@ from gateway.admin.metrics import Metrics
 from gateway.api.door import ApiDoor
 from gateway.changes import Changes
 from gateway.config import Address, MountConfig
+from gateway.departing import Departing
 from gateway.issuing import Issuing
 from gateway.mounts import Mounts
 from gateway.ocm.discovery import describe
@@ -129,6 +130,11 @@ class Served:
             self.requesting,
             Resharing(
                 *(self.store, tree, sending, receiving, self.requesting, self.trust, self.peers, outbox, self.sealer),
+                server=SERVER,
+                clock=self.clock,
+            ),
+            Departing(
+                *(self.store, sending, receiving, NoRemote(), access, self.peers, outbox),
                 server=SERVER,
                 clock=self.clock,
             ),

@@ -302,16 +302,6 @@ REFUSED_NOTIFICATIONS: dict[str, tuple[Callable[[Served], Any], int, str]] = {
         404,
         "SHARE_NOT_FOUND",
     ),
-    "a removed user": (
-        lambda served: {
-            "notificationType": "USER_REMOVED",
-            "senderDomain": served.peer.server,
-            "shareType": "user",
-            "notification": {"user": {"userId": f"carol@{served.peer.server}"}},
-        },
-        501,
-        "NOTIFICATION_NOT_SUPPORTED",
-    ),
 }
 
 

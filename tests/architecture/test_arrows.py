@@ -25,6 +25,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "use cases": (
         "gateway.access",
         "gateway.belongings",
+        "gateway.departing",
         "gateway.expiring",
         "gateway.changes",
         "gateway.files",

@@ -22,11 +22,13 @@ from backends.pool import Pool
 from gateway.access import Access
 from gateway.admin import views
 from gateway.admin.commands import Commands
+from gateway.admin.departure_commands import DepartureCommands
 from gateway.admin.request_commands import RequestCommands
 from gateway.admin.socket import AdminSocket, bind
 from gateway.changes import Changes
 from gateway.cli import main
 from gateway.config import MountConfig
+from gateway.departing import Departing
 from gateway.listening import listen_on
 from gateway.mounts import Mounts
 from gateway.outbox import Outbox
@@ -124,6 +126,9 @@ class Served:
             server=SERVER,
             clock=clock,
         )
+        departing = Departing(
+            *(store, sending, receiving, self.remote, access, self.peers, outgoing), server=SERVER, clock=clock
+        )
         outgoing.start()
         stack.push_async_callback(outgoing.stop)
         self.commands = Commands(
@@ -139,6 +144,7 @@ class Served:
             lambda: {"version": "0", "pid": 1},
         )
         self.commands.table.update(RequestCommands(access, requesting, resharing).table)
+        self.commands.table.update(DepartureCommands(departing).table)
         await listen_on(stack, AdminSocket(self.commands.table).app, bind(self.socket))
 
     def close(self) -> None:

@@ -32,6 +32,7 @@ OPERATORS_COMMANDS = (
     "user.passwd",
     "user.disable",
     "user.enable",
+    "user.remove",
     "peer.list",
     "peer.show",
     "peer.trust",

@@ -146,3 +146,22 @@ def test_without_the_permission_nobody_is_asked(pair: Pair) -> None:
     done = pair.bob.cli("received", "reshare", received["id"], "--as", "bob", "--with", "dave@third.example")
     assert done.returncode == 1
     assert "does not permit to share it so" in done.stderr
+
+
+# --- removal --------------------------------------------------------------------------------------------------------
+
+
+def test_a_user_who_is_removed_leaves_nothing_at_either_site(pair: Pair) -> None:
+    pair.alice.add_user("dave", "dave-password")
+    pair.folder("of dave")
+    (pair.bob.data / "for dave").mkdir()
+    to_bob = ("--as", "dave", "--with", pair.bobs_address)
+    given = pair.alice.json("share", "create", "/home/of dave", *to_bob)
+    to_dave = ("--as", "bob", "--with", f"dave@{pair.alice.server}")
+    taken = pair.bob.json("share", "create", "/home/for dave", *to_dave)
+    done = pair.alice.cli("user", "remove", "dave", "--yes")
+    assert done.returncode == 0, done.stderr
+    pair.bob_sees(given, "revoked")
+    eventually(lambda: pair.bob.json("share", "show", taken["id"])["state"], "declined")
+    removals = [each for each in pair.alice.json("outbox", "list") if each["kind"] == "USER_REMOVED"]
+    assert [(each["server"], each["state"]) for each in removals] == [(pair.bob.server, "delivered")]

@@ -33,6 +33,8 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "the Share of a token": lambda tx: sent_shares.get(tx, "id"),
     "the sent Share that a notification is about": lambda tx: sent_shares.by_provider_id(tx, "id", "peer.example"),
     "what was made of a Share": lambda tx: sent_shares.reshares_of(tx, "id"),
+    "the open Shares with one party": lambda tx: sent_shares.open_with(tx, "peer.example", "bob@peer.example", "user"),
+    "the live Shares of a server": lambda tx: received_shares.live_from(tx, "peer.example"),
     "the requests of a user": lambda tx: share_requests.of_user(tx, "alice"),
     "what a server was asked for": lambda tx: share_requests.open_to(tx, "peer.example"),
     "how much a server asks for": lambda tx: share_requests.count_from_server(tx, "peer.example"),

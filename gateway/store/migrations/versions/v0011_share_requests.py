@@ -1,4 +1,4 @@
-"""Requests for Shares, and Shares that were made of others.
+"""Requests for Shares, Shares that were made of others, users who are no more.
 
 Revision ID: 0011
 """
@@ -33,6 +33,7 @@ def upgrade() -> None:
     op.create_index("ix_share_requests_user", "share_requests", ["user"], unique=False)
     op.create_index("ix_share_requests_server_state", "share_requests", ["server", "state"], unique=False)
     op.create_index("ix_share_requests_state_created", "share_requests", ["state", "created"], unique=False)
+    op.add_column("users", sa.Column("removed", sa.BigInteger(), nullable=True))
     op.add_column("sent_shares", sa.Column("reshare", sa.String(), nullable=False, server_default="ask"))
     op.add_column("sent_shares", sa.Column("origin", sa.String(), nullable=True))
     op.create_index("ix_sent_shares_origin", "sent_shares", ["origin"], unique=False)
