@@ -37,6 +37,7 @@ from gateway.departing import Departing
 from gateway.expiring import Expiring
 from gateway.files import Moves
 from gateway.group_shares import GroupShares
+from gateway.hinting import Hints
 from gateway.issuing import Issuing
 from gateway.listening import STOP_TIME, Doors, listen_on
 from gateway.living import Living
@@ -196,6 +197,7 @@ class _Sharing:
     requesting: Requesting
     resharing: Resharing
     departing: Departing
+    hints: Hints
     issuing: Issuing
     expiring: Expiring
     group_shares: GroupShares
@@ -276,6 +278,8 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
     departing = Departing(
         *(store, sending, receiving, remote, ground.access, peers, outbox), server=config.server, clock=clock
     )
+    hints = Hints(store, receiving, remote, clock)
+    stack.push_async_callback(hints.close)
     return _Sharing(
         outbox=outbox,
         remote=remote,
@@ -293,6 +297,7 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         issuing=Issuing(store, ground.keys, origin=config.origin, clock=clock),
         expiring=Expiring(store, sending, receiving, clock),
         departing=departing,
+        hints=hints,
         group_shares=GroupShares(store, receiving, departing, sealer, config.groups, clock),
     )
 
@@ -337,6 +342,7 @@ async def _open_doors(
         sharing.requesting,
         sharing.resharing,
         sharing.departing,
+        sharing.hints,
         sharing.issuing,
         outside.proving,
         ground.keys,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.errors import PeerFailed
+from gateway.ocm.address import OCMAddress
 from gateway.ocm.discovery import Discovery
 from gateway.ocm.notifications import Notification, NotificationType
 from gateway.ocm.secret import Secret
@@ -96,6 +97,7 @@ def notification_about(
 ) -> Notification:
     """Return a notification about a Share; its resourceType is the one that was offered (wire.md, Binding)."""
     changes = kind is NotificationType.SHARE_CHANGE_PERMISSION
+    grantee = OCMAddress.parse(share.share_with).identifier
     return Notification(
         type=kind,
         sender_domain=server,
@@ -104,6 +106,7 @@ def notification_about(
         provider_id=share.provider_id,
         shared_secret=secret,
         permissions=share.permissions if changes else None,
+        grantee=grantee,  # without it oCIS refuses the message (peers.md §5)
     )
 
 

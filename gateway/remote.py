@@ -18,18 +18,18 @@ from sqlalchemy import Connection
 
 from backends.errors import NotFound, PermissionDenied, StorageError, Unavailable
 from backends.interface import Entry
-from backends.paths import StoragePath
 from backends.pool import Pool
 from backends.webdav import RemoteRefused, WebDAVBackend
 from gateway.errors import PeerFailed, Refusal
 from gateway.ocm.discovery import Discovery
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.secret import Secret
+from gateway.ocm.shares import Permission
 from gateway.ocm.tokens import GRANT_TYPE, TokenRequest, parse_token_response, serialise_token_request
 from gateway.ocm.urls import compose_uri, is_absolute, server_of
 from gateway.outbound import SyncOutbound
 from gateway.peers import Answer, Peers
-from gateway.store import exchanged_tokens, received_shares
+from gateway.store import events, exchanged_tokens, received_shares
 from gateway.store.engine import Store
 from gateway.store.exchanged_tokens import StoredToken
 from gateway.store.received_shares import ReceivedShare
@@ -139,6 +139,21 @@ class Remote:
             return f"no answer within {timeout:.0f} s; it is looked at again in the background"
         return task.result()
 
+    async def is_gone(self, share_id: str) -> bool:
+        """Look at the Remote Resource, and tell whether its server says that there is none: 401, or 404.
+
+        Anything else is remembered as by `probe`; a server that does not answer has said nothing.
+        """
+        try:
+            await self._look(share_id)
+        except RemoteRefused as error:
+            return error.status == 401
+        except NotFound:
+            return True
+        except (Refusal, StorageError, ProtocolError) as error:
+            log.info("remote share not looked at", share=share_id, reason=str(error))
+        return False
+
     async def refresh(self) -> None:
         """Look at the root of every accepted Share again and again, so that listings can be answered from state."""
         while True:
@@ -195,7 +210,7 @@ class Remote:
         if share is None or share.state != "accepted":
             raise NotFound("the Share has ended")
         discovery = await self._peers.discover(share.server)
-        way, storage, root = await self._first_way_in(share, discovery)
+        way, storage, root, told = await self._first_way_in(share, discovery)
         now = int(self._clock())
 
         def work(tx: Connection) -> None:
@@ -203,14 +218,35 @@ class Remote:
                 raise NotFound("the Share has ended")
             received_shares.set_access(tx, share_id, way)
             received_shares.set_root(tx, share_id, root, now)
+            self._note_permissions(tx, share, told, now)
             if share.evidence == "none":
                 received_shares.set_evidence(tx, share_id, "callback")
 
         await self._store.run(work)
         self._storages[share_id] = way, storage
 
-    async def _first_way_in(self, share: ReceivedShare, discovery: Discovery) -> tuple[str, Storage, Entry]:
+    @staticmethod
+    def _note_permissions(tx: Connection, share: ReceivedShare, told: frozenset[str] | None, now: int) -> None:
+        """Believe what a Share's server says that we may do there: many products say it nowhere else (peers.md §5).
+
+        What has come by a notification since the look began stands.
+        """
+        permissions = frozenset(map(Permission, told or ()))
+        current = received_shares.get(tx, share.id)
+        if not permissions or current is None or current.permissions != share.permissions:
+            return
+        if permissions == current.permissions:
+            return
+        received_shares.set_permissions(tx, share.id, permissions, now)
+        words = sorted(permission.value for permission in permissions)
+        events.add(tx, at=now, actor=share.server, action="share.look", subject=share.id, permissions=words)
+
+    async def _first_way_in(
+        self, share: ReceivedShare, discovery: Discovery
+    ) -> tuple[str, Storage, Entry, frozenset[str] | None]:
         """Try the ways that may work, the one that worked last first; raises what the last one raised.
+
+        Returns the way, the storage, its root, and what its server says that we may do.
 
         The next way is for a credential that is refused, and for an exchange that fails: where other ways are left,
         it is not required (wire.md, Code Flow).
@@ -221,14 +257,15 @@ class Remote:
         refused: StorageError | None = None
         for way in ways:
             storage = self._make(share, discovery, way)
+            assert isinstance(storage.backend, WebDAVBackend)
             try:
-                root = await storage.pool.run(storage.backend.stat, StoragePath())
+                root, told = await storage.pool.run(storage.backend.root)
             except StorageError as error:
                 if way != TOKEN and not isinstance(error, RemoteRefused):
                     raise
                 refused = error
             else:
-                return way, storage, root
+                return way, storage, root, told
         raise refused or Unavailable(f"{share.server} offers no way to this Share")
 
     @staticmethod

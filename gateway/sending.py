@@ -29,7 +29,7 @@ from gateway.ocm.shares import (
     serialise_share,
 )
 from gateway.ocm.states import SENT_ON_EVENT, SENT_ON_NOTIFICATION, SENT_OPEN, SentEvent, SentState
-from gateway.offering import notification_about, offer, share_creation_notification
+from gateway.offering import body_form, notification_about, offer, share_creation_notification
 from gateway.outbox import Outbox
 from gateway.peers import Answer, Peers
 from gateway.proof import Evidence, Peer
@@ -357,6 +357,8 @@ class Sending:
 
     async def _notify(self, share: SentShare, kind: NotificationType, secret: Secret) -> None:
         discovery = await self._peers.discover(share.server)
+        if kind is NotificationType.SHARE_CHANGE_PERMISSION and body_form(discovery) == "legacy":
+            return  # they have no such message, and read permissions from every listing (peers.md §5)
         notification = notification_about(share, kind, secret, discovery, server=self._server)
         answer = await self._peers.post(share.server, "/notifications", serialise_notification(notification))
         if answer.status >= 300 and answer.status not in (404, 409):  # those two: the peer knows already

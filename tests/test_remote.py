@@ -24,6 +24,7 @@ from backends.paths import StoragePath
 from gateway import peers as peers_module
 from gateway import remote as module
 from gateway.ocm.secret import Secret
+from gateway.ocm.shares import Permission
 from gateway.outbound import Guard, SyncOutbound
 from gateway.peers import FRESH_ENOUGH
 from gateway.remote import Remote
@@ -39,8 +40,13 @@ BASIC = "Basic " + base64.b64encode(f"{SECRET}:".encode()).decode()
 ROOT = StoragePath()
 DOCUMENT = """<d:multistatus xmlns:d="DAV:"><d:response><d:href>{path}</d:href><d:propstat><d:prop>
 <d:resourcetype>{kind}</d:resourcetype><d:getcontentlength>7</d:getcontentlength><d:getetag>"e1"</d:getetag>
-<d:getlastmodified>Fri, 15 Jan 2027 08:00:00 GMT</d:getlastmodified></d:prop><d:status>HTTP/1.1 200 OK</d:status>
+<d:getlastmodified>Fri, 15 Jan 2027 08:00:00 GMT</d:getlastmodified>{told}</d:prop><d:status>HTTP/1.1 200 OK</d:status>
 </d:propstat></d:response></d:multistatus>"""
+
+TOLD = {
+    "bits": '<share-permissions xmlns="http://open-collaboration-services.org/ns">{}</share-permissions>',
+    "words": '<share-permissions xmlns="http://open-cloud-mesh.org/ns">{}</share-permissions>',
+}
 
 
 class Place:
@@ -58,6 +64,8 @@ class Place:
         self.tokens = 0
         self.expires_in = 300
         self.only_last_token = False
+        self.told: dict[str, str] = {}  # of permissions: bits, words
+        self.before_answer: Callable[[], object] = lambda: None
         peer.answers["/ocm/token"] = self.exchange
 
     def put(self, share_id: str = "received-1", **changes: Any) -> ReceivedShare:
@@ -93,7 +101,9 @@ class Place:
         self.seen.append((request.path, given))
         if given not in self.opens.get(request.path, set()):
             return web.Response(status=401)
-        text = DOCUMENT.format(path=request.path, kind=self.kind)
+        self.before_answer()
+        told = "".join(TOLD[form].format(value) for form, value in self.told.items())
+        text = DOCUMENT.format(path=request.path, kind=self.kind, told=told)
         return web.Response(status=207, text=text, content_type="application/xml")
 
     async def exchange(self, _request: web.Request, _body: bytes) -> web.StreamResponse:
@@ -668,3 +678,68 @@ async def test_only_so_many_hosts_are_refreshed_at_a_time(
     refreshing()
     await until(lambda: len(seen) == 7)
     assert most == 2
+
+
+# --- what its server says of it -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "permissions"),
+    [
+        ({"bits": "31"}, {"read", "write", "share"}),
+        ({"bits": "1"}, {"read"}),
+        ({"bits": "3", "words": '["read", "share"]'}, {"read", "write"}),
+        ({"words": '["read","write"]'}, {"read", "write"}),
+        ({"bits": "many", "words": '["read","share","fly"]'}, {"read", "share"}),
+    ],
+)
+async def test_permissions_are_read_where_the_sender_says_them(
+    place: Place, told: dict[str, str], permissions: set[str]
+) -> None:
+    """Nextcloud and ownCloud have no message for a change; the sum of bits goes first (peers.md, sections 3b and 5)."""
+    place.put(permissions=frozenset({Permission.READ, Permission.SHARE}))
+    place.open_to(BEARER)
+    place.told = told
+    assert await place.remote.probe("received-1", 5) is None
+    assert place.get().permissions == permissions
+
+
+@pytest.mark.parametrize("told", [{}, {"bits": "0"}, {"words": "null"}, {"words": "[" * 5000}, {"bits": "16"}])
+async def test_who_says_nothing_of_permissions_that_makes_sense_changes_none(
+    place: Place, told: dict[str, str]
+) -> None:
+    place.put(permissions=frozenset({Permission.READ, Permission.WRITE}))
+    place.open_to(BEARER)
+    place.told = told
+    assert await place.remote.probe("received-1", 5) is None
+    assert place.get().permissions == {"read", "write"}
+
+
+async def test_a_notification_that_comes_during_a_look_stands(place: Place) -> None:
+    place.put(permissions=frozenset({Permission.READ}))
+    place.open_to(BEARER)
+    place.told = {"bits": "31"}
+    changed = frozenset({Permission.READ, Permission.SHARE})
+    place.before_answer = lambda: place.store.run_sync(
+        lambda tx: received_shares.set_permissions(tx, "received-1", changed, NOW)
+    )
+    assert await place.remote.probe("received-1", 5) is None
+    assert place.get().permissions == changed
+
+
+@pytest.mark.parametrize(("status", "gone"), [(401, True), (404, True), (403, False), (503, False), (207, False)])
+async def test_a_share_is_gone_when_its_server_says_so(place: Place, status: int, gone: bool) -> None:
+    place.peer.document = place.peer.describe("notifications")
+    place.put()
+    place.open_to(BEARER, BASIC)
+    place.open_to(BASIC, path="/dav/ocm/")
+    if status != 207:
+        for path in ("/dav/ocm/remote-1", "/dav/ocm/"):
+            place.peer.serve(path, b"", status)
+    assert await place.remote.is_gone("received-1") is gone
+
+
+async def test_a_server_that_cannot_be_reached_has_said_nothing(place: Place) -> None:
+    place.put()
+    await place.peer.stop()
+    assert await place.remote.is_gone("received-1") is False

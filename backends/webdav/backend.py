@@ -82,6 +82,11 @@ class WebDAVBackend(StorageBackend):
     def stat(self, path: StoragePath) -> Entry:
         return entry_of(self._look(path), path.name)
 
+    def root(self) -> tuple[Entry, frozenset[str] | None]:
+        """Return the root, and which of read, write and share its server says that we have; None: it does not say."""
+        root = self._look(StoragePath())
+        return entry_of(root, b""), root.permissions
+
     def scan(self, path: StoragePath, batch: int = SCAN_BATCH) -> WebDAVScan:
         try:
             answer, listed = self._session.listing(path)

@@ -5,9 +5,11 @@ It comes from somebody else's server: document types are refused, and size, dept
 
 from __future__ import annotations
 
+import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -25,6 +27,10 @@ PIECE = 64 * 1024  # bytes read at once
 
 PROPERTIES = ("resourcetype", "getcontentlength", "getlastmodified", "getetag")
 QUOTA = ("quota-available-bytes", "quota-used-bytes")  # RFC 4331
+# What we may do, as servers of shares tell it: the sum of bits first, which says more than the list of words.
+_OCS, _OCM = "http://open-collaboration-services.org/ns", "http://open-cloud-mesh.org/ns"
+PERMISSIONS = tuple(f'share-permissions xmlns="{namespace}"' for namespace in (_OCS, _OCM))
+_BITS = {"read": 1, "write": 2 | 4 | 8, "share": 16}  # to update, create and delete is all `write`
 
 _SCHEME_AND_AUTHORITY = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 # Elements by their way from the root, each with the namespace as expat writes it.
@@ -34,7 +40,11 @@ _PROPSTAT = (*_RESPONSE, "DAV: propstat")
 _PROP = (*_PROPSTAT, "DAV: prop")
 _COLLECTION = (*_PROP, "DAV: resourcetype", "DAV: collection")
 _HREF, _STATUS, _PROPSTAT_STATUS = (*_RESPONSE, "DAV: href"), (*_RESPONSE, "DAV: status"), (*_PROPSTAT, "DAV: status")
-_PROPERTIES = {(*_PROP, f"DAV: {name}"): name for name in (*PROPERTIES[1:], *QUOTA)}
+_PROPERTIES = {
+    **{(*_PROP, f"DAV: {name}"): name for name in (*PROPERTIES[1:], *QUOTA)},
+    (*_PROP, f"{_OCS} share-permissions"): "permission-bits",
+    (*_PROP, f"{_OCM} share-permissions"): "permission-words",
+}
 _TEXTS = frozenset({_HREF, _STATUS, _PROPSTAT_STATUS, *_PROPERTIES})
 
 
@@ -49,10 +59,11 @@ class Resource:
     etag: str | None = None  # as the server writes it, with quotes
     available: int | None = None  # bytes
     used: int | None = None  # bytes
+    permissions: frozenset[str] | None = None  # of read, write, share; None: not told
 
 
 def request_body(names: tuple[str, ...]) -> bytes:
-    """Return the body of a PROPFIND for these properties of DAV:."""
+    """Return the body of a PROPFIND for these properties, of DAV: unless they name another namespace."""
     properties = "".join(f"<{name}/>" for name in names)
     return f'<?xml version="1.0" encoding="utf-8"?><propfind xmlns="DAV:"><prop>{properties}</prop></propfind>'.encode()
 
@@ -192,7 +203,21 @@ def _resource(parts: tuple[bytes, ...], properties: dict[str, str]) -> Resource:
         properties.get("getetag") or None,
         number_of(properties.get("quota-available-bytes", "")),
         number_of(properties.get("quota-used-bytes", "")),
+        permissions_of(properties.get("permission-bits", ""), properties.get("permission-words", "")),
     )
+
+
+def permissions_of(bits: str, words: str) -> frozenset[str] | None:
+    """Return the permissions that share-permissions tells; None where it tells nothing, or no right to read."""
+    told: set[str] = set()
+    number = number_of(bits)
+    if number is not None:
+        told = {word for word, mask in _BITS.items() if number & mask}
+    else:
+        with suppress(ValueError, RecursionError):
+            listed = json.loads(words)
+            told = {word for word in _BITS if word in listed} if isinstance(listed, list) else set()
+    return frozenset(told) if "read" in told else None
 
 
 def number_of(text: str) -> int | None:

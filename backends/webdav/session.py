@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_from_bytes
 from backends.errors import InvalidPath, NotFound, StorageError, Unavailable
 from backends.paths import StoragePath
 from backends.webdav.answers import REDIRECTS, refusal
-from backends.webdav.multistatus import PROPERTIES, QUOTA, Resource, path_of, request_body, resources
+from backends.webdav.multistatus import PERMISSIONS, PROPERTIES, QUOTA, Resource, path_of, request_body, resources
 from backends.webdav.transport import Credential, Response, Transport, Upload
 
 # What servers say of a path below a file, beside 404: Apache 400, others as to any mistake of the client.
@@ -134,7 +134,7 @@ class Session:
 
     def look(self, path: StoragePath) -> Resource:
         """Return what is at `path` (PROPFIND, Depth 0); raises NotFound, RemoteRefused, Unavailable."""
-        answer = self._propfind(path, "0", (*PROPERTIES, *QUOTA) if path.is_root else PROPERTIES)
+        answer = self._propfind(path, "0", (*PROPERTIES, *QUOTA, *PERMISSIONS) if path.is_root else PROPERTIES)
         wanted = self.components + path.parts
         first: Resource | None = None
         try:

@@ -17,6 +17,7 @@ from gateway.api.inbound import read_message
 from gateway.departing import Departing
 from gateway.errors import Busy, NoSuch, NotBuilt, Refusal
 from gateway.expecting import expect
+from gateway.hinting import Hints, is_hint
 from gateway.issuing import Issuing
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.discovery import legacy_version_for
@@ -82,6 +83,7 @@ class ApiDoor:
         requesting: Requesting,
         resharing: Resharing,
         departing: Departing,
+        hints: Hints,
         issuing: Issuing,
         proving: Proving,
         keys: SigningKeys,
@@ -91,6 +93,7 @@ class ApiDoor:
         base_path: str,
     ) -> None:
         self._receiving = receiving
+        self._hints = hints
         self._requesting = requesting
         self._listeners: Mapping[str, Listener] = {
             "sending": sending,
@@ -142,6 +145,9 @@ class ApiDoor:
         deadline = _deadline()
         message = await read_message(request, self._origin, deadline)
         notification = parse_notification(decode_object(message.body))
+        if is_hint(message.headers, notification):
+            await self._hints.take(notification)
+            return web.json_response({}, status=201)
         role = ROLE_OF.get(notification.type)
         if role is None:
             raise NotBuilt("NOTIFICATION_NOT_SUPPORTED", f"{notification.type.value} is not handled here")

@@ -56,6 +56,7 @@ class ReceivedEvent(StrEnum):
     DECLINE = "decline"
     LEAVE = "leave"
     EXPIRE = "expire"
+    VANISH = "vanish"  # its server says that there is no such Share any more
 
 
 class RequestState(StrEnum):
@@ -154,6 +155,9 @@ RECEIVED_ON_EVENT: Mapping[tuple[ReceivedState, ReceivedEvent], ReceivedState] =
     (_R.PENDING, ReceivedEvent.EXPIRE): _R.EXPIRED,
     (_R.ACCEPTED, ReceivedEvent.EXPIRE): _R.EXPIRED,
     (_R.EXPIRED, ReceivedEvent.EXPIRE): _R.EXPIRED,
+    (_R.PENDING, ReceivedEvent.VANISH): _R.REVOKED,  # with a group, of which another member has looked
+    (_R.ACCEPTED, ReceivedEvent.VANISH): _R.REVOKED,
+    (_R.REVOKED, ReceivedEvent.VANISH): _R.REVOKED,
 }
 
 # What others ask of our users, by the owner's gesture. An answer stands.

@@ -28,6 +28,7 @@ from gateway.api.door import ApiDoor
 from gateway.changes import Changes
 from gateway.config import Address, MountConfig
 from gateway.departing import Departing
+from gateway.hinting import Hints
 from gateway.issuing import Issuing
 from gateway.mounts import Mounts
 from gateway.ocm.discovery import describe
@@ -70,7 +71,15 @@ class Reply:
 
 
 class NoRemote:
-    """No Share is reached here."""
+    """No Share is reached here; what `gone` holds is said not to be there any more."""
+
+    def __init__(self) -> None:
+        self.gone: set[str] = set()
+        self.looked: list[str] = []
+
+    async def is_gone(self, share_id: str) -> bool:
+        self.looked.append(share_id)
+        return share_id in self.gone
 
     def forget(self, _share_id: str) -> None:
         return
@@ -120,6 +129,7 @@ class Served:
             dav_url=f"{URL}/dav/ocm/",
             clock=self.clock,
         )
+        self.remote = NoRemote()
         receiving = Receiving(self.store, self.peers, outbox, NoRemote(), self.sealer, server=SERVER, clock=self.clock)
         self.requesting = Requesting(
             *(self.store, sending, receiving, access, self.trust, self.peers, outbox), server=SERVER, clock=self.clock
@@ -138,6 +148,7 @@ class Served:
                 server=SERVER,
                 clock=self.clock,
             ),
+            Hints(self.store, receiving, self.remote, self.clock),
             Issuing(self.store, keys, origin=ORIGIN, clock=self.clock),
             Proving(self.store, self.peers, self.trust, self.clock),
             keys,

@@ -30,6 +30,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "gateway.changes",
         "gateway.files",
         "gateway.group_shares",
+        "gateway.hinting",
         "gateway.issuing",
         "gateway.locks",
         "gateway.mounts",

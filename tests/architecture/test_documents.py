@@ -82,7 +82,7 @@ def test_the_tables_of_states_are_those_of_the_code() -> None:
     sent = table_of("sent Share")
     received = table_of("received Share")
     assert sent == moves(SentState, {SentEvent.REVOKE}, SENT_ON_NOTIFICATION, SENT_ON_EVENT)
-    gestures = set(ReceivedEvent) - {ReceivedEvent.EXPIRE}
+    gestures = set(ReceivedEvent) - {ReceivedEvent.EXPIRE, ReceivedEvent.VANISH}
     assert received == moves(ReceivedState, gestures, RECEIVED_ON_NOTIFICATION, RECEIVED_ON_EVENT)
     assert table_of("incoming request") == moves(RequestState, set(RequestEvent), {}, INCOMING_ON_EVENT)
     assert table_of("outgoing request") == moves(RequestState, set(RequestEvent), {}, OUTGOING_ON_EVENT)
