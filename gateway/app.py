@@ -24,11 +24,13 @@ from gateway import __version__
 from gateway.access import Access
 from gateway.admin.calling import Command
 from gateway.admin.commands import Commands
+from gateway.admin.departure_commands import DepartureCommands
 from gateway.admin.directory_commands import DirectoryCommands
 from gateway.admin.doctor_commands import DoctorCommands
 from gateway.admin.explain_commands import ExplainCommands
 from gateway.admin.invite_commands import InviteCommands
 from gateway.admin.metrics import Metrics
+from gateway.admin.request_commands import RequestCommands
 from gateway.admin.socket import AdminSocket
 from gateway.admin.tally import Tally
 from gateway.admitting import CRITERIA, Admitting
@@ -40,6 +42,7 @@ from gateway.changes import Changes
 from gateway.config import Config, FederationConfig, LegacyConfig, LocalConfig, is_open
 from gateway.contacts import Contacts
 from gateway.dav.door import DavDoor
+from gateway.departing import Departing
 from gateway.directories import Directories, sources
 from gateway.doctor.itself import Itself, Self
 from gateway.doctor.peer import PeerDoctor
@@ -49,6 +52,8 @@ from gateway.expiring import Expiring
 from gateway.explaining import Explaining
 from gateway.files import Moves
 from gateway.first_contacts import FirstContacts
+from gateway.group_shares import GroupShares
+from gateway.hinting import Hints
 from gateway.inviting import Inviting
 from gateway.issuing import Issuing
 from gateway.last_seen import LastSeen
@@ -68,6 +73,8 @@ from gateway.peers import Peers
 from gateway.proving import Proving
 from gateway.receiving import Receiving
 from gateway.remote import Remote
+from gateway.requesting import Requesting
+from gateway.resharing import Resharing
 from gateway.roots import (
     Roots,
     as_service,
@@ -182,6 +189,7 @@ async def _lead(
     stack.callback(loop.remove_reader, team.bell)
     _background(stack, sharing.expiring.run(), "expiring")
     _background(stack, directories.run(), "directories")
+    _background(stack, sharing.group_shares.run(), "group shares")
     for name, storage in storages.items():
         _background(stack, sharing.uploads.run(as_service(storage)), f"uploads {name}")
     _background(stack, sharing.uploads.run_without(storages), "uploads elsewhere")
@@ -235,10 +243,15 @@ class _Sharing:
     uploads: Uploads
     sending: Sending
     receiving: Receiving
+    requesting: Requesting
+    resharing: Resharing
+    departing: Departing
+    hints: Hints
     issuing: Issuing
     expiring: Expiring
     inviting: Inviting
     contacts: Contacts
+    group_shares: GroupShares
 
 
 def _ground(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callable[[], float]) -> _Ground:
@@ -346,7 +359,21 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         clock=clock,
     )
     policy = Admitting(config.federation.accept, config.federation.auto_accept, outside.trust.is_listed)
-    receiving = Receiving(store, peers, outbox, remote, sealer, server=config.server, policy=policy, clock=clock)
+    receiving = Receiving(
+        *(store, peers, outbox, remote, sealer),
+        server=config.server,
+        policy=policy,
+        groups=config.groups,
+        clock=clock,
+    )
+    requesting = Requesting(
+        *(store, sending, receiving, ground.access, outside.trust, peers, outbox), server=config.server, clock=clock
+    )
+    departing = Departing(
+        *(store, sending, receiving, remote, ground.access, peers, outbox), server=config.server, clock=clock
+    )
+    hints = Hints(store, receiving, remote, peers, clock)
+    stack.push_async_callback(hints.close)
     return _Sharing(
         outbox=outbox,
         remote=remote,
@@ -356,10 +383,19 @@ def _sharing(stack: AsyncExitStack, config: Config, ground: _Ground, outside: _O
         uploads=Uploads(store, ground.access, ground.mounts, clock, parked=team.parked),
         sending=sending,
         receiving=receiving,
+        requesting=requesting,
+        resharing=Resharing(
+            *(store, tree, sending, receiving, requesting, outside.trust, peers, outbox, sealer),
+            server=config.server,
+            clock=clock,
+        ),
         issuing=Issuing(store, ground.keys, origin=config.origin, clock=clock),
         expiring=Expiring(store, sending, receiving, clock),
         inviting=Inviting(store, peers, server=config.server, public_url=config.public_url, policy=policy, clock=clock),
         contacts=Contacts(store, server=config.server, clock=clock),
+        departing=departing,
+        hints=hints,
+        group_shares=GroupShares(store, receiving, departing, sealer, config.groups, clock),
     )
 
 
@@ -410,6 +446,10 @@ async def _open_doors(
     ApiDoor(
         sharing.sending,
         sharing.receiving,
+        sharing.requesting,
+        sharing.resharing,
+        sharing.departing,
+        sharing.hints,
         sharing.issuing,
         outside.proving,
         ground.keys,
@@ -480,6 +520,8 @@ def _commands(
     return {
         **commands.table,
         **InviteCommands(ground.access, sharing.inviting, sharing.contacts).table,
+        **RequestCommands(ground.access, sharing.requesting, sharing.resharing).table,
+        **DepartureCommands(sharing.departing).table,
         **DirectoryCommands(outside.directories).table,
         **ExplainCommands(ground.access, explaining).table,
     }
@@ -534,6 +576,7 @@ def _document(config: Config) -> dict[str, object]:
         provider=config.provider,
         capabilities=CAPABILITIES,
         criteria=_criteria(config.federation),
+        share_types=("user", "group") if config.groups else ("user",),
         token_end_point=f"{api}/token",
         jwks_uri=f"{api}/jwks",
         invite_accept_dialog=f"{config.public_url}{ACCEPT_INVITE}",
