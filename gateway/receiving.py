@@ -13,21 +13,14 @@ from sqlalchemy import Connection
 
 from gateway import belongings
 from gateway.admitting import Admitting
-from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, PeerFailed, Unproven
+from gateway.errors import Busy, Conflict, Invalid, NoSuch, PeerFailed, Unproven
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.invites import address_of
 from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
 from gateway.ocm.secret import Secret
-from gateway.ocm.shares import (
-    AccessType,
-    Requirement,
-    ShareCreationNotification,
-    ShareType,
-    WebdavProtocol,
-    file_name,
-    payload_digest,
-)
+from gateway.ocm.shares import ShareCreationNotification, ShareType
 from gateway.ocm.states import RECEIVED_LIVE, RECEIVED_ON_EVENT, RECEIVED_ON_NOTIFICATION, ReceivedEvent, ReceivedState
+from gateway.offered import recipient_at, require_same_host, row_of, usable_protocol
 from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.profiles import profile_of
@@ -102,11 +95,11 @@ class Receiving:
         An id whose Share has ended may come again: products count theirs, and begin anew when they are set up anew.
         Raises Invalid, NotAllowed, NotBuilt, Busy when too many Shares wait for the user's answer.
         """
-        webdav = _usable_protocol(notification, self._groups)
-        self._require_same_host(peer, notification)
-        recipient, sender = self._recipient(notification), address_of(notification.sender)
+        webdav = usable_protocol(notification, has_groups=bool(self._groups))
+        require_same_host(peer, notification)
+        recipient, sender = recipient_at(self._server, notification), address_of(notification.sender)
         await self._policy.require_server(peer.server)
-        share = self._new_share(recipient, peer, notification, webdav)
+        share = row_of(peer, notification, webdav, int(self._clock()))
         secret = webdav.shared_secret.reveal()
 
         def work(tx: Connection) -> list[str]:
@@ -246,12 +239,6 @@ class Receiving:
                 return one
         raise NoSuch("SHARE_NOT_FOUND", f"{peer.server} has sent no Share {provider_id!r} that it could prove")
 
-    def _recipient(self, notification: ShareCreationNotification) -> str:
-        address = OCMAddress.normalise(notification.share_with)
-        if address.server != self._server:
-            raise Invalid("WRONG_SERVER", f"{address.server} is not this server, {self._server} is", "shareWith")
-        return address.identifier
-
     def _recipients(self, tx: Connection, name: str, sender: OCMAddress, share_type: str) -> dict[str, Contact | None]:
         """Return those whom a Share with `name` is for; raises NotAllowed or Invalid for nobody.
 
@@ -271,50 +258,6 @@ class Receiving:
             for user, contact in known.items()
             if self._policy.admits(contact) and users.is_enabled(tx, user)
         }
-
-    @staticmethod
-    def _require_same_host(peer: Peer, notification: ShareCreationNotification) -> None:
-        """The owner's host must be the one that was proved (wire.md, Verifying: the payload's other hosts)."""
-        owner = OCMAddress.normalise(notification.owner).server
-        if owner != peer.server:
-            raise NotAllowed("OWNER_MISMATCH", f"{peer.server} sends a Share that is owned at {owner}")
-
-    def _new_share(
-        self, user: str, peer: Peer, notification: ShareCreationNotification, webdav: WebdavProtocol
-    ) -> ReceivedShare:
-        now = int(self._clock())
-        return ReceivedShare(
-            id=secrets.token_hex(16),
-            user=user,
-            server=peer.server,
-            provider_id=notification.provider_id,
-            owner=notification.owner,
-            sender=notification.sender,
-            owner_display_name=notification.owner_display_name,
-            sender_display_name=notification.sender_display_name,
-            share_with=notification.share_with,
-            name=file_name(notification.name),
-            description=notification.description,
-            resource_type=str(notification.resource_type),
-            share_type=str(notification.share_type),
-            permissions=webdav.permissions,
-            requires_exchange=Requirement.MUST_EXCHANGE_TOKEN in webdav.requirements,
-            uri=webdav.uri,
-            encrypted=notification.encryption is not None,
-            expiration=notification.expiration,
-            state=ReceivedState.PENDING,
-            mount=None,
-            evidence=peer.evidence.word,
-            payload_digest=payload_digest(notification),
-            access=None,
-            root_kind=None,
-            root_size=None,
-            root_modified=None,
-            root_etag=None,
-            probed=None,
-            created=now,
-            updated=now,
-        )
 
     # --- the user's gestures ------------------------------------------------------------------------------------
 
@@ -481,21 +424,6 @@ def has_room(tx: Connection, user: str, server: str) -> bool:
 def _any_other(tx: Connection, share: ReceivedShare, states: Collection[ReceivedState]) -> bool:
     """Tell whether another member of the group that `share` is with has it in one of `states`."""
     return any(row.id != share.id and row.state in states for row in received_shares.every_row(tx, share))
-
-
-def _usable_protocol(notification: ShareCreationNotification, groups: Mapping[str, Collection[str]]) -> WebdavProtocol:
-    """Return the protocol that this gateway can use; raises NotBuilt, Invalid for requirements it cannot meet."""
-    if notification.share_type == ShareType.GROUP and not groups:
-        raise NotBuilt("SHARE_TYPE_NOT_SUPPORTED", f"shareType {notification.share_type} is not received here")
-    webdav = notification.webdav
-    if webdav is None:
-        raise NotBuilt("PROTOCOL_NOT_SUPPORTED", "only the protocol webdav is received here")
-    if AccessType.REMOTE not in webdav.access_types:
-        raise NotBuilt("ACCESS_TYPE_NOT_SUPPORTED", "a Share that is only for fetching is not received here")
-    if Requirement.MUST_USE_MFA in webdav.requirements:
-        sentence = "this server cannot ask its users for a second factor"
-        raise Invalid("REQUIREMENT_NOT_SUPPORTED", sentence, "protocol.webdav.requirements")
-    return webdav
 
 
 def _free_name(name: str, taken: set[str]) -> str:

@@ -129,7 +129,8 @@ class Remote:
         try:
             discovery = await self._discovery(share)
             ways = self._open_ways(share, discovery, profile_of(discovery))
-            way = next((way for way in ways if way == share.access), ways[0])
+            way = next((way for way in ways if share.access in (way, FILE_INSIDE.get(way))), None)
+            way = Way(share.access) if way and share.access else ways[0]
             storage = self._make(share, discovery, way)
         except (Refusal, ProtocolError) as error:
             raise _unavailable(share, error) from error

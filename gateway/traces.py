@@ -76,11 +76,6 @@ class Traces:
                 continue  # it was just taken away
         return found
 
-    def forget(self, server: str) -> None:
-        """Remove what was kept of `server`."""
-        for path in self._of(server).glob("*.json"):
-            path.unlink(missing_ok=True)
-
     def _of(self, server: str) -> Path:
         return self._directory / server.replace(":", "_").replace("[", "").replace("]", "")
 

@@ -11,8 +11,9 @@ from dialects import discovery
 
 from gateway.breaker import Breakers
 from gateway.errors import NotAllowed, PeerFailed
+from gateway.generations import signature_for
 from gateway.ocm.discovery import Discovery, describe, parse_discovery
-from gateway.peers import Answer, signature_for
+from gateway.peers import Answer
 
 NO_ANSWER = PeerFailed("PEER_UNREACHABLE", "peer.example: no answer in time")
 MODERN = ("http-sig", "exchange-token", "notifications", "protocol-object")
@@ -70,7 +71,7 @@ class FakePeers:
             raise answer
         status, body = answer
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return Answer(status, content, signature_for(await self.discover(server)))
+        return Answer(status, content, signature_for(await self.discover(server)).scheme)
 
     def told(self, path: str = "/notifications") -> list[dict[str, Any]]:
         return [payload for _, asked, payload in self.posts if asked == path]

@@ -21,6 +21,8 @@ from parts import CHEAP, Clock, new_store
 from gateway.access import Access
 from gateway.config import Config, ListenConfig
 from gateway.inviting import Inviting
+from gateway.limits import Limits
+from gateway.logins import Logins
 from gateway.mounts import Mounts
 from gateway.ocm.keys import JWKSet
 from gateway.store import contacts, users
@@ -56,7 +58,14 @@ class Place:
         inviting = Inviting(self.store, self.peers, server=SERVER, public_url=config.public_url, clock=self.clock)
         app = web.Application(client_max_size=0)
         aiohttp_jinja2.setup(app, loader=jinja2.PackageLoader("gateway.web"), autoescape=True)
-        AcceptInvitePage(config, access, inviting, FormTokens(b"k" * 32, self.clock)).add_routes(app.router)
+        AcceptInvitePage(
+            config,
+            access,
+            inviting,
+            FormTokens(b"k" * 32, self.clock),
+            Logins(Limits({"logins": (5, 0.001)})),
+            lambda _: "1",
+        ).add_routes(app.router)
         self.client: TestClient[Any, Any] = TestClient(TestServer(app), cookie_jar=None)
 
     async def form(self) -> tuple[dict[str, str], str]:
@@ -118,6 +127,16 @@ async def test_a_wrong_password_and_an_unknown_user_get_one_answer(place: Place,
     assert WRONG_PASSWORD in text
     assert "<b>" not in text
     assert 'name="form"' in text, "so that it can be tried again"
+    assert place.is_untouched
+
+
+async def test_who_fails_again_and_again_has_to_wait_also_with_the_right_password(place: Place) -> None:
+    fields, cookie = await place.form()
+    for number in range(5):
+        assert (await place.send(fields | {"user": "alice", "password": f"guess {number}"}, cookie))[0] == 403
+    status, text = await place.send(fields | {"user": "alice", "password": PASSWORD}, cookie)
+    assert status == 429
+    assert WRONG_PASSWORD not in text
     assert place.is_untouched
 
 

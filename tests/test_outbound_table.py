@@ -22,11 +22,14 @@ from peer_servers import SERVER
 
 from backends.errors import StorageError
 from gateway.errors import Refusal
+from gateway.first_contacts import FirstContacts
+from gateway.legacy import Legacy
 from gateway.ocm.address import OCMAddress, canonical_server
 from gateway.ocm.errors import ProtocolError
 from gateway.outbound import AsyncOutbound, Guard, OutboundError, SyncOutbound
 from gateway.peers import Peers
 from gateway.remote import Remote
+from gateway.signing import Signing
 from gateway.signing_keys import SigningKeys
 from gateway.store import received_shares, users
 from gateway.store.engine import Store
@@ -250,7 +253,9 @@ class Place:
         self.names.asked.clear()
         trust = Trust(self.store, self.clock)
         values: dict[str, Any] = {"server": SERVER, "http_allowed": lambda host: True, "clock": self.clock}
-        return Peers(self.store, self.outbound, trust, self.keys, **values)
+        signing = Signing(self.keys, Legacy(self.store, clock=self.clock), self.clock)
+        first_contacts = FirstContacts(100_000, 100_000)
+        return Peers(self.store, self.outbound, trust, signing, first_contacts=first_contacts, **values)
 
     async def probe(self, peers: Peers, uri: str, *, requires_exchange: bool) -> None:
         """Look at a Share whose `uri` the peer has chosen."""

@@ -94,7 +94,7 @@ def routed(base_path: str) -> web.UrlDispatcher:
     dav = DavDoor(*(nobody,) * 8, base_path=base_path, origin="http://nas", like=nobody)
     dav.add_routes(router)
     config = SimpleNamespace(base_path=base_path, public_url="http://nas", provider="", server="")
-    AcceptInvitePage(cast("Config", config), nobody, nobody, nobody).add_routes(router)
+    AcceptInvitePage(cast("Config", config), *(nobody,) * 5).add_routes(router)
     return router
 
 

@@ -23,6 +23,7 @@ from gateway.ocm.tokens import GRANT_TYPE, TokenRequest, serialise_token_request
 from gateway.ocm.urls import server_of
 from gateway.outbound import AsyncOutbound, OutboundError, Response
 from gateway.peers import DISCOVERY_PATHS, Answer, Peers
+from gateway.profiles import profile_of
 from gateway.sending import Sending, SentShareView, ShareRequest
 from gateway.store.peers import PeerRecord
 
@@ -123,6 +124,7 @@ class PeerDoctor:
                 continue
             self._describe(report, server, discovery, url)
             contact.compare_clocks(server, response)
+            self._peers.breakers.forget(server)  # it has just answered, however long it was silent
             with report.step("discovery", sent=url, cause="the peer is blocked here, or was asked a moment ago"):
                 return await self._peers.discover(server, fresh=True)
         cause = "there is no OCM server at this name, or its proxy does not pass discovery on"
@@ -134,6 +136,7 @@ class PeerDoctor:
         said = f"{discovery.provider or 'no provider named'}, API {discovery.api_version}, " + (
             ", ".join(sorted(discovery.capabilities)) or "no capabilities"
         )
+        said += f"; spoken to as {profile_of(discovery).title}"
         if not discovery.enabled:
             report.failed("discovery", said, "its OCM service is switched off there", sent=f"GET {url}")
             raise Ended

@@ -5,18 +5,20 @@ Looking at it changes nothing and asks no other server anything: only the form d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
 from aiohttp import web
 
 from backends.errors import Unavailable
-from gateway.access import Access
+from gateway.access import Access, Grant
 from gateway.config import Config
-from gateway.errors import Invalid, Refusal, Unproven
+from gateway.errors import Invalid, Refusal, TooMany, Unproven
 from gateway.expecting import expect
 from gateway.inviting import Inviting
+from gateway.logins import Logins
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.invites import InviteString
 from gateway.own_paths import ACCEPT_INVITE
@@ -34,8 +36,19 @@ log = structlog.get_logger()
 class AcceptInvitePage:
     """Shows who invites, and accepts for a user who gives name and password."""
 
-    def __init__(self, config: Config, access: Access, inviting: Inviting, tokens: FormTokens) -> None:
+    def __init__(
+        self,
+        config: Config,
+        access: Access,
+        inviting: Inviting,
+        tokens: FormTokens,
+        logins: Logins,
+        client: Callable[[web.Request], str],
+    ) -> None:
+        """`client` returns whose failed log-ins `logins` counts together."""
         self._access = access
+        self._logins = logins
+        self._client = client
         self._inviting = inviting
         self._tokens = tokens
         self._path = f"{config.base_path}{ACCEPT_INVITE}"
@@ -63,16 +76,22 @@ class AcceptInvitePage:
         if not self._tokens.accepts(request.cookies.get(COOKIE), form.get("form")):
             return self._again(request, invite, form, STALE, "STALE_FORM")
         try:
-            grant = await self._access.by_password(form.get("user", ""), form.get("password", ""))
+            grant = await self._grant(request, form.get("user", ""), form.get("password", ""))
         except Unproven as error:
             return self._again(request, invite, form, WRONG_PASSWORD, error.code)
-        except Unavailable as error:
+        except (Unavailable, TooMany) as error:
             return self._refused(request, error)
         try:
             contact = await self._inviting.accept(grant.who, invite, grant.who)
         except (Refusal, ProtocolError, Unavailable) as error:
             return self._refused(request, error)
         return page(request, "invite_accepted.html", {**self._shown, "contact": contact, "user": grant.who})
+
+    async def _grant(self, request: web.Request, user: str, password: str) -> Grant:
+        """Return the Grant of a password; raises Unproven, Unavailable, TooMany."""
+        digest = self._access.digest(f"password\0{user}\0{password}".encode("utf-8", "surrogatepass"))
+        check = partial(self._access.by_password, user, password)
+        return await self._logins.attempt("logins", self._client(request), user, digest, check)
 
     def _invite(self, fields: Mapping[str, str]) -> InviteString:
         """Return the invite that a link or a form is about; raises Invalid."""
@@ -109,6 +128,8 @@ class AcceptInvitePage:
         is_ours = isinstance(error, Refusal)  # what others raise is written for the log
         problem = str(error) if is_ours else "That did not work. Please try again in a moment."
         response = page(request, "refused.html", {**self._shown, "problem": problem}, status_of(error))
+        if isinstance(error, TooMany):
+            response.headers["Retry-After"] = str(error.retry_after)
         if not request.content.is_eof():
             response.force_close()  # what comes of the body would be taken for the next request
         return response

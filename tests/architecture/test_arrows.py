@@ -45,6 +45,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "gateway.locks",
         "gateway.mounts",
         "gateway.noticing",
+        "gateway.offered",
         "gateway.offering",
         "gateway.outbox",
         "gateway.peers",

@@ -69,7 +69,7 @@ def test_people_read_product_rule_url_and_body(explained: Served) -> None:
     for line in (
         "product: nextcloud-31",
         "rule: webdav ends in /public.php/webdav/, publicKey is an object",
-        "POST https://peer.example/index.php/ocm/shares (signature: none)",
+        "POST https://peer.example/index.php/ocm/shares (signature: cavage)",
         '"sharedSecret": "***"',
         "Nothing was sent or stored.",
     ):

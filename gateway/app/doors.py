@@ -1,0 +1,142 @@
+"""The doors: what other servers and users meet."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from functools import partial
+
+from aiohttp import web
+
+from gateway.admin.metrics import Metrics
+from gateway.api.door import ApiDoor
+from gateway.api.echo import EchoDoor
+from gateway.app.ground import Ground, Seat
+from gateway.app.outside import Outside, criteria_of
+from gateway.app.sharing import Sharing
+from gateway.belongings import Belongings
+from gateway.config import Config
+from gateway.dav.door import DavDoor
+from gateway.files import Moves
+from gateway.limiting import client_of, limiter
+from gateway.limits import LIMITED, Limits
+from gateway.listening import STOP_TIME, listen_on
+from gateway.locks import Locks
+from gateway.logins import Logins
+from gateway.ocm.discovery import describe
+from gateway.own_paths import ACCEPT_INVITE, OwnPaths
+from gateway.store.sealing import key_file
+from gateway.upstream.door import UpstreamDoor
+from gateway.web.door import WebDoor
+from gateway.web.forms import FormTokens
+from gateway.web.inviting import AcceptInvitePage
+from gateway.web.wayf import WayfPage
+
+CAPABILITIES = ("exchange-token", "http-sig", "invite-wayf", "invites", "notifications", "protocol-object")
+
+
+async def open_doors(
+    stack: AsyncExitStack,
+    config: Config,
+    ground: Ground,
+    outside: Outside,
+    sharing: Sharing,
+    moves: Moves,
+    metrics: Metrics,
+    seat: Seat,
+) -> None:
+    limits = _limits(config, seat)
+    trusted = config.proxy.trusted
+    middlewares = [limiter(limits, trusted), metrics.middleware]
+    public = web.Application(middlewares=middlewares, client_max_size=0)
+    own_paths = OwnPaths(config.base_path, has_upstream=config.upstream is not None)
+    if config.upstream is not None:
+        upstream = UpstreamDoor(config.upstream, own_paths, server=config.server, trusted_proxies=trusted)
+        stack.callback(upstream.close)
+        upstream.add_routes(public)
+    _add_api(public, config, ground, outside, sharing, limits)
+    logins, client = Logins(limits), partial(client_of, trusted=trusted)
+    dav = DavDoor(
+        *(ground.access, sharing.tree, moves, sharing.watch, ground.changes, sharing.uploads),
+        Locks(ground.store, ground.clock),
+        Belongings(ground.store),
+        base_path=config.base_path,
+        origin=config.origin,
+        like=metrics.like,
+        logins=logins,
+        client=client,
+        last_seen=sharing.last_seen,
+    )
+    stack.push_async_callback(dav.close, STOP_TIME)
+    dav.add_routes(public.router)
+    WebDoor(config, own_paths.pages).add_routes(public)
+    tokens = FormTokens(key_file(config.state_dir / "keys" / "forms.key", lambda: os.urandom(32)), ground.clock)
+    AcceptInvitePage(config, ground.access, sharing.inviting, tokens, logins, client).add_routes(public.router)
+    _add_wayf(public, config, outside)
+    await listen_on(stack, public, *seat.doors.http, tls=config.tls, before=dav.quick.before)
+
+
+def _add_api(
+    public: web.Application, config: Config, ground: Ground, outside: Outside, sharing: Sharing, limits: Limits
+) -> None:
+    EchoDoor(
+        ground.tickets,
+        ground.keys,
+        origin=config.origin,
+        base_path=config.base_path,
+        trusted_proxies=config.proxy.trusted,
+        clock=ground.clock,
+    ).add_routes(public.router)
+    ApiDoor(
+        sharing.sending,
+        sharing.receiving,
+        sharing.requesting,
+        sharing.resharing,
+        sharing.departing,
+        sharing.hints,
+        sharing.issuing,
+        outside.proving,
+        ground.keys,
+        sharing.inviting,
+        outside.traces,
+        outside.peers.is_acquainted,
+        document=document_of(config),
+        shows_cavage_key=config.federation.legacy.cavage != "deny",
+        origin=config.origin,
+        base_path=config.base_path,
+        limits=limits,
+        trusted_proxies=config.proxy.trusted,
+    ).add_routes(public.router)
+
+
+def _add_wayf(public: web.Application, config: Config, outside: Outside) -> None:
+    WayfPage(
+        outside.wayf,
+        provider=config.provider,
+        server=config.server,
+        base_path=config.base_path,
+        http_allowed=bool(config.federation.allow_http),
+        trusted_proxies=config.proxy.trusted,
+    ).add_routes(public)
+
+
+def _limits(config: Config, seat: Seat) -> Limits:
+    rows = {name: getattr(config.limits, name) for name in LIMITED} if config.limits.enabled else {}
+    bounds = {name: (row.burst, row.rate) for name, row in rows.items()}
+    return Limits(bounds, partial(seat.tally.count_limited, seat.number))
+
+
+def document_of(config: Config) -> dict[str, object]:
+    """Return our own discovery document; it advertises only what works."""
+    api = f"{config.public_url}/ocm"
+    return describe(
+        public_url=config.public_url,
+        provider=config.provider,
+        capabilities=CAPABILITIES,
+        criteria=criteria_of(config.federation),
+        share_types=("user", "group") if config.groups else ("user",),
+        token_end_point=f"{api}/token",
+        jwks_uri=f"{api}/jwks",
+        invite_accept_dialog=f"{config.public_url}{ACCEPT_INVITE}",
+        object_values=not config.federation.plain_discovery,
+    )

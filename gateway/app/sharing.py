@@ -1,0 +1,131 @@
+"""The use cases."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from gateway.admitting import Admitting
+from gateway.app.ground import Ground
+from gateway.app.outside import Outside
+from gateway.config import Config
+from gateway.contacts import Contacts
+from gateway.departing import Departing
+from gateway.expiring import Expiring
+from gateway.group_shares import GroupShares
+from gateway.hinting import Hints
+from gateway.inviting import Inviting
+from gateway.issuing import Issuing
+from gateway.last_seen import LastSeen
+from gateway.outbox import Outbox
+from gateway.receiving import Receiving
+from gateway.remote import Remote
+from gateway.requesting import Requesting
+from gateway.resharing import Resharing
+from gateway.sending import Sending
+from gateway.team import Team
+from gateway.tree import Tree
+from gateway.turns import Turns
+from gateway.uploads import Uploads
+from gateway.watch import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """The use cases."""
+
+    outbox: Outbox
+    remote: Remote
+    last_seen: LastSeen
+    tree: Tree
+    watch: Watch
+    uploads: Uploads
+    sending: Sending
+    receiving: Receiving
+    requesting: Requesting
+    resharing: Resharing
+    departing: Departing
+    group_shares: GroupShares
+    hints: Hints
+    issuing: Issuing
+    expiring: Expiring
+    inviting: Inviting
+    contacts: Contacts
+
+
+def build_sharing(stack: AsyncExitStack, config: Config, ground: Ground, outside: Outside, team: Team) -> Sharing:
+    store, sealer, clock, peers = ground.store, ground.sealer, ground.clock, outside.peers
+    outbox = Outbox(store, clock, team.ring)
+    hop = asyncio.get_running_loop().call_soon_threadsafe
+    peers.breakers.when_returned(lambda server: hop(outbox.returned, server))
+    remote = _remote(stack, config, ground, outside)
+    tree = Tree(store, ground.mounts, ground.storages, remote.storage, ground.changes, clock)
+    sending = Sending(
+        store,
+        tree,
+        ground.access,
+        outside.trust,
+        peers,
+        outbox,
+        sealer,
+        **names_of(config),
+        clock=clock,
+    )
+    policy = Admitting(config.federation.accept, config.federation.auto_accept, outside.trust.is_listed)
+    receiving = Receiving(
+        *(store, peers, outbox, remote, sealer),
+        server=config.server,
+        policy=policy,
+        groups=config.groups,
+        clock=clock,
+    )
+    requesting = Requesting(
+        *(store, sending, receiving, ground.access, outside.trust, peers, outbox), server=config.server, clock=clock
+    )
+    departing = Departing(
+        *(store, sending, receiving, remote, ground.access, peers, outbox), server=config.server, clock=clock
+    )
+    hints = Hints(store, receiving, remote, peers, clock)
+    stack.push_async_callback(hints.close)
+    return Sharing(
+        outbox=outbox,
+        remote=remote,
+        last_seen=LastSeen(store, clock),
+        tree=tree,
+        watch=Watch(ground.access),
+        uploads=Uploads(store, ground.access, ground.mounts, clock, parked=team.parked),
+        sending=sending,
+        receiving=receiving,
+        requesting=requesting,
+        resharing=Resharing(
+            *(store, tree, sending, receiving, requesting, outside.trust, peers, outbox, sealer),
+            server=config.server,
+            clock=clock,
+        ),
+        departing=departing,
+        group_shares=GroupShares(store, receiving, departing, sealer, config.groups, clock),
+        hints=hints,
+        issuing=Issuing(store, ground.keys, origin=config.origin, clock=clock),
+        expiring=Expiring(store, sending, receiving, clock),
+        inviting=Inviting(store, peers, server=config.server, public_url=config.public_url, policy=policy, clock=clock),
+        contacts=Contacts(store, server=config.server, clock=clock),
+    )
+
+
+def _remote(stack: AsyncExitStack, config: Config, ground: Ground, outside: Outside) -> Remote:
+    turns = Turns(config.state_dir / "turns")
+    stack.callback(turns.close)
+    remote = Remote(
+        *(ground.store, outside.peers, outside.streaming, ground.sealer, turns),
+        server=config.server,
+        legacy=ground.legacy,
+        clock=ground.clock,
+    )
+    stack.callback(remote.close)
+    return remote
+
+
+def names_of(config: Config) -> dict[str, str]:
+    """Return what other servers know this one by: its name, and the URL of its webdav root."""
+    return {"server": config.server, "dav_url": f"{config.public_url}/dav/ocm/"}
