@@ -297,7 +297,7 @@ async def test_a_file_alone_in_a_folder_of_nextcloud_is_the_file(
     async def dav(request: web.Request, _body: bytes) -> web.StreamResponse:
         hrefs = [(root, "<d:collection/>"), *((root + quote(name), "") for name in members)]
         depth, at = request.headers["Depth"], quote(request.path)
-        told = [DOCUMENT.format(path=path, kind=kind) for path, kind in hrefs if path == at or depth == "1"]
+        told = [DOCUMENT.format(path=path, kind=kind, told="") for path, kind in hrefs if path == at or depth == "1"]
         inner = "".join(text.partition(">")[2].removesuffix("</d:multistatus>") for text in told)
         return web.Response(status=207, text=f'<d:multistatus xmlns:d="DAV:">{inner}</d:multistatus>')
 

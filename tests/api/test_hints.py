@@ -86,12 +86,18 @@ def test_only_so_many_are_looked_at_together(ocis: Served, monkeypatch: pytest.M
 
 
 def test_what_a_server_that_signs_seems_to_say_is_no_reason_to_look(ocis: Served) -> None:
-    known, other = share(ocis), share(ocis, server="other.example")
-    signs = "INSERT OR REPLACE INTO peers (server, signs, failures) VALUES (?, 1, 0)"
-    ocis.store.run_sync(lambda tx: tx.exec_driver_sql(signs, (ocis.peer.server,)))
+    known = share(ocis)
+
+    def signs(kind: str | None) -> None:
+        note = "INSERT OR REPLACE INTO peers (server, signed_as, failures) VALUES (?, ?, 0)"
+        ocis.store.run_sync(lambda tx: tx.exec_driver_sql(note, (ocis.peer.server, kind)))
+
+    signs("rfc9421")
     assert hint(ocis, known).status == 201
-    assert hint(ocis, other).status == 201
-    looked(ocis, other)
+    assert ocis.remote.looked == []
+    signs(None)
+    assert hint(ocis, known).status == 201
+    looked(ocis, known)
 
 
 @pytest.mark.parametrize("product", [product for product in PRODUCTS if product != "ocis"])
