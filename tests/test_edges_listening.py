@@ -14,7 +14,7 @@ from aiohttp import web
 
 from gateway import listening
 from gateway.api import errors
-from gateway.api.door import _refusing
+from gateway.api.door import _nothing, _refusing
 from gateway.api.inbound import read_message
 from gateway.config import Address
 
@@ -44,7 +44,7 @@ async def _send(raw: str, *, wait: bool = True) -> bytes:
     """Serve, send `raw` to `/read` or `/break`, and return the answer, or hang up at once."""
     async with AsyncExitStack() as stack:
         app = web.Application()
-        app.router.add_post("/read", _refusing(_read, errors.response))
+        app.router.add_post("/read", _refusing(_read, errors.response, _nothing))
         app.router.add_post("/break", _break)
         ((host, port),) = await listening.listen(stack, app, [Address("127.0.0.1", 0)])
         reader, writer = await asyncio.open_connection(host, port)
@@ -118,7 +118,7 @@ async def test_a_client_that_goes_away_within_the_body_is_refused_and_no_error(l
 
 async def test_an_answer_before_the_end_of_the_body_closes_the_connection(lines: list[Any]) -> None:
     answer = await _send(HEAD.replace("{path}", "read") + "Content-Length: 1000000\r\n\r\n{")
-    assert b" 413 " in answer
+    assert b" 400 " in answer
     assert b"\r\nConnection: close\r\n" in answer
     assert [line["code"] for line in lines] == ["BODY_TOO_LARGE"]
 

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from parts import Clock, new_store, sent
-from peer_servers import PeerServer, client, peer_server
+from peer_servers import PeerServer, client, peer_server, proving
 from sqlalchemy import Connection
 
 from gateway.causing import causing
@@ -19,7 +19,6 @@ from gateway.errors import Busy, Refusal
 from gateway.first_contacts import FirstContacts, caused_by
 from gateway.ocm.signatures import Message
 from gateway.peers import FRESH_ENOUGH, Peers
-from gateway.proving import Proving
 from gateway.store import sent_shares, users
 from gateway.store.engine import Store
 from gateway.trust import TRUSTED, Trust
@@ -120,9 +119,9 @@ async def test_what_a_request_begins_counts_for_its_client_also_behind_a_proxy()
 
 async def claims(peers: Peers, store: Store, peer: PeerServer, server: str, address: str) -> None:
     """Let a client send a message in the name of `server`."""
-    proving = Proving(store, peers, Trust(store), peer.clock)
+    prover = proving(store, peers, Trust(store), peer.clock)
     with caused_by(address):
-        await proving.prove(peer.message(), server)
+        await prover.prove(peer.message(), server)
 
 
 async def test_a_client_cannot_send_us_to_host_after_host(tmp_path: Path, store: Store, peer: PeerServer) -> None:
@@ -145,11 +144,11 @@ async def test_nobody_can_send_us_to_one_host_again_and_again(tmp_path: Path, st
     forged = Message(message.method, f"{message.target_uri}/elsewhere", message.headers, message.body)
     codes = []
     async with client(store, tmp_path, peer.clock, first_contacts=FirstContacts(100, 5)) as peers:
-        proving = Proving(store, peers, Trust(store), peer.clock)
+        prover = proving(store, peers, Trust(store), peer.clock)
         for number in range(6):
             peer.clock.advance(FRESH_ENOUGH + 1)
             with caused_by(f"192.0.2.{number}"), pytest.raises(Refusal) as refusal:
-                await proving.prove(forged, peer.server)
+                await prover.prove(forged, peer.server)
             codes.append(refusal.value.code)
     assert codes == ["SIGNATURE_INVALID"] * 2 + ["TOO_MANY_LOOKUPS"] * 4
     assert len(peer.asked) == 5

@@ -58,7 +58,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         peer = await stack.enter_async_context(peer_server(tmp_path / "peer", clock))
         legacy = Legacy(store, lambda way, _: way not in closed, clock=clock)
-        peers = await stack.enter_async_context(client(store, tmp_path / "gateway", clock, legacy))
+        peers = await stack.enter_async_context(client(store, tmp_path / "gateway", clock, legacy=legacy))
         peer.become_nextcloud()
         yield Site(store, peers, peer, clock, closed)
     store.close()

@@ -9,6 +9,10 @@ import click
 from gateway.cli.options import as_json, gateway
 from gateway.cli.printing import Row, dialect, facts, plain, say, show_json, table, text
 
+PEER_FACTS = (
+    *("server", "trust", "standing", "signed_as", "discovered", "seen", "failures", "last_error"),
+    *("breaker", "silent_since", "retry", "product"),
+)
 USER_COLUMNS = ("name", "display_name", "email", "disabled", "created")
 
 password_file = click.option(
@@ -128,8 +132,7 @@ def show_peer(server: str, json_output: bool) -> None:
     if json_output:
         show_json(result)
         return
-    facts(result, ("server", "trust", "standing", "signed_as", "discovered", "seen", "failures", "last_error"))
-    facts(result, ("breaker", "silent_since", "retry", "product"))
+    facts(result, PEER_FACTS)
     if result["profile"]:
         dialect(result["profile"])
         print("what has worked:")

@@ -290,7 +290,7 @@ def test_what_is_known_of_a_peers_proofs_is_shown(served: Served) -> None:
     assert shown["signs"] is True
     text = served.cli("peer", "show", "old.example").stdout
     for line in (
-        "signed as:  cavage",
+        "signed as:    cavage",
         "  2027-01-15 08:00:00Z  basic",
         "last message whose proof failed:",
         "  code: SIGNATURE_INVALID",
