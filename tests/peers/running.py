@@ -21,6 +21,11 @@ from gateway.config import admin_socket
 from gateway.peersim import PRODUCTS, Fake
 
 PASSWORD = "alice-password"
+# All fakes are on one host, and new to the gateway.
+FEDERATION = {
+    "allow_networks": ["127.0.0.0/8", "::1/128"],
+    "first_contacts": {"per_source": 1000, "per_target": 1000},
+}
 T = TypeVar("T")
 
 
@@ -113,7 +118,7 @@ def meeting(directory: Path) -> Iterator[Meeting]:
     certificate = self_signed(directory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(certificate[0]))
-        site = Site(directory / "gateway", certificate=certificate).start()
+        site = Site(directory / "gateway", certificate=certificate, federation=FEDERATION).start()
     running = Meeting(site, certificate)
     try:
         site.add_user("alice", PASSWORD)
