@@ -4,7 +4,8 @@ oCIS signs nothing and sends no secret when a Share is revoked or its permission
 alone ends nothing and changes nothing: the Share's own root is asked, with the credential that we hold. Where that says
 401 or 404, the Share has ended; what it says of permissions is believed as at every look (`remote`). No other product
 is heard that way (`hints` in `profiles`), nor a server that has ever signed. The answer is the same whether there is
-such a Share or not, and a look is made at most once in a while: a hint costs nobody anything.
+such a Share or not, and a look is made at most once in a while: a hint costs nobody anything. One that comes too soon
+makes us look later, for it may be the last that is said of the Share.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from gateway.store.received_shares import ReceivedShare
 HINTS = frozenset({NotificationType.SHARE_UNSHARED, NotificationType.SHARE_CHANGE_PERMISSION})
 EVERY = 30.0  # seconds between two looks at one Share because of hints
 AT_ONCE = 8  # looks because of hints, at the same time
+WAITING = 1000  # Shares that wait for their look
 CLOSE_TIME = 5.0  # seconds
 
 log = structlog.get_logger()
@@ -65,6 +67,8 @@ class Hints:
         self._remote = remote
         self._clock = clock
         self._allowed = Allowance(1, 1 / EVERY)
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._waiting: set[str] = set()
         self._looks: set[asyncio.Task[None]] = set()
 
     async def take(self, notification: Notification) -> None:
@@ -80,9 +84,10 @@ class Hints:
             return next((row for row in rows if row.state == ReceivedState.ACCEPTED), share)
 
         share = await self._store.read(find)
-        if share is None or len(self._looks) >= AT_ONCE or self._allowed.take(share.id):
+        if share is None or share.id in self._waiting or len(self._waiting) >= WAITING:
             log.info("a hint about a Share was passed over", kind=notification.type.value)
             return
+        self._waiting.add(share.id)
         task = asyncio.create_task(self._look(share), name=f"hint {share.id}")
         self._looks.add(task)
         task.add_done_callback(self._looks.discard)
@@ -95,6 +100,13 @@ class Hints:
             await asyncio.wait(self._looks, timeout=CLOSE_TIME)
 
     async def _look(self, share: ReceivedShare) -> None:
+        await asyncio.sleep(self._allowed.wait(share.id))  # no other look at this Share waits beside
+        self._allowed.take(share.id)
+        async with self._turns:
+            self._waiting.discard(share.id)  # what is said from here on makes us look again
+            await self._look_now(share)
+
+    async def _look_now(self, share: ReceivedShare) -> None:
         try:
             if not profile_of(await self._peers.discover(share.server)).hints:
                 log.info("a hint about a Share was passed over: its server has other ways to say it", share=share.id)

@@ -139,6 +139,7 @@ class Served:
         )
         self.remote = NoRemote()
         receiving = Receiving(self.store, self.peers, outbox, NoRemote(), self.sealer, server=SERVER, clock=self.clock)
+        self.hints = Hints(self.store, receiving, self.remote, self.peers, self.clock)
         self.requesting = Requesting(
             *(self.store, sending, receiving, access, self.trust, self.peers, outbox), server=SERVER, clock=self.clock
         )
@@ -156,7 +157,7 @@ class Served:
                 server=SERVER,
                 clock=self.clock,
             ),
-            Hints(self.store, receiving, self.remote, self.peers, self.clock),
+            self.hints,
             Issuing(self.store, keys, origin=ORIGIN, clock=self.clock),
             proving(self.store, self.peers, self.trust, self.clock, self.legacy),
             keys,

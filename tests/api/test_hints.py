@@ -12,6 +12,7 @@ from dialects import PRODUCTS, documents
 from parts import WRITE, until
 
 from gateway import hinting
+from gateway.limits import Allowance
 
 from .served import SECRET, Reply, Served
 
@@ -78,11 +79,24 @@ def test_one_share_is_looked_at_once_in_a_while(ocis: Served) -> None:
     looked(ocis, known)
 
 
-def test_only_so_many_are_looked_at_together(ocis: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hinting, "AT_ONCE", 0)
+def test_what_is_said_too_soon_is_looked_at_later(ocis: Served) -> None:
+    """After new permissions the Share may end at once, and nothing is said again."""
+    ocis.hints._allowed = Allowance(1, 10)
     known = share(ocis)
-    assert hint(ocis, known).status == 201
-    assert ocis.remote.looked == []
+    assert hint(ocis, known, "SHARE_CHANGE_PERMISSION").status == 201
+    looked(ocis, known)
+    ocis.remote.gone.add(known)
+    for _ in range(3):
+        assert hint(ocis, known).status == 201
+    ocis.run(until(lambda: ocis.state_of(known) == "revoked"))
+    assert ocis.remote.looked == [known, known]
+
+
+def test_only_so_many_wait_for_a_look(ocis: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hinting, "WAITING", 0)
+    with structlog.testing.capture_logs() as lines:
+        assert hint(ocis, share(ocis)).status == 201
+    assert "a hint about a Share was passed over" in [line["event"] for line in lines]
 
 
 def test_what_a_server_that_signs_seems_to_say_is_no_reason_to_look(ocis: Served) -> None:
