@@ -11,8 +11,9 @@ from fake_peers import FakePeers
 from parts import NOW, WRITE, Clock, new_store, until
 from sqlalchemy import Connection
 
+from gateway.admitting import Admitting
 from gateway.departing import Departing
-from gateway.errors import Conflict, Invalid, NotBuilt
+from gateway.errors import Conflict, Invalid, NotAllowed, NotBuilt
 from gateway.group_shares import GroupShares
 from gateway.ocm.notifications import Notification, NotificationType
 from gateway.ocm.secret import Secret
@@ -20,7 +21,8 @@ from gateway.ocm.shares import ShareCreationNotification, parse_share
 from gateway.outbox import Outbox
 from gateway.proof import Evidence, Peer
 from gateway.receiving import PENDING_FROM_SERVER, Receiving
-from gateway.store import outbox, received_shares, users
+from gateway.store import contacts, outbox, received_shares, users
+from gateway.store.contacts import Contact
 from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer, secret_hash
 
@@ -31,9 +33,13 @@ T = NotificationType
 
 
 class SeenRemote:
-    """Every Remote Resource is there."""
+    """Every Remote Resource is there; keeps which were looked at."""
 
-    async def probe(self, _share_id: str, _timeout: float) -> str | None:
+    def __init__(self) -> None:
+        self.probed: list[str] = []
+
+    async def probe(self, share_id: str, _timeout: float) -> str | None:
+        self.probed.append(share_id)
         return None
 
     def forget(self, _share_id: str) -> None:
@@ -51,8 +57,9 @@ class Place:
         self.sealer = Sealer(b"k" * 32)
         self.outbox = Outbox(self.store, self.clock)
         self.groups: dict[str, tuple[str, ...]] = {"staff": ("alice", "bob", "nobody-yet")}
+        self.remote = SeenRemote()
         self.receiving = Receiving(
-            *(self.store, self.peers, self.outbox, SeenRemote(), self.sealer),
+            *(self.store, self.peers, self.outbox, self.remote, self.sealer),
             server=SERVER,
             groups=self.groups,
             clock=self.clock,
@@ -67,6 +74,15 @@ class Place:
 
     async def admit(self, **changes: object) -> str:
         return await self.receiving.admit(SIGNED, offered(**changes))
+
+    def demand(self, *accept: str, auto: tuple[str, ...] = ()) -> None:
+        """Let the operator demand something of senders, and take the Shares of `auto` at once."""
+        self.receiving._policy = Admitting(accept, auto)
+
+    def know(self, user: str, *, auto_accept: bool = False) -> None:
+        """Make the sender a contact of `user`."""
+        contact = Contact(user, "dave@peer.example", "dave", None, None, "by hand", False, auto_accept, NOW)
+        self.store.run_sync(lambda tx: contacts.add(tx, contact))
 
     def rows(self) -> dict[str, ReceivedShare]:
         return {share.user: share for share in self.store.read_sync(lambda tx: received_shares.of_user(tx, None))}
@@ -194,6 +210,62 @@ async def test_a_gateway_without_groups_does_not_know_the_type(place: Place) -> 
     with pytest.raises(NotBuilt) as error:
         await place.admit()
     assert error.value.code == "SHARE_TYPE_NOT_SUPPORTED"
+
+
+# --- whose Shares are taken -----------------------------------------------------------------------------------------
+
+
+async def test_where_contacts_alone_may_send_each_member_needs_the_contact(place: Place) -> None:
+    place.demand("contacts")
+    place.know("alice")
+    await place.admit()
+    assert place.states() == {"alice": "pending"}
+    await place.group_shares.follow()
+    assert place.states() == {"alice": "pending"}
+    place.know("bob")
+    await place.group_shares.follow()
+    assert place.states() == {"alice": "pending", "bob": "pending"}
+
+
+@pytest.mark.parametrize(
+    ("accept", "refusal", "code"),
+    [((), Invalid, "RECIPIENT_NOT_FOUND"), (("contacts",), NotAllowed, "NOT_A_CONTACT")],
+    ids=["anybody", "contacts"],
+)
+async def test_who_gets_no_share_is_refused_alike(
+    place: Place, accept: tuple[str, ...], refusal: type[Invalid | NotAllowed], code: str
+) -> None:
+    """A group that there is not, one of nobody who is here, one of nobody who may log in; and users likewise."""
+    place.demand(*accept)
+    place.know("bob")
+    place.groups |= {"empty": ("nobody-yet",), "away": ("bob",)}
+    place.store.run_sync(lambda tx: users.set_disabled(tx, "bob", True))
+    recipients = [("unknown", "group"), ("empty", "group"), ("away", "group"), ("unknown", "user"), ("bob", "user")]
+    if accept:
+        recipients += [("alice", "user"), ("staff", "group")]
+    for name, kind in recipients:
+        with pytest.raises(refusal) as error:
+            await place.admit(shareWith=f"{name}@{SERVER}", shareType=kind)
+        assert error.value.code == code, (name, kind)
+    assert place.rows() == {}
+
+
+async def test_it_is_accepted_at_once_for_the_member_who_has_said_so(place: Place) -> None:
+    place.know("bob", auto_accept=True)
+    await place.admit()
+    assert place.states() == {"alice": "pending", "bob": "accepted"}
+    assert place.said() == ["SHARE_ACCEPTED"]
+    await until(lambda: place.remote.probed == [place.rows()["bob"].id])
+
+
+async def test_what_the_operator_accepts_at_once_is_said_once_for_the_group_and_newcomers(place: Place) -> None:
+    place.demand(auto=("peer.example",))
+    await place.admit()
+    place.groups["staff"] = ("alice", "bob", "carol")
+    await place.group_shares.follow()
+    assert place.states() == {"alice": "accepted", "bob": "accepted", "carol": "accepted"}
+    assert place.said() == ["SHARE_ACCEPTED"]
+    await until(lambda: place.rows()["carol"].id in place.remote.probed)
 
 
 # --- the group follows the configuration ----------------------------------------------------------------------------
