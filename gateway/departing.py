@@ -1,6 +1,7 @@
 """Users and groups that are no more (draft-07, Recipient Removal): USER_REMOVED and GROUP_REMOVED, both ways.
 
-With a user go all Shares from and to him, at both servers. An address that somebody had is given to nobody else here:
+With a user go all Shares from and to him, at both servers, his contacts and invites here, and he himself from the
+address books there. An address that somebody had is given to nobody else here:
 other servers may know it, and take the next one for the first.
 """
 
@@ -34,7 +35,7 @@ from gateway.proof import Evidence, Peer
 from gateway.receiving import Receiving
 from gateway.remote import Remote
 from gateway.sending import Sending
-from gateway.store import events, locks, outbox, received_shares, sent_shares, share_requests, users
+from gateway.store import contacts, events, invites, locks, outbox, received_shares, sent_shares, share_requests, users
 from gateway.store.engine import Store
 from gateway.store.outbox import Message
 
@@ -88,6 +89,8 @@ class Departing:
             for mine in received:
                 self._receiving.give_back(tx, mine, GESTURES[ReceivedState(mine.state)], actor, now)
             share_requests.forget_open(tx, name)
+            contacts.remove_of(tx, name)
+            invites.remove_of(tx, name)
             locks.remove_of(tx, users.principal(name))
             users.remove(tx, name, now)
             events.add(tx, at=now, actor=actor, action="user.remove", subject=name)
@@ -144,6 +147,7 @@ class Departing:
                 events.add(tx, at=now, actor=peer.server, action=kind.value, subject=share.id)
             if kind is NotificationType.GROUP_REMOVED:
                 return []  # a group owns nothing
+            contacts.remove_everywhere(tx, str(party))  # whoever has the address next is somebody else
             live = received_shares.live_from(tx, peer.server)
             theirs = [share for share in live if party in map(OCMAddress.normalise, (share.owner, share.sender))]
             for mine in theirs:

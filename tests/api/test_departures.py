@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from gateway.store import contacts
+
 from .served import SERVER, Served
 
 
@@ -58,6 +60,23 @@ def test_with_a_user_goes_what_was_shared_with_him_and_by_him(door: Served) -> N
     door.clock.advance(1)
     again = door.post("notifications", removed(door, "user", f"bob@{door.peer.server}"))
     assert (again.status, again.json) == (201, {})
+
+
+def test_who_is_no_more_is_nobody_s_contact(door: Served) -> None:
+    """The next to have the address is somebody else, whose Shares nobody has said to accept."""
+    peer = door.peer.server
+
+    def known() -> dict[str, list[str]]:
+        found = door.store.read_sync(lambda tx: contacts.of_user(tx, None))
+        return {user: [contact.address for contact in found if contact.user == user] for user in ("alice", "bob")}
+
+    for user, address in (("alice", f"bob@{peer}"), ("bob", f"bob@{peer}"), ("alice", "bob@other.example")):
+        contact = contacts.Contact(user, address, "bob", None, None, "by hand", True, True, 0)
+        door.store.run_sync(lambda tx, contact=contact: contacts.add(tx, contact))
+    door.post("notifications", removed(door, "group", f"bob@{peer}"))
+    assert known() == {"alice": [f"bob@{peer}", "bob@other.example"], "bob": [f"bob@{peer}"]}
+    door.post("notifications", removed(door, "user", f"bob@{peer}"))
+    assert known() == {"alice": ["bob@other.example"], "bob": []}
 
 
 def test_with_a_group_goes_what_was_shared_with_it(door: Served) -> None:

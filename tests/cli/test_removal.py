@@ -9,6 +9,8 @@ import pytest
 from fake_peers import MODERN
 from sites import eventually
 
+from gateway.store import users
+
 from .served import PASSWORD, Served
 
 names = (f"leaver{number}" for number in itertools.count())
@@ -70,6 +72,16 @@ def test_the_name_is_given_to_nobody_else(served: Served, leaver: str) -> None:
     done = served.cli("user", "passwd", leaver, "--password-file", "-", stdin=PASSWORD)
     assert f"there is no user {leaver}" in done.stderr
     assert served.cli("share", "create", "/home/data", "--as", leaver, "--with", "bob@peer.example").exit_code == 1
+
+
+def test_nothing_else_of_the_user_is_kept(served: Served, leaver: str) -> None:
+    served.json("contact", "add", "carol@third.example", "--as", leaver)
+    served.json("invite", "create", "--as", leaver)
+    assert served.cli("user", "update", leaver, "--name", "Leaver L.").exit_code == 0
+    served.cli("user", "remove", leaver, "--yes")
+    assert served.json("contact", "list", "--as", leaver) == []
+    assert served.json("invite", "list", "--as", leaver) == []
+    assert served.store.read_sync(lambda tx: users.shown_name(tx, leaver)) == leaver
 
 
 @pytest.mark.parametrize(("version", "told_of_it"), [("1.4.0", 3), ("1.2.0", 0)])
