@@ -1,8 +1,7 @@
 """Users and groups that are no more (draft-07, Recipient Removal): USER_REMOVED and GROUP_REMOVED, both ways.
 
-With a user go all Shares from and to him, at both servers, his contacts and invites here, and he himself from the
-address books there. An address that somebody had is given to nobody else here:
-other servers may know it, and take the next one for the first.
+With a user go all Shares from and to him, at both servers, and all that makes him a contact of others or others his. An
+address that somebody had is given to nobody else here: other servers may know it, and take the next one for the first.
 """
 
 from __future__ import annotations

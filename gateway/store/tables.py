@@ -157,8 +157,8 @@ outbox = Table(
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("server", String, nullable=False),
     Column("kind", String, nullable=False),  # share, or the notificationType
-    Column("role", String, nullable=False),  # sending or receiving: which of our two tables `share` is in
-    Column("share", String, nullable=False),
+    Column("role", String, nullable=False),  # the use case whose message it is
+    Column("share", String, nullable=False),  # what it is about: an id in that use case's table, or a party
     Column("state", String, nullable=False),  # pending, delivered, failed
     Column("attempts", Integer, nullable=False, default=0),
     Column("next_attempt", BigInteger, nullable=False),
