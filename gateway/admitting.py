@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from gateway.errors import NotAllowed
 from gateway.ocm.address import OCMAddress
-from gateway.proof import Evidence, Peer
+from gateway.proof import Evidence
 from gateway.store.contacts import Contact
 
 SIGNED, CONTACTS, ALLOWLIST = "signed", "contacts", "allowlist"
@@ -42,15 +42,19 @@ class Admitting:
             sentence = f"{server} is not listed here, as federation.accept demands; `peer trust {server}` lists it"
             raise NotAllowed("UNTRUSTED_PROVIDER", sentence)
 
-    def require_contact(self, sender: OCMAddress, user: str, contact: Contact | None) -> None:
-        """Return if `sender` may send Shares to `user`, of whom it is `contact`; raises NotAllowed."""
-        if CONTACTS in self._accept and contact is None:
-            sentence = f"{sender} is no contact of {user}, and federation.accept demands it; an invite makes one"
+    def admits(self, contact: Contact | None) -> bool:
+        """Tell whether somebody may be sent Shares by a sender who is his `contact`, or none."""
+        return contact is not None or CONTACTS not in self._accept
+
+    def require_no_contact(self, sender: OCMAddress, recipient: str) -> None:
+        """Raise NotAllowed where only contacts are admitted: it is then the answer for whoever gets no Share."""
+        if CONTACTS in self._accept:
+            sentence = f"{sender} is no contact of {recipient}, and federation.accept demands it; an invite makes one"
             raise NotAllowed("NOT_A_CONTACT", sentence)
 
-    def accepts_at_once(self, peer: Peer, sender: OCMAddress, contact: Contact | None) -> bool:
+    def accepts_at_once(self, evidence: Evidence, sender: OCMAddress, contact: Contact | None) -> bool:
         """Tell whether a Share is accepted for its user; never one whose sender is only claimed."""
-        if peer.evidence < Evidence.LABELLED:
+        if evidence < Evidence.LABELLED:
             return False
         chosen = not self._auto_accept.isdisjoint({sender.server, str(sender)})
         return chosen or (contact is not None and contact.auto_accept)

@@ -51,7 +51,7 @@ class Explaining:
 
         Raises Invalid, NotAllowed, NoSuch, what the storage raises, and PeerFailed when the peer has no discovery.
         """
-        share, _ = await self._sending.plan(owner, request)
+        share = await self._sending.plan(owner, request)
         discovery = await self._peers.discover(share.server)
         recognised = recognise(discovery)
         known = await self._store.read(lambda tx: peers.recall(tx, share.server, recognised.profile.product))

@@ -78,9 +78,10 @@ def _offer(
     share: SentShare, discovery: Discovery, form: BodyForm, resource_type: ResourceType, required: bool
 ) -> Offer:
     profile = profile_of(discovery)
-    must_list = form == "modern" and profile.folders == "if_listed"
+    # Old peers list `file` alone, and mean folders and users as well; of groups all say so.
+    must_list = share.share_type == ShareType.GROUP or (form == "modern" and profile.folders == "if_listed")
     if must_list and not discovery.receives(resource_type, share.share_type, "webdav"):
-        raise _not_offered(f"{share.server} does not receive a {resource_type} by WebDAV")
+        raise _not_offered(f"{share.server} does not receive a {resource_type} for a {share.share_type} by WebDAV")
     absolute = (profile.uri or discovery.webdav_uri_form()) == "absolute"
     return Offer(form, resource_type, required, absolute)
 
@@ -134,7 +135,7 @@ def notification_about(
         shared_secret=secret,
         permissions=share.permissions if changes else None,
         webdav=_webdav(share, secret, f"{dav_url}{share.id}") if changes and profile.repeats_protocol else None,
-        grantee=OCMAddress.parse(share.share_with).identifier,
+        grantee=OCMAddress.parse(share.share_with).identifier,  # without it oCIS refuses the message (peers.md §5)
     )
 
 

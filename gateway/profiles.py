@@ -111,6 +111,8 @@ class Marks:
 _LIFE_OF_A_SHARE = frozenset(
     {NotificationType.SHARE_ACCEPTED, NotificationType.SHARE_DECLINED, NotificationType.SHARE_UNSHARED}
 )
+# REQUEST_RESHARE of API 1.0 asks for a secret to share on with, which no receiver here ever does (peers.md §5).
+_BEFORE_RESHARES = frozenset(NotificationType) - {NotificationType.REQUEST_RESHARE}
 
 NEXTCLOUD_30 = Profile(
     product="nextcloud-30",
@@ -177,9 +179,15 @@ OCM_GO = Profile(
     ways=(Way.BEARER,),
     invite=f"opencloudmesh-go {_INVITE}",
 )
-OCM_STUB = Profile(product="ocm-stub", title="ocm-stub", body="legacy")
+OCM_STUB = Profile(product="ocm-stub", title="ocm-stub", body="legacy", notifications=_BEFORE_RESHARES)
 DRAFT = Profile(product="ocm", title="a server of API 1.2 or later", signature="rfc9421", algorithm="Ed25519")
-LEGACY = Profile(product="ocm-1.0", title="a server of API 1.0 or 1.1", body="legacy", exchange=False)
+LEGACY = Profile(
+    product="ocm-1.0",
+    title="a server of API 1.0 or 1.1",
+    body="legacy",
+    exchange=False,
+    notifications=_BEFORE_RESHARES,
+)
 
 # The first that fits says who it is. Capabilities are in the draft's spelling, without the slashes of some products.
 _PUBLIC = "/public.php/webdav/"

@@ -5,34 +5,29 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from sqlalchemy import Connection
 
 from gateway import belongings
 from gateway.admitting import Admitting
-from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, PeerFailed, Unproven
+from gateway.errors import Busy, Conflict, Invalid, NoSuch, PeerFailed, Unproven
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.invites import address_of
 from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
 from gateway.ocm.secret import Secret
-from gateway.ocm.shares import (
-    AccessType,
-    Requirement,
-    ShareCreationNotification,
-    ShareType,
-    WebdavProtocol,
-    file_name,
-    payload_digest,
-)
+from gateway.ocm.shares import ShareCreationNotification, ShareType
 from gateway.ocm.states import RECEIVED_LIVE, RECEIVED_ON_EVENT, RECEIVED_ON_NOTIFICATION, ReceivedEvent, ReceivedState
+from gateway.offered import recipient_at, require_same_host, row_of, usable_protocol
 from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.profiles import profile_of
 from gateway.proof import Evidence, Peer
 from gateway.remote import Remote
 from gateway.store import contacts, events, exchanged_tokens, last_seen, outbox, received_shares, users
+from gateway.store.contacts import Contact
 from gateway.store.engine import Store
 from gateway.store.events import Event
 from gateway.store.outbox import Message
@@ -72,8 +67,10 @@ class Receiving:
         *,
         server: str,
         policy: Admitting | None = None,
+        groups: Mapping[str, Collection[str]] = MappingProxyType({}),
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """Receive as `server` (host[:port]), for users and for `groups` of them."""
         self._policy = policy or Admitting()
         self._store = store
         self._peers = peers
@@ -81,58 +78,82 @@ class Receiving:
         self._remote = remote
         self._sealer = sealer
         self._server = server
+        self._groups = groups
         self._clock = clock
         self._looks: set[asyncio.Task[str | None]] = set()  # a task that nobody holds may vanish (asyncio)
+        self._arrived: Callable[[Connection, ReceivedShare], None] = lambda _tx, _share: None
         outgoing.register(ROLE, self._deliver, self._delivered)
 
     # --- what the Sending Server says ---------------------------------------------------------------------------
 
     async def admit(self, peer: Peer, notification: ShareCreationNotification) -> str:
-        """Store a Share for its user to decide on, or accepted where that was decided; returns the user's display name.
+        """Store a Share for its user, or each member of its group, to decide on, or accepted where that was decided.
+
+        Returns the display name of whom it is for.
 
         The same Share again changes nothing; another one under the same id is a Conflict, and the stored one stays.
         An id whose Share has ended may come again: products count theirs, and begin anew when they are set up anew.
         Raises Invalid, NotAllowed, NotBuilt, Busy when too many Shares wait for the user's answer.
         """
-        webdav = _usable_protocol(notification)
-        self._require_same_host(peer, notification)
-        user, sender = self._recipient(notification), address_of(notification.sender)
+        webdav = usable_protocol(notification, has_groups=bool(self._groups))
+        require_same_host(peer, notification)
+        recipient, sender = recipient_at(self._server, notification), address_of(notification.sender)
         await self._policy.require_server(peer.server)
-        share = self._new_share(user, peer, notification, webdav)
+        share = row_of(peer, notification, webdav, int(self._clock()))
         secret = webdav.shared_secret.reveal()
 
-        def work(tx: Connection) -> bool:
-            contact = contacts.get(tx, user, str(sender))
-            self._policy.require_contact(sender, user, contact)
-            if not users.is_enabled(tx, user):
-                raise Invalid("RECIPIENT_NOT_FOUND", f"there is no user {user!r} here", "shareWith")
+        def work(tx: Connection) -> list[str]:
+            recipients = self._recipients(tx, recipient, sender, notification.share_type)
             digest = secret_hash(secret)
             for known in received_shares.by_provider_id(tx, peer.server, share.provider_id):
                 if known.payload_digest == share.payload_digest:
-                    return False
+                    return []
                 # Seafile has one id for everything: in its form, without a uri, the secret joins the key (wire.md).
                 same_key = share.uri is not None or received_shares.with_secret(tx, known.id, digest)
                 if known.state in RECEIVED_LIVE and same_key:
                     raise Conflict("SHARE_ALREADY_EXISTS", f"{peer.server} has sent another Share under this id")
-            _require_room(tx, user, peer.server)
-            received_shares.add(tx, share, digest, self._sealer.seal(secret, share.id))
-            detail = {"evidence": share.evidence, "for": user}
-            events.add(tx, at=share.created, actor=peer.server, action="share.receive", subject=share.id, **detail)
-            at_once = self._policy.accepts_at_once(peer, sender, contact)
-            if at_once:
-                self._accept(tx, share, AUTOMATIC, share.created)
-            return at_once
+            # A member without room gets the Share later, once there is some (`group_shares`).
+            with_room = [user for user in recipients if has_room(tx, user, peer.server)]
+            if not with_room:
+                raise Busy("TOO_MANY_PENDING", f"too many Shares wait for the answer of {recipient}", retry_after=3600)
+            given = [self.give(tx, share, secret, user, recipients[user]) for user in with_room]
+            return [share_id for share_id in given if share_id is not None]
 
-        if await self._store.run(work):
+        self.begin(await self._store.run(work))
+        if notification.share_type == ShareType.GROUP:
+            return recipient
+        return await self._store.read(lambda tx: users.shown_name(tx, recipient))
+
+    def give(self, tx: Connection, share: ReceivedShare, secret: str, user: str, contact: Contact | None) -> str | None:
+        """Store for `user`, who has its sender as `contact`, a Share that nobody has looked at, under an id of its own.
+
+        Returns the id if it was accepted at once; then `begin` follows.
+        """
+        mine = replace(share, id=secrets.token_hex(16), user=user)
+        received_shares.add(tx, mine, secret_hash(secret), self._sealer.seal(secret, mine.id))
+        detail = {"evidence": mine.evidence, "for": user}
+        events.add(tx, at=mine.created, actor=mine.server, action="share.receive", subject=mine.id, **detail)
+        self._arrived(tx, mine)
+        if not self._policy.accepts_at_once(Evidence.of(mine.evidence), address_of(mine.sender), contact):
+            return None
+        self._accept(tx, mine, AUTOMATIC, mine.created)
+        return mine.id
+
+    def begin(self, accepted: Collection[str]) -> None:
+        """Tell the senders of Shares that were accepted at once, and look at each while nobody waits.
+
+        What fails is looked at again like every accepted Share.
+        """
+        if accepted:
             self._outbox.kick()
-            self._look(share.id)
-        return await self._store.read(lambda tx: users.shown_name(tx, user))
+        for share_id in accepted:
+            look = asyncio.create_task(self._remote.probe(share_id, PROBE_TIME), name=f"look at {share_id}")
+            self._looks.add(look)
+            look.add_done_callback(self._looks.discard)
 
-    def _look(self, share_id: str) -> None:
-        """Look at the Remote Resource while nobody waits; what fails is looked at again like every accepted Share."""
-        look = asyncio.create_task(self._remote.probe(share_id, PROBE_TIME), name=f"look at {share_id}")
-        self._looks.add(look)
-        look.add_done_callback(self._looks.discard)
+    def tell_of_arrivals(self, arrived: Callable[[Connection, ReceivedShare], None]) -> None:
+        """Call `arrived` for each Share that comes, in the transaction that stores it."""
+        self._arrived = arrived
 
     async def notified(self, peer: Peer, notification: Notification) -> None:
         """Take SHARE_UNSHARED or SHARE_CHANGE_PERMISSION from the server that sent the Share.
@@ -140,57 +161,46 @@ class Receiving:
         Raises NoSuch for a Share that this peer has not sent, Unproven without signature and secret, Conflict.
         """
         now = int(self._clock())
-        if notification.shared_secret is None and peer.evidence < Evidence.SECRET:
-            await self._follow_hint(peer, notification, now)
+
+        def work(tx: Connection) -> list[ReceivedShare]:
+            spoken_of = self._spoken_of(tx, peer, notification)
+            steps = [
+                (share, state)
+                for share in received_shares.every_row(tx, spoken_of)
+                if (state := RECEIVED_ON_NOTIFICATION.get((ReceivedState(share.state), notification.type))) is not None
+            ]
+            if not steps:
+                what = f"Share {spoken_of.id} is {spoken_of.state}: {notification.type.value} means nothing"
+                raise Conflict("WRONG_STATE", what)
+            for share, state in steps:
+                self._follow(tx, share, state, peer, notification, now)
+            return [share for share, _ in steps]
+
+        for share in await self._store.run(work):
+            self._remote.forget(share.id)
+
+    def _follow(
+        self,
+        tx: Connection,
+        share: ReceivedShare,
+        state: ReceivedState,
+        peer: Peer,
+        notification: Notification,
+        now: int,
+    ) -> None:
+        """Bring a Share to its next state by the word of its sender; raises Invalid."""
+        detail: dict[str, object] = {"message": notification.message[:500]} if notification.message else {}
+        if notification.type is NotificationType.SHARE_CHANGE_PERMISSION:
+            if not notification.permissions:
+                raise Invalid("MISSING_PERMISSIONS", "no permissions are named", "notification.permissions")
+            received_shares.set_permissions(tx, share.id, notification.permissions, now)
+            detail["permissions"] = sorted(permission.value for permission in notification.permissions)
+        elif state == share.state:
             return
-
-        def work(tx: Connection) -> ReceivedShare:
-            share = self._spoken_of(tx, peer, notification)
-            state = RECEIVED_ON_NOTIFICATION.get((ReceivedState(share.state), notification.type))
-            if state is None:
-                raise Conflict(
-                    "WRONG_STATE", f"Share {share.id} is {share.state}: {notification.type.value} means nothing"
-                )
-            detail: dict[str, object] = {"message": notification.message[:500]} if notification.message else {}
-            if notification.type is NotificationType.SHARE_CHANGE_PERMISSION:
-                if not notification.permissions:
-                    raise Invalid("MISSING_PERMISSIONS", "no permissions are named", "notification.permissions")
-                received_shares.set_permissions(tx, share.id, notification.permissions, now)
-                detail["permissions"] = sorted(permission.value for permission in notification.permissions)
-            elif state == share.state:
-                return share
-            if state != share.state:
-                self.end(tx, share, state, now)
-            action = notification.type.value
-            events.add(tx, at=now, actor=peer.server, action=action, subject=share.id, **detail)
-            return share
-
-        share = await self._store.run(work)
-        self._remote.forget(share.id)
-
-    async def _follow_hint(self, peer: Peer, notification: Notification, now: int) -> None:
-        """Look whether a Share has ended, of which its sender speaks without any proof; raises Unproven.
-
-        oCIS alone is heard that way: it signs nothing and leaves out the secret. What counts is what its storage
-        answers to the secret, never the message (peers.md §5).
-        """
-        provider_id = notification.provider_id or ""
-        share = await self._store.read(lambda tx: received_shares.only_live(tx, provider_id))
-        hints = profile_of(await self._peers.discover(peer.server)).hints
-        if share is None or share.server != peer.server or not hints:
-            peer.require(Evidence.SECRET)
-            return
-        if not await self._remote.is_gone(share):
-            return
-
-        def work(tx: Connection) -> None:
-            current = received_shares.get(tx, share.id)
-            if current is not None and current.state in RECEIVED_LIVE:
-                self.end(tx, current, ReceivedState.REVOKED, now)
-                events.add(tx, at=now, actor=peer.server, action=notification.type.value, subject=share.id)
-
-        await self._store.run(work)
-        self._remote.forget(share.id)
+        if state != share.state:
+            self.end(tx, share, state, now)
+        action = notification.type.value
+        events.add(tx, at=now, actor=peer.server, action=action, subject=share.id, **detail)
 
     async def server_of(self, notification: Notification) -> str:
         """Return the server that may speak about the Share, for messages that do not say who speaks.
@@ -225,59 +235,29 @@ class Receiving:
         if peer.evidence > Evidence.SECRET:
             shares = received_shares.by_provider_id(tx, peer.server, provider_id)
             meant = [share for share in shares if share.state in RECEIVED_LIVE] or shares[-1:]
-            if len(meant) == 1:
-                return meant[0]
+            if one := received_shares.the_one(meant):
+                return one
         raise NoSuch("SHARE_NOT_FOUND", f"{peer.server} has sent no Share {provider_id!r} that it could prove")
 
-    def _recipient(self, notification: ShareCreationNotification) -> str:
-        address = OCMAddress.normalise(notification.share_with)
-        if address.server != self._server:
-            raise Invalid("WRONG_SERVER", f"{address.server} is not this server, {self._server} is", "shareWith")
-        return address.identifier
+    def _recipients(self, tx: Connection, name: str, sender: OCMAddress, share_type: str) -> dict[str, Contact | None]:
+        """Return those whom a Share with `name` is for; raises NotAllowed or Invalid for nobody.
 
-    @staticmethod
-    def _require_same_host(peer: Peer, notification: ShareCreationNotification) -> None:
-        """The owner's host must be the one that was proved (wire.md, Verifying: the payload's other hosts)."""
-        owner = OCMAddress.normalise(notification.owner).server
-        if owner != peer.server:
-            raise NotAllowed("OWNER_MISMATCH", f"{peer.server} sends a Share that is owned at {owner}")
+        Which of the two it is depends on the policy alone, and says nothing of who is here.
+        """
+        found = self.takers(tx, self._groups.get(name, ()) if share_type == ShareType.GROUP else (name,), sender)
+        if not found:
+            self._policy.require_no_contact(sender, name)
+            raise Invalid("RECIPIENT_NOT_FOUND", f"there is no {share_type} {name!r} here", "shareWith")
+        return found
 
-    def _new_share(
-        self, user: str, peer: Peer, notification: ShareCreationNotification, webdav: WebdavProtocol
-    ) -> ReceivedShare:
-        now = int(self._clock())
-        return ReceivedShare(
-            id=secrets.token_hex(16),
-            user=user,
-            server=peer.server,
-            provider_id=notification.provider_id,
-            owner=notification.owner,
-            sender=notification.sender,
-            owner_display_name=notification.owner_display_name,
-            sender_display_name=notification.sender_display_name,
-            share_with=notification.share_with,
-            name=file_name(notification.name),
-            description=notification.description,
-            resource_type=str(notification.resource_type),
-            share_type=str(notification.share_type),
-            permissions=webdav.permissions,
-            requires_exchange=Requirement.MUST_EXCHANGE_TOKEN in webdav.requirements,
-            uri=webdav.uri,
-            encrypted=notification.encryption is not None,
-            expiration=notification.expiration,
-            state=ReceivedState.PENDING,
-            mount=None,
-            evidence=peer.evidence.word,
-            payload_digest=payload_digest(notification),
-            access=None,
-            root_kind=None,
-            root_size=None,
-            root_modified=None,
-            root_etag=None,
-            probed=None,
-            created=now,
-            updated=now,
-        )
+    def takers(self, tx: Connection, named: Iterable[str], sender: OCMAddress) -> dict[str, Contact | None]:
+        """Return the enabled users of those `named` to whom `sender` may send Shares, and as what contact of theirs."""
+        known = {user: contacts.get(tx, user, str(sender)) for user in named}
+        return {
+            user: contact
+            for user, contact in known.items()
+            if self._policy.admits(contact) and users.is_enabled(tx, user)
+        }
 
     # --- the user's gestures ------------------------------------------------------------------------------------
 
@@ -290,7 +270,7 @@ class Receiving:
         """Return one Share with its history; raises NoSuch."""
 
         def work(tx: Connection) -> tuple[ReceivedShare, list[Event], list[Message]]:
-            share = self._own(tx, user, share_id)
+            share = self.own(tx, user, share_id)
             return share, events.about(tx, share.id), outbox.pending_of(tx, ROLE, share.id)
 
         share, history, pending = await self._store.read(work)
@@ -305,7 +285,7 @@ class Receiving:
         now = int(self._clock())
 
         def work(tx: Connection) -> int | None:
-            share = self._own(tx, user, share_id)
+            share = self.own(tx, user, share_id)
             state = self._after(share, ReceivedEvent.ACCEPT)
             if state == share.state:
                 return None
@@ -320,12 +300,14 @@ class Receiving:
         return await self.show(user, share_id), problem
 
     @staticmethod
-    def _accept(tx: Connection, share: ReceivedShare, actor: str, now: int) -> int:
-        """Mount a pending Share and write the message that says so; returns the message's number."""
+    def _accept(tx: Connection, share: ReceivedShare, actor: str, now: int) -> int | None:
+        """Mount a pending Share, and return the message that says so; of a group the first acceptance says it."""
         mount = _free_name(share.name, received_shares.taken_mounts(tx, share.user))
         received_shares.set_mount(tx, share.id, mount)
         received_shares.set_state(tx, share.id, ReceivedState.ACCEPTED, now)
         events.add(tx, at=now, actor=actor, action="share.accept", subject=share.id, mount=mount)
+        if _any_other(tx, share, (ReceivedState.ACCEPTED, ReceivedState.LEFT)):
+            return None
         kind = NotificationType.SHARE_ACCEPTED.value
         return outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
 
@@ -341,22 +323,31 @@ class Receiving:
         now = int(self._clock())
 
         def work(tx: Connection) -> int | None:
-            share = self._own(tx, user, share_id)
+            share = self.own(tx, user, share_id)
             state = self._after(share, gesture)
-            if state == share.state:
-                return None
-            # A receiver that leaves says SHARE_DECLINED: SHARE_UNSHARED is the sender's word (wire.md, Notifications).
-            kind = NotificationType.SHARE_DECLINED.value
-            message_id = outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
-            self.end(tx, share, state, now)
-            events.add(tx, at=now, actor=actor, action=f"share.{gesture.value}", subject=share.id)
-            return message_id
+            return None if state == share.state else self.give_back(tx, share, gesture, actor, now)
 
         message_id = await self._store.run(work)
         self._remote.forget(share_id)
         if message_id is not None:
             await self._outbox.attempted(message_id, PARTING)
         return await self.show(user, share_id)
+
+    def give_back(
+        self, tx: Connection, share: ReceivedShare, gesture: ReceivedEvent, actor: str, now: int
+    ) -> int | None:
+        """End a live Share by the user's gesture, and return the message about it, if the sender has to be told.
+
+        A group Share lives on while a member has it, so only the last one's gesture is news.
+        """
+        message_id = None
+        if not _any_other(tx, share, RECEIVED_LIVE):
+            # A receiver that leaves says SHARE_DECLINED: SHARE_UNSHARED is the sender's word (wire.md, Notifications).
+            kind = NotificationType.SHARE_DECLINED.value
+            message_id = outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
+        self.end(tx, share, self._after(share, gesture), now)
+        events.add(tx, at=now, actor=actor, action=f"share.{gesture.value}", subject=share.id)
+        return message_id
 
     def end(self, tx: Connection, share: ReceivedShare, state: ReceivedState, now: int) -> None:
         """End a Share: its name is free again, its token and what was kept with its files are gone, and its secret as
@@ -378,7 +369,8 @@ class Receiving:
         return state
 
     @staticmethod
-    def _own(tx: Connection, user: str | None, share_id: str) -> ReceivedShare:
+    def own(tx: Connection, user: str | None, share_id: str) -> ReceivedShare:
+        """Return a Share of `user`, or of anybody for None; raises NoSuch."""
         share = received_shares.get(tx, share_id)
         if share is None or user not in (None, share.user):
             raise NoSuch("NO_SUCH_SHARE", "nobody has sent you such a Share; `received list` shows those you have")
@@ -423,26 +415,15 @@ class Receiving:
             received_shares.wipe_secret(tx, share.id)
 
 
-def _require_room(tx: Connection, user: str, server: str) -> None:
-    """Raise Busy when `user` has as many unanswered Shares as may wait, all told or from `server`: anybody can send."""
+def has_room(tx: Connection, user: str, server: str) -> bool:
+    """Tell whether `user` may get one more Share to answer, all told and from `server`: anybody can send."""
     waiting, of_server = received_shares.count_pending(tx, user, server)
-    if waiting >= PENDING_FOR_USER or of_server >= PENDING_FROM_SERVER:
-        raise Busy("TOO_MANY_PENDING", f"too many Shares wait for the answer of {user}", retry_after=3600)
+    return waiting < PENDING_FOR_USER and of_server < PENDING_FROM_SERVER
 
 
-def _usable_protocol(notification: ShareCreationNotification) -> WebdavProtocol:
-    """Return the protocol that this gateway can use; raises NotBuilt, Invalid for requirements it cannot meet."""
-    if notification.share_type != ShareType.USER:
-        raise NotBuilt("SHARE_TYPE_NOT_SUPPORTED", f"shareType {notification.share_type} is not received here")
-    webdav = notification.webdav
-    if webdav is None:
-        raise NotBuilt("PROTOCOL_NOT_SUPPORTED", "only the protocol webdav is received here")
-    if AccessType.REMOTE not in webdav.access_types:
-        raise NotBuilt("ACCESS_TYPE_NOT_SUPPORTED", "a Share that is only for fetching is not received here")
-    if Requirement.MUST_USE_MFA in webdav.requirements:
-        sentence = "this server cannot ask its users for a second factor"
-        raise Invalid("REQUIREMENT_NOT_SUPPORTED", sentence, "protocol.webdav.requirements")
-    return webdav
+def _any_other(tx: Connection, share: ReceivedShare, states: Collection[ReceivedState]) -> bool:
+    """Tell whether another member of the group that `share` is with has it in one of `states`."""
+    return any(row.id != share.id and row.state in states for row in received_shares.every_row(tx, share))
 
 
 def _free_name(name: str, taken: set[str]) -> str:

@@ -52,7 +52,7 @@ HOST_WAITING = 256  # calls that wait for those
 REFRESHED_AT_ONCE = 8  # peer hosts whose Shares are looked at in the background at the same time
 RENEW_BEFORE = 30  # seconds of a token's life in which it is no longer used
 REFRESH = 300  # seconds between looks at the roots of accepted Shares
-HINT_TIME = 5.0  # seconds for a look whether a Share has ended, so that /notifications answers within 10
+HINT_TIME = 5.0  # seconds for a look whether a Share has ended: few are made at a time
 CREDENTIAL_TIME = 25.0  # seconds that a worker thread waits for a credential
 
 TOKENS = (Way.TOKEN, Way.TOKEN_FILE)
@@ -250,12 +250,14 @@ class Remote:
         now = int(self._clock())
 
         def work(tx: Connection) -> None:
-            if not received_shares.is_accepted(tx, share_id):
+            current = received_shares.get(tx, share_id)
+            if current is None or current.state != "accepted":
                 raise NotFound("the Share has ended")
             received_shares.set_access(tx, share_id, way)
             peer_records.worked(tx, share.server, profile_of(discovery).product, way_in=way)
             received_shares.set_root(tx, share_id, root, now)
-            if permissions is not None and permissions != share.permissions:
+            # What a notification has said since the look began stands.
+            if permissions is not None and current.permissions == share.permissions != permissions:
                 received_shares.set_permissions(tx, share_id, permissions, now)
                 detail = {"permissions": sorted(permissions)}
                 events.add(tx, at=now, actor=share.server, action="share.permissions", subject=share_id, **detail)

@@ -13,13 +13,21 @@ from sqlalchemy import Connection
 from backends.errors import NotFound
 from backends.interface import Entry, Kind
 from backends.paths import StoragePath, printable
+from gateway import withdrawing
 from gateway.access import Access, Grant
 from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, PeerFailed, Unproven
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
 from gateway.ocm.secret import Secret
-from gateway.ocm.shares import LATEST_EXPIRATION, Permission, file_name, parse_share_created, serialise_share
+from gateway.ocm.shares import (
+    LATEST_EXPIRATION,
+    Permission,
+    ShareType,
+    file_name,
+    parse_share_created,
+    serialise_share,
+)
 from gateway.ocm.states import SENT_ON_EVENT, SENT_ON_NOTIFICATION, SENT_OPEN, SentEvent, SentState
 from gateway.offering import Offer, notification_about, offer, other_offer, share_creation_notification
 from gateway.outbox import Outbox
@@ -34,10 +42,11 @@ from gateway.store.sealing import Sealer, secret_hash
 from gateway.store.sent_shares import SentShare
 from gateway.tree import Place, Tree, VirtualFolder, is_same_resource
 from gateway.trust import Trust
+from gateway.withdrawing import ROLE
 
-ROLE = "sending"
 SHARE = "share"  # the outbox's word for a Share Creation Notification; every other kind is a notificationType
 FIRST_ATTEMPT = 15.0  # seconds that `share create` waits for the peer's answer
+ASK, ALLOW = "ask", "allow"  # what follows when a receiver with the permission `share` asks to share on
 NO_SUCH_SHARE = "there is no such Share of yours; `share list` shows them"
 
 
@@ -50,6 +59,8 @@ class ShareRequest:
     permissions: frozenset[Permission] = frozenset({Permission.READ})
     name: str | None = None
     expiration: int | None = None
+    share_type: ShareType = ShareType.USER  # whom `share_with` names
+    reshare: str = ASK
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,34 +106,31 @@ class Sending:
 
     # --- the owner's gestures -----------------------------------------------------------------------------------
 
-    async def create(self, owner: Grant, request: ShareRequest, actor: str) -> tuple[SentShareView, str | None]:
+    async def create(
+        self,
+        owner: Grant,
+        request: ShareRequest,
+        actor: str,
+        also: Callable[[Connection, SentShare], None] = lambda _tx, _share: None,
+    ) -> tuple[SentShareView, str | None]:
         """Share a path of the owner's tree, by the hand of `actor`, and wait a moment for the peer's answer.
 
-        Returns the Share and, when the peer has not taken it yet, why. Raises Invalid, NotAllowed, NoSuch and what
-        the storage raises; nothing is stored then.
+        `also` is done in the same transaction. Returns the Share and, when the peer has not taken it yet, why. Raises
+        Invalid, NotAllowed, NoSuch and what the storage raises; nothing is stored then.
         """
-        share, secret = await self.plan(owner, request)
-        now = share.created
+        share = await self.plan(owner, request)
 
         def work(tx: Connection) -> int:
-            sealed = self._sealer.seal(secret, share.id)
-            sent_shares.add(tx, share, secret_hash(secret), sealed)
-            detail = {"with": share.share_with, "path": str(request.path)}
-            events.add(tx, at=now, actor=actor, action="share.create", subject=share.id, **detail)
-            return outbox.add(tx, server=share.server, kind=SHARE, role=ROLE, share=share.id, now=now)
+            also(tx, share)
+            return self.store_new(tx, share, actor, path=str(request.path))
 
         message_id = await self._store.run(work)
         message = await self._outbox.attempted(message_id, FIRST_ATTEMPT)
         return await self.show(owner.who, share.id), message.last_error
 
-    async def plan(self, owner: Grant, request: ShareRequest) -> tuple[SentShare, str]:
-        """Return the Share that `create` would store, and its secret; raises what `create` raises."""
-        try:
-            address = OCMAddress.parse(request.share_with)
-        except ProtocolError as error:
-            raise Invalid("INVALID_ADDRESS", error.reason) from error
-        if address.server == self._server:
-            raise Invalid("SAME_SERVER", f"{address.server} is this gateway; share with somebody at another server")
+    async def plan(self, owner: Grant, request: ShareRequest) -> SentShare:
+        """Return the Share that `create` would store; raises what `create` raises."""
+        address = elsewhere(request.share_with, self._server)
         await self._trust.require(address.server)
         place, mount = await self._resource(owner, request.path)
         self._require_rights(place, request)
@@ -131,6 +139,14 @@ class Sending:
         except NotFound as error:
             raise NoSuch("NO_SUCH_PATH", f"there is nothing at /{request.path}") from error
         return self._new_share(owner.who, address, request, place, mount, entry)
+
+    def store_new(self, tx: Connection, share: SentShare, actor: str, **detail: str) -> int:
+        """Store a new Share with a secret of its own, and return the message that tells its receiver of it."""
+        secret = secrets.token_urlsafe(32)  # 256 bits
+        sent_shares.add(tx, share, secret_hash(secret), self._sealer.seal(secret, share.id))
+        detail = {"with": share.share_with} | detail
+        events.add(tx, at=share.created, actor=actor, action="share.create", subject=share.id, **detail)
+        return outbox.add(tx, server=share.server, kind=SHARE, role=ROLE, share=share.id, now=share.created)
 
     async def list(self, owner: str | None) -> list[SentShareView]:
         """Return the Shares of `owner`, or everybody's."""
@@ -157,13 +173,16 @@ class Sending:
         permissions: frozenset[Permission] | None = None,
         expiration: int | None = None,
         never_expires: bool = False,
+        reshare: str | None = None,
     ) -> SentShareView:
-        """Change the permissions or the expiration of a Share; the peer is told of new permissions.
+        """Change the permissions or the expiration of a Share, or what follows on REQUEST_RESHARE.
 
+        The peer is told of new permissions. What was shared on is narrowed with it, and never widened.
         Raises Invalid, NotAllowed, NoSuch, Conflict.
         """
         now = int(self._clock())
         self._require_future(expiration)
+        _require_word(reshare)
 
         def work(tx: Connection) -> None:
             share = self._own(tx, owner, share_id)
@@ -173,15 +192,15 @@ class Sending:
             if permissions is not None and permissions != share.permissions:
                 rights = self._tree.rights_at(share.owner, share.mount, share.backend, share.path)
                 self._require_within(permissions, rights)
-                sent_shares.set_permissions(tx, share.id, permissions, now)
-                if Permission.WRITE not in permissions:
-                    locks.remove_of(tx, sent_shares.principal(share.id))
-                kind = NotificationType.SHARE_CHANGE_PERMISSION.value
-                outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
+                withdrawing.set_permissions(tx, share, permissions, now)
                 detail["permissions"] = sorted(permission.value for permission in permissions)
             if never_expires or expiration is not None:
                 sent_shares.set_expiration(tx, share.id, None if never_expires else expiration, now)
                 detail["expiration"] = expiration
+            if reshare is not None and reshare != share.reshare:
+                sent_shares.set_reshare(tx, share.id, reshare, now)
+                detail["reshare"] = reshare
+            withdrawing.narrow_reshares(tx, share.id, now)
             events.add(tx, at=now, actor=actor, action="share.update", subject=share.id, **detail)
 
         await self._store.run(work)
@@ -193,29 +212,11 @@ class Sending:
         now = int(self._clock())
 
         def work(tx: Connection) -> None:
-            share = self._own(tx, owner, share_id)
-            state = SENT_ON_EVENT[SentState(share.state), SentEvent.REVOKE]
-            if state == share.state:
-                return  # it has ended already
-            sent_shares.set_state(tx, share.id, state, now)
-            locks.remove_of(tx, sent_shares.principal(share.id))
-            events.add(tx, at=now, actor=actor, action="share.revoke", subject=share.id)
-            self._farewell(tx, share, now)
+            withdrawing.revoke(tx, self._own(tx, owner, share_id), actor, now)
 
         await self._store.run(work)
         self._changed()
         return await self.show(owner, share_id)
-
-    def _farewell(self, tx: Connection, share: SentShare, now: int) -> None:
-        """Queue SHARE_UNSHARED instead of whatever was still to be said.
-
-        Also to a peer that seems never to have been asked: a first attempt may be under way at this moment, or have
-        been cut off by a crash before it was counted.
-        """
-        for message in outbox.pending_of(tx, ROLE, share.id):
-            outbox.finish(tx, message.id, "dropped", "the Share was revoked", now)
-        kind = NotificationType.SHARE_UNSHARED.value
-        outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
 
     def follow(self, tx: Connection, share: SentShare, state: SentState, now: int) -> None:
         """Give a Share its next state; one that has ended loses its locks, and its secret as soon as nothing is left to
@@ -225,6 +226,7 @@ class Sending:
         if state in SENT_OPEN:
             return
         locks.remove_of(tx, sent_shares.principal(share.id))
+        withdrawing.end_reshares(tx, share, now)
         if not outbox.pending_of(tx, ROLE, share.id):
             sent_shares.wipe_secret(tx, share.id)
 
@@ -245,6 +247,7 @@ class Sending:
             raise Invalid("INVALID_NAME", f"{request.name!r} cannot be the name of a file or folder")
         self._require_future(request.expiration)
         self._require_within(request.permissions, place.rights)
+        _require_word(request.reshare)
 
     def _require_future(self, expiration: int | None) -> None:
         if expiration is not None and expiration <= self._clock():
@@ -267,11 +270,11 @@ class Sending:
         place: Place,
         mount: str,
         entry: Entry,
-    ) -> tuple[SentShare, str]:
+    ) -> SentShare:
         now = int(self._clock())
         # Hexadecimal: safe in paths, nobody has to escape it, and no option of a command begins like it.
         share_id = secrets.token_hex(16)
-        share = SentShare(
+        return SentShare(
             id=share_id,
             provider_id=share_id,
             owner=owner,
@@ -279,7 +282,7 @@ class Sending:
             server=address.server,
             name=request.name or file_name(printable(request.path.name)),
             resource_type="file" if entry.kind is Kind.FILE else "folder",
-            share_type="user",
+            share_type=request.share_type.value,
             permissions=request.permissions,
             requires_exchange=None,
             offered_type=None,
@@ -292,8 +295,8 @@ class Sending:
             recipient_display_name=None,
             created=now,
             updated=now,
+            reshare=request.reshare,
         )
-        return share, secrets.token_urlsafe(32)  # 256 bits
 
     @staticmethod
     def _own(tx: Connection, owner: str | None, share_id: str) -> SentShare:
@@ -412,7 +415,7 @@ class Sending:
         now = int(self._clock())
 
         def work(tx: Connection) -> None:
-            share = self._spoken_of(tx, peer, notification)
+            share = self.spoken_of(tx, peer, notification)
             state = SENT_ON_NOTIFICATION.get((SentState(share.state), notification.type))
             if state is None:
                 raise Conflict(
@@ -442,7 +445,7 @@ class Sending:
         return share.server
 
     @staticmethod
-    def _spoken_of(tx: Connection, peer: Peer, notification: Notification) -> SentShare:
+    def spoken_of(tx: Connection, peer: Peer, notification: Notification) -> SentShare:
         """Return the Share that the notification is about, if this peer may speak about it (wire.md, Binding)."""
         provider_id, secret = notification.provider_id or "", notification.shared_secret
         if secret is None:
@@ -460,12 +463,28 @@ class Sending:
         return share
 
 
+def _require_word(reshare: str | None) -> None:
+    if reshare not in (None, ASK, ALLOW):
+        raise Invalid("INVALID_RESHARE", f"{reshare!r} is neither {ASK} nor {ALLOW}")
+
+
 def _refused(server: str, answer: Answer, secret: Secret, profile: Profile | None = None) -> PeerFailed:
     """Return what the peer has said to it, and to a Share for a stranger what has to happen first (`profile`)."""
     sentence = f"{server} answered {answer.status}: {answer.reason(secret)}"
     if profile is not None and profile.invite and answer.status in (401, 403, 404):
         sentence += f". {profile.invite}"
     return PeerFailed("REFUSED_BY_PEER", sentence, answer.status)
+
+
+def elsewhere(text: str, server: str) -> OCMAddress:
+    """Return the OCM Address of somebody at another server than `server`; raises Invalid."""
+    try:
+        address = OCMAddress.parse(text)
+    except ProtocolError as error:
+        raise Invalid("INVALID_ADDRESS", error.reason) from error
+    if address.server == server:
+        raise Invalid("SAME_SERVER", f"{server} is this gateway; name somebody at another server")
+    return address
 
 
 def permissions(words: Iterable[str]) -> frozenset[Permission]:

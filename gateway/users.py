@@ -110,6 +110,9 @@ class Users:
         def work(tx: Connection) -> None:
             if users.get(tx, name):
                 raise Conflict("USER_EXISTS", f"there is a user {name} already; `user passwd` sets a new password")
+            if users.is_taken(tx, name):
+                sentence = f"there was a user {name}, whose address other servers may know; choose another name"
+                raise Conflict("USER_REMOVED", sentence)
             users.add(tx, name, hashed, now, **identity)
             events.add(tx, at=now, actor=actor, action="user.add", subject=name)
 

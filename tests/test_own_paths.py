@@ -90,7 +90,7 @@ def routed(base_path: str) -> web.UrlDispatcher:
     """Return the router with every door but the page at `/`, of which OwnPaths itself says where it is."""
     nobody: Any = None
     router = web.Application().router
-    ApiDoor(*(nobody,) * 8, document={}, origin="", base_path=base_path).add_routes(router)
+    ApiDoor(*(nobody,) * 12, document={}, origin="", base_path=base_path).add_routes(router)
     dav = DavDoor(*(nobody,) * 8, base_path=base_path, origin="http://nas", like=nobody)
     dav.add_routes(router)
     config = SimpleNamespace(base_path=base_path, public_url="http://nas", provider="", server="")

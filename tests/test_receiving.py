@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import structlog
-from dialects import PRODUCTS
 from fake_peers import NO_ANSWER, FakePeers
 from parts import NOW, READ, WRITE, Clock, new_store, received, until
 
@@ -44,10 +43,6 @@ class FakeRemote:
         self.problem: str | None = None
         self.probed: list[str] = []
         self.forgotten: list[str] = []
-        self.gone = False
-
-    async def is_gone(self, share: ReceivedShare) -> bool:
-        return self.gone
 
     async def probe(self, share_id: str, timeout: float) -> str | None:
         self.probed.append(share_id)
@@ -567,28 +562,6 @@ async def test_an_unsigned_sender_has_to_know_id_and_secret(place: Place) -> Non
     assert place.get().state == "pending"
     await place.notify(T.SHARE_UNSHARED, UNSIGNED, SECRET)
     assert place.get().state == "revoked"
-
-
-@pytest.mark.parametrize("state", ["pending", "accepted"])
-@pytest.mark.parametrize("gone", [True, False])
-async def test_ocis_is_heard_without_proof_and_its_storage_believed(place: Place, state: str, gone: bool) -> None:
-    """It sends providerId and grantee alone (peers.md, section 10, trap 22)."""
-    place.peers.be("ocis")
-    place.remote.gone = gone
-    place.put(state=state, mount="data" if state == "accepted" else None)
-    await place.notify(T.SHARE_UNSHARED, UNSIGNED)
-    share = place.get()
-    assert (share.state, share.mount is None) == (("revoked", True) if gone else (state, state == "pending"))
-    assert place.has_secret() != gone
-
-
-@pytest.mark.parametrize("product", [product for product in PRODUCTS if product != "ocis"])
-async def test_no_other_product_is_heard_without_proof(place: Place, product: str) -> None:
-    place.peers.be(product)
-    place.remote.gone = True
-    place.put()
-    assert isinstance(await refused(place.notify(T.SHARE_UNSHARED, UNSIGNED)), Unproven)
-    assert place.get().state == "pending"
 
 
 async def test_ocis_is_not_told_what_it_does_not_understand(place: Place) -> None:

@@ -44,8 +44,13 @@ BASIC = "Basic " + base64.b64encode(f"{SECRET}:".encode()).decode()
 ROOT = StoragePath()
 DOCUMENT = """<d:multistatus xmlns:d="DAV:"><d:response><d:href>{path}</d:href><d:propstat><d:prop>
 <d:resourcetype>{kind}</d:resourcetype><d:getcontentlength>7</d:getcontentlength><d:getetag>"e1"</d:getetag>
-<d:getlastmodified>Fri, 15 Jan 2027 08:00:00 GMT</d:getlastmodified></d:prop><d:status>HTTP/1.1 200 OK</d:status>
+<d:getlastmodified>Fri, 15 Jan 2027 08:00:00 GMT</d:getlastmodified>{told}</d:prop><d:status>HTTP/1.1 200 OK</d:status>
 </d:propstat></d:response></d:multistatus>"""
+
+TOLD = {
+    "bits": '<share-permissions xmlns="http://open-collaboration-services.org/ns">{}</share-permissions>',
+    "words": '<share-permissions xmlns="http://open-cloud-mesh.org/ns">{}</share-permissions>',
+}
 
 
 class Place:
@@ -63,6 +68,8 @@ class Place:
         self.tokens = 0
         self.expires_in = 300
         self.only_last_token = False
+        self.told: dict[str, str] = {}  # of permissions: bits, words
+        self.before_answer: Callable[[], object] = lambda: None
         peer.answers["/ocm/token"] = self.exchange
 
     def put(self, share_id: str = "received-1", **changes: Any) -> ReceivedShare:
@@ -98,7 +105,9 @@ class Place:
         self.seen.append((request.path, given))
         if given not in self.opens.get(request.path, set()):
             return web.Response(status=401)
-        text = DOCUMENT.format(path=request.path, kind=self.kind)
+        self.before_answer()
+        told = "".join(TOLD[form].format(value) for form, value in self.told.items())
+        text = DOCUMENT.format(path=request.path, kind=self.kind, told=told)
         return web.Response(status=207, text=text, content_type="application/xml")
 
     async def exchange(self, _request: web.Request, _body: bytes) -> web.StreamResponse:
@@ -288,7 +297,7 @@ async def test_a_file_alone_in_a_folder_of_nextcloud_is_the_file(
     async def dav(request: web.Request, _body: bytes) -> web.StreamResponse:
         hrefs = [(root, "<d:collection/>"), *((root + quote(name), "") for name in members)]
         depth, at = request.headers["Depth"], quote(request.path)
-        told = [DOCUMENT.format(path=path, kind=kind) for path, kind in hrefs if path == at or depth == "1"]
+        told = [DOCUMENT.format(path=path, kind=kind, told="") for path, kind in hrefs if path == at or depth == "1"]
         inner = "".join(text.partition(">")[2].removesuffix("</d:multistatus>") for text in told)
         return web.Response(status=207, text=f'<d:multistatus xmlns:d="DAV:">{inner}</d:multistatus>')
 
@@ -857,3 +866,37 @@ async def test_a_token_is_no_way_that_can_be_closed(place: Place) -> None:
     used = close(place, Way.BASIC, Way.BEARER_SECRET)
     assert await place.remote.probe("received-1", 5) is None
     assert (place.get().access, used) == ("token", [])
+
+
+# --- what its server says of it -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ocis(place: Place) -> Place:
+    """A Share of the product that says by WebDAV alone what may be done there."""
+    place.peer.document = documents(place.peer.url)["ocis"]
+    place.put(uri=f"{place.peer.url}/dav/ocm/remote-1", permissions=WRITE)
+    place.peer.answers["/dav/ocm/remote-1"] = place.dav
+    place.open_to(BEARER)
+    return place
+
+
+@pytest.mark.parametrize("told", [{}, {"bits": "many"}, {"words": "null"}, {"words": "[" * 5000}])
+async def test_who_says_nothing_of_permissions_that_makes_sense_changes_none(ocis: Place, told: dict[str, str]) -> None:
+    ocis.told = told
+    assert await ocis.remote.probe("received-1", 5) is None
+    assert ocis.get().permissions == WRITE
+
+
+async def test_a_notification_that_comes_during_a_look_stands(ocis: Place) -> None:
+    ocis.told = {"bits": "31"}
+    ocis.before_answer = lambda: ocis.store.run_sync(
+        lambda tx: received_shares.set_permissions(tx, "received-1", READ, NOW)
+    )
+    assert await ocis.remote.probe("received-1", 5) is None
+    assert ocis.get().permissions == READ
+
+
+async def test_a_server_that_cannot_be_reached_has_not_said_that_a_share_is_gone(ocis: Place) -> None:
+    await ocis.peer.stop()
+    assert not await ocis.remote.is_gone(ocis.get())

@@ -27,7 +27,7 @@ from gateway.mounts import Mounts
 from gateway.ocm.keys import JWKSet
 from gateway.ocm.notifications import Notification, NotificationType
 from gateway.ocm.secret import Secret
-from gateway.ocm.shares import LATEST_EXPIRATION, Permission
+from gateway.ocm.shares import LATEST_EXPIRATION, Permission, ShareType
 from gateway.ocm.states import SENT_ON_NOTIFICATION, SentState
 from gateway.outbox import BACK_OFF, Outbox
 from gateway.proof import Evidence, Peer
@@ -265,6 +265,16 @@ async def test_an_old_peer_gets_the_body_that_it_reads_and_the_same_type_ever_af
     await place.sending.revoke("alice", share.id, "alice")
     await place.settled()
     assert place.peers.told()[0]["resourceType"] == "file"
+
+
+async def test_a_group_of_an_old_peer_is_one_only_where_it_says_so(place: Place) -> None:
+    place.peers.advertise_old()  # as Nextcloud does
+    assert (await place.create(share_type=ShareType.GROUP)).state == "sent"
+    assert place.peers.told("/shares")[0]["shareType"] == "group"
+    owncloud = {"name": "file", "shareTypes": ["user"], "protocols": {"webdav": "/public.php/webdav/"}}
+    place.peers.advertise(apiVersion="1.0-proposal1", resourceTypes=[owncloud], capabilities=None)
+    assert (await place.create(share_type=ShareType.GROUP)).state == "refused"
+    assert len(place.peers.told("/shares")) == 1
 
 
 async def test_ocis_reads_the_modern_body_whatever_its_version(place: Place) -> None:
@@ -589,6 +599,16 @@ class _Hanging(Pool):
 
 
 # --- changing -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_peer_without_a_message_for_new_permissions_reads_them_by_itself(place: Place) -> None:
+    """Nextcloud and ownCloud look at each listing, and refuse the message (peers.md, section 5)."""
+    place.put(permissions=WRITE)
+    place.peers.advertise_old()
+    await place.sending.update("alice", "share-1", "alice", permissions=READ)
+    await place.settled()
+    assert place.peers.told() == []
+    assert (await place.access.by_secret(SECRET)).permissions == READ
 
 
 async def test_new_permissions_hold_at_once_and_the_peer_is_told(place: Place) -> None:

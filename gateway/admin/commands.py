@@ -10,11 +10,12 @@ from gateway.access import Access
 from gateway.admin import views
 from gateway.admin.calling import Arguments, Caller, Command, number, optional, path, server, text, words
 from gateway.errors import NoSuch
+from gateway.ocm.shares import ShareType
 from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.receiving import Receiving
 from gateway.roots import Roots
-from gateway.sending import Sending, ShareRequest, permissions
+from gateway.sending import ASK, Sending, ShareRequest, permissions
 from gateway.signing_keys import SigningKeys
 from gateway.trust import BLOCKED, TRUSTED, Trust
 from gateway.users import Users
@@ -28,6 +29,8 @@ def share_request(arguments: Arguments) -> ShareRequest:
         permissions=permissions(words(arguments, "permissions") or ["read"]),
         name=optional(arguments, "name"),
         expiration=number(arguments, "expiration"),
+        share_type=ShareType.GROUP if arguments.get("group") else ShareType.USER,
+        reshare=optional(arguments, "reshare") or ASK,
     )
 
 
@@ -160,6 +163,7 @@ class Commands:
             permissions=permissions(wanted) if wanted else None,
             expiration=number(arguments, "expiration"),
             never_expires=bool(arguments.get("never_expires")),
+            reshare=optional(arguments, "reshare"),
         )
         return views.sent_share(view)
 

@@ -31,10 +31,12 @@ def sent_share(view: SentShareView) -> dict[str, Any]:
         "name": share.name,
         "resource_type": share.resource_type,
         "share_type": share.share_type,
-        "permissions": _permissions(share.permissions),
+        "permissions": permissions(share.permissions),
         "protocols": ["webdav"],
         "requirements": ["must-exchange-token"] if share.requires_exchange else [],
         "path": view.path,
+        "reshare": share.reshare,
+        "origin": share.origin,
         "expiration": share.expiration,
         "state": str(view.state),
         "recipient_display_name": share.recipient_display_name,
@@ -54,9 +56,10 @@ def received_share(view: ReceivedShareView) -> dict[str, Any]:
         "name": share.name,
         "sender": share.sender,
         "owner": share.owner,
+        "share_with": share.share_with,
         "resource_type": share.resource_type,
         "share_type": share.share_type,
-        "permissions": _permissions(share.permissions),
+        "permissions": permissions(share.permissions),
         "requirements": ["must-exchange-token"] if share.requires_exchange else [],
         "encrypted": share.encrypted,
         "evidence": share.evidence,
@@ -136,7 +139,7 @@ def profile(recognised: Recognised) -> dict[str, Any]:
         "rule": recognised.rule,
         "body": chosen.body,
         "folders": chosen.folders,
-        "permissions": _permissions(chosen.permissions),
+        "permissions": permissions(chosen.permissions),
         "exchange": chosen.exchange,
         "signature": chosen.signature,
         "algorithm": chosen.algorithm,
@@ -183,5 +186,5 @@ def key(record: KeyRecord) -> dict[str, Any]:
     return {"kid": record.key.kid, "alg": record.key.alg, "created": record.created, "signs": record.signs}
 
 
-def _permissions(permissions: frozenset[Permission]) -> list[str]:
-    return [permission.value for permission in Permission if permission in permissions]
+def permissions(granted: frozenset[Permission]) -> list[str]:
+    return [permission.value for permission in Permission if permission in granted]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
+from typing import Protocol
 
 import structlog
 from aiohttp import web
@@ -15,8 +16,10 @@ from backends.errors import Unavailable
 from gateway.api import errors
 from gateway.api.inbound import read_message
 from gateway.causing import causing
+from gateway.departing import Departing
 from gateway.errors import Busy, NoSuch, NotBuilt, Refusal, TooMany
 from gateway.expecting import expect
+from gateway.hinting import Hints, is_hint
 from gateway.inviting import ALREADY_ACCEPTED, Inviting
 from gateway.issuing import Issuing
 from gateway.limits import Limits
@@ -26,6 +29,7 @@ from gateway.ocm.errors import ProtocolError, TokenError
 from gateway.ocm.fields import decode_object
 from gateway.ocm.invites import parse_invite_acceptance, serialise_party
 from gateway.ocm.notifications import Notification, NotificationType, parse_notification
+from gateway.ocm.share_requests import parse_share_request
 from gateway.ocm.shares import ShareCreated, parse_share, serialise_share_created
 from gateway.ocm.signatures import Message
 from gateway.ocm.tokens import TokenRequest, parse_token_request
@@ -33,6 +37,8 @@ from gateway.own_paths import API, DISCOVERY, JWKS
 from gateway.proof import Evidence, Peer
 from gateway.proving import Proving
 from gateway.receiving import Receiving
+from gateway.requesting import Requesting
+from gateway.resharing import Resharing
 from gateway.sending import Sending
 from gateway.signing_keys import SigningKeys
 from gateway.traces import Exchange, Traces
@@ -45,6 +51,7 @@ ENDPOINTS = {  # with their methods
     "shares": "POST",
     "notifications": "POST",
     "invite-accepted": "POST",
+    "request-share": "POST",
     "token": "POST",
     "jwks": "GET, HEAD",
 }
@@ -52,10 +59,16 @@ ENDPOINTS = {  # with their methods
 # Which of our roles a notification speaks to; a type that is not here is not built.
 ROLE_OF: dict[NotificationType, str] = {
     NotificationType.SHARE_ACCEPTED: "sending",
-    NotificationType.SHARE_DECLINED: "sending",
+    NotificationType.SHARE_DECLINED: "requesting",  # it answers a Share, or a request for one
     NotificationType.SHARE_UNSHARED: "receiving",
     NotificationType.SHARE_CHANGE_PERMISSION: "receiving",
+    NotificationType.REQUEST_SHARE: "requesting",
+    NotificationType.REQUEST_RESHARE: "resharing",
+    NotificationType.USER_REMOVED: "departing",
+    NotificationType.GROUP_REMOVED: "departing",
 }
+# What is not idempotent: its signature counts once.
+ONCE = frozenset({NotificationType.REQUEST_SHARE, NotificationType.REQUEST_RESHARE})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Answer = Callable[[Refusal | ProtocolError | Unavailable], web.Response]
@@ -67,6 +80,14 @@ MESSAGE = web.RequestKey("message", Message)
 log = structlog.get_logger()
 
 
+class Listener(Protocol):
+    """A use case that notifications speak to."""
+
+    async def notified(self, peer: Peer, notification: Notification) -> None: ...
+
+    async def server_of(self, notification: Notification) -> str: ...
+
+
 class ApiDoor:
     """The OCM API under `<base>/ocm`."""
 
@@ -74,6 +95,10 @@ class ApiDoor:
         self,
         sending: Sending,
         receiving: Receiving,
+        requesting: Requesting,
+        resharing: Resharing,
+        departing: Departing,
+        hints: Hints,
         issuing: Issuing,
         proving: Proving,
         keys: SigningKeys,
@@ -89,8 +114,16 @@ class ApiDoor:
         trusted_proxies: Iterable[IPv4Network | IPv6Network] = (),
     ) -> None:
         """What is refused is kept in `traces`, if its server `is_known`."""
-        self._sending = sending
         self._receiving = receiving
+        self._hints = hints
+        self._requesting = requesting
+        self._listeners: Mapping[str, Listener] = {
+            "sending": sending,
+            "receiving": receiving,
+            "requesting": requesting,
+            "resharing": resharing,
+            "departing": departing,
+        }
         self._issuing = issuing
         self._proving = proving
         self._keys = keys
@@ -117,6 +150,7 @@ class ApiDoor:
             ("notifications", self._notifications, errors.response),
             ("invite-accepted", self._invite_accepted, errors.response),
             ("token", self._token, errors.token_response),
+            ("request-share", self._request_share, errors.request_response),
         ):
             counted = causing(_refusing(handler, answer, self._keep), self._trusted_proxies)
             router.add_post(f"{api}/{name}", counted, name=f"api:{name}", expect_handler=expect)
@@ -146,12 +180,24 @@ class ApiDoor:
         deadline = _deadline()
         message = request[MESSAGE] = await read_message(request, self._origin, deadline)
         notification = parse_notification(decode_object(message.body))
+        if is_hint(message.headers, notification):
+            await self._hints.take(notification)
+            return web.json_response({}, status=201)
         role = ROLE_OF.get(notification.type)
         if role is None:
             raise NotBuilt("NOTIFICATION_NOT_SUPPORTED", f"{notification.type.value} is not handled here")
-        use_case = self._sending if role == "sending" else self._receiving
-        peer = await self._proof(request, await _speaker(use_case, notification), deadline)
-        await use_case.notified(peer, notification)
+        listener, once = self._listeners[role], notification.type in ONCE
+        peer = await self._proof(request, await _speaker(listener, notification), deadline, once=once)
+        await listener.notified(peer, notification)
+        return web.json_response({}, status=201)
+
+    async def _request_share(self, request: web.Request) -> web.Response:
+        """Take what API 1.4 says instead of REQUEST_SHARE."""
+        deadline = _deadline()
+        message = request[MESSAGE] = await read_message(request, self._origin, deadline)
+        notification = parse_share_request(decode_object(message.body))
+        peer = await self._proof(request, await self._requesting.server_of(notification), deadline, once=True)
+        await self._requesting.notified(peer, notification)
         return web.json_response({}, status=201)
 
     async def _invite_accepted(self, request: web.Request) -> web.Response:
@@ -213,11 +259,11 @@ async def _not_here(request: web.Request) -> web.Response:
     return web.json_response({"message": "METHOD_NOT_ALLOWED"}, status=405, headers={"Allow": allowed})
 
 
-async def _speaker(use_case: Sending | Receiving, notification: Notification) -> str:
+async def _speaker(listener: Listener, notification: Notification) -> str:
     """Return the server that the notification speaks for: senderDomain, or else the stored Share's other host."""
     if notification.sender_domain is not None:
         return notification.sender_domain
-    return await use_case.server_of(notification)
+    return await listener.server_of(notification)
 
 
 def _require_client(request: TokenRequest, server: str) -> None:

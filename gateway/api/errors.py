@@ -56,6 +56,13 @@ def response(error: Refusal | ProtocolError | Unavailable) -> web.Response:
     return web.json_response({"message": error.code}, status=status)
 
 
+def request_response(error: Refusal | ProtocolError | Unavailable) -> web.Response:
+    """Return the answer of /request-share: 404 to who has no right to ask (OCM API 1.4.0), with the reason's code."""
+    if isinstance(error, Unproven | NotAllowed):
+        return web.json_response({"message": error.code}, status=404)
+    return response(error)
+
+
 def token_response(error: Refusal | ProtocolError | Unavailable) -> web.Response:
     """Return the answer of the token endpoint for a refusal."""
     if isinstance(error, TokenError):

@@ -10,10 +10,12 @@ from ipaddress import ip_network
 from gateway import __version__
 from gateway.admin.calling import Command
 from gateway.admin.commands import Commands
+from gateway.admin.departure_commands import DepartureCommands
 from gateway.admin.directory_commands import DirectoryCommands
 from gateway.admin.doctor_commands import DoctorCommands
 from gateway.admin.explain_commands import ExplainCommands
 from gateway.admin.invite_commands import InviteCommands
+from gateway.admin.request_commands import RequestCommands
 from gateway.app.doors import document_of
 from gateway.app.ground import Ground, Seat
 from gateway.app.outside import USER_AGENT, Outside
@@ -51,6 +53,8 @@ def command_table(
     return {
         **commands.table,
         **InviteCommands(ground.access, sharing.inviting, sharing.contacts).table,
+        **RequestCommands(ground.access, sharing.requesting, sharing.resharing).table,
+        **DepartureCommands(sharing.departing).table,
         **DirectoryCommands(outside.directories).table,
         **ExplainCommands(ground.access, explaining).table,
     }

@@ -86,6 +86,10 @@ def _add_api(
     ApiDoor(
         sharing.sending,
         sharing.receiving,
+        sharing.requesting,
+        sharing.resharing,
+        sharing.departing,
+        sharing.hints,
         sharing.issuing,
         outside.proving,
         ground.keys,
@@ -126,6 +130,7 @@ def document_of(config: Config) -> dict[str, object]:
         provider=config.provider,
         capabilities=CAPABILITIES,
         criteria=criteria_of(config.federation),
+        share_types=("user", "group") if config.groups else ("user",),
         token_end_point=f"{api}/token",
         jwks_uri=f"{api}/jwks",
         invite_accept_dialog=f"{config.public_url}{ACCEPT_INVITE}",

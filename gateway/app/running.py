@@ -102,6 +102,7 @@ async def _lead(
     stack.callback(loop.remove_reader, team.bell)
     background(stack, sharing.expiring.run(), "expiring")
     background(stack, directories.run(), "directories")
+    background(stack, sharing.group_shares.run(), "group shares")
     for name, storage in storages.items():
         background(stack, sharing.uploads.run(as_service(storage)), f"uploads {name}")
     background(stack, sharing.uploads.run_without(storages), "uploads elsewhere")

@@ -11,13 +11,18 @@ from gateway.app.ground import Ground
 from gateway.app.outside import Outside
 from gateway.config import Config
 from gateway.contacts import Contacts
+from gateway.departing import Departing
 from gateway.expiring import Expiring
+from gateway.group_shares import GroupShares
+from gateway.hinting import Hints
 from gateway.inviting import Inviting
 from gateway.issuing import Issuing
 from gateway.last_seen import LastSeen
 from gateway.outbox import Outbox
 from gateway.receiving import Receiving
 from gateway.remote import Remote
+from gateway.requesting import Requesting
+from gateway.resharing import Resharing
 from gateway.sending import Sending
 from gateway.team import Team
 from gateway.tree import Tree
@@ -38,6 +43,11 @@ class Sharing:
     uploads: Uploads
     sending: Sending
     receiving: Receiving
+    requesting: Requesting
+    resharing: Resharing
+    departing: Departing
+    group_shares: GroupShares
+    hints: Hints
     issuing: Issuing
     expiring: Expiring
     inviting: Inviting
@@ -49,12 +59,7 @@ def build_sharing(stack: AsyncExitStack, config: Config, ground: Ground, outside
     outbox = Outbox(store, clock, team.ring)
     hop = asyncio.get_running_loop().call_soon_threadsafe
     peers.breakers.when_returned(lambda server: hop(outbox.returned, server))
-    turns = Turns(config.state_dir / "turns")
-    stack.callback(turns.close)
-    remote = Remote(
-        store, peers, outside.streaming, sealer, turns, server=config.server, legacy=ground.legacy, clock=clock
-    )
-    stack.callback(remote.close)
+    remote = _remote(stack, config, ground, outside)
     tree = Tree(store, ground.mounts, ground.storages, remote.storage, ground.changes, clock)
     sending = Sending(
         store,
@@ -68,7 +73,21 @@ def build_sharing(stack: AsyncExitStack, config: Config, ground: Ground, outside
         clock=clock,
     )
     policy = Admitting(config.federation.accept, config.federation.auto_accept, outside.trust.is_listed)
-    receiving = Receiving(store, peers, outbox, remote, sealer, server=config.server, policy=policy, clock=clock)
+    receiving = Receiving(
+        *(store, peers, outbox, remote, sealer),
+        server=config.server,
+        policy=policy,
+        groups=config.groups,
+        clock=clock,
+    )
+    requesting = Requesting(
+        *(store, sending, receiving, ground.access, outside.trust, peers, outbox), server=config.server, clock=clock
+    )
+    departing = Departing(
+        *(store, sending, receiving, remote, ground.access, peers, outbox), server=config.server, clock=clock
+    )
+    hints = Hints(store, receiving, remote, peers, clock)
+    stack.push_async_callback(hints.close)
     return Sharing(
         outbox=outbox,
         remote=remote,
@@ -78,11 +97,33 @@ def build_sharing(stack: AsyncExitStack, config: Config, ground: Ground, outside
         uploads=Uploads(store, ground.access, ground.mounts, clock, parked=team.parked),
         sending=sending,
         receiving=receiving,
+        requesting=requesting,
+        resharing=Resharing(
+            *(store, tree, sending, receiving, requesting, outside.trust, peers, outbox, sealer),
+            server=config.server,
+            clock=clock,
+        ),
+        departing=departing,
+        group_shares=GroupShares(store, receiving, departing, sealer, config.groups, clock),
+        hints=hints,
         issuing=Issuing(store, ground.keys, origin=config.origin, clock=clock),
         expiring=Expiring(store, sending, receiving, clock),
         inviting=Inviting(store, peers, server=config.server, public_url=config.public_url, policy=policy, clock=clock),
         contacts=Contacts(store, server=config.server, clock=clock),
     )
+
+
+def _remote(stack: AsyncExitStack, config: Config, ground: Ground, outside: Outside) -> Remote:
+    turns = Turns(config.state_dir / "turns")
+    stack.callback(turns.close)
+    remote = Remote(
+        *(ground.store, outside.peers, outside.streaming, ground.sealer, turns),
+        server=config.server,
+        legacy=ground.legacy,
+        clock=ground.clock,
+    )
+    stack.callback(remote.close)
+    return remote
 
 
 def names_of(config: Config) -> dict[str, str]:

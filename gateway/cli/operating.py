@@ -87,6 +87,15 @@ def enable(name: str) -> None:
     print(f"User {name} is enabled.")
 
 
+@user.command()
+@click.argument("name")
+@click.confirmation_option(prompt="This ends everything from and to the user, for good. Go on?")
+def remove(name: str) -> None:
+    """Remove a user for good: other servers are told, and the name is given to nobody else."""
+    gateway("user.remove", name=name)
+    print(f"User {name} is removed, and every Share from and to {name} has ended. The files stay.")
+
+
 def _password(file: Any) -> str:
     """Return the first line of the file, or what is typed twice; never from the command line, which others can read."""
     if file is None:

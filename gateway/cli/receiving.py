@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
+from gateway.cli.client import FAILED
 from gateway.cli.options import as_json, as_user, gateway
 from gateway.cli.printing import ago, facts, history, note, say, show_json, table, text
+from gateway.cli.sharing import PERMISSIONS
 from gateway.cli.values import placeholder
 
 COLUMNS = ("id", "state", "sender", "name", "permissions", "mount", "user")
@@ -16,6 +19,8 @@ FACTS = (
     "state",
     "sender",
     "owner",
+    "share_with",
+    "share_type",
     "evidence",
     "name",
     "description",
@@ -100,6 +105,25 @@ def decline(share_id: str, user: str | None, json_output: bool) -> None:
 def leave(share_id: str, user: str | None, json_output: bool) -> None:
     """Give back a Share that you have accepted."""
     _part("received.leave", "Left", share_id, user, json_output)
+
+
+@received.command()
+@click.argument("share_id", metavar="ID")
+@as_user
+@click.option("--with", "share_with", required=True, metavar="OCM_ADDRESS", help="Such as carol@cloud.example.org.")
+@click.option("--permissions", type=PERMISSIONS, help="No more than you have; all but `share`, if not given.")
+@as_json
+def reshare(share_id: str, user: str | None, share_with: str, permissions: list[str] | None, json_output: bool) -> None:
+    """Ask the owner to share it with OCM_ADDRESS too; you need the permission `share`."""
+    arguments = {"as": user, "with": share_with, "permissions": permissions}
+    result = gateway("received.reshare", id=share_id, **arguments)
+    if json_output:
+        show_json(result)
+    else:
+        say(f"Asked {result['owner']} to share it with {share_with}: the request is {result['state']}.")
+        if result["problem"]:
+            note(result["problem"])
+    sys.exit(FAILED if result["state"] == "refused" else 0)
 
 
 def _part(command: str, word: str, share_id: str, user: str | None, json_output: bool) -> None:

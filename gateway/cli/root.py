@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gateway import __version__
-from gateway.cli import contacts, directory, doctor, inviting, operating, peer_sim, receiving, sharing
+from gateway.cli import contacts, directory, doctor, inviting, operating, peer_sim, receiving, requesting, sharing
 from gateway.cli.client import FAILED, fail
 from gateway.cli.values import placeholder
 from gateway.config import Config, ConfigError, load
@@ -124,6 +124,7 @@ for command in (
     operating.user,
     sharing.share,
     receiving.received,
+    requesting.request,
     operating.peer,
     directory.directory,
     peer_sim.peer_sim,

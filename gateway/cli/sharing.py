@@ -18,12 +18,15 @@ FACTS = (
     "id",
     "state",
     "share_with",
+    "share_type",
     "name",
     "resource_type",
     "permissions",
     "requirements",
     "protocols",
     "path",
+    "reshare",
+    "origin",
     "owner",
     "expiration",
     "recipient_display_name",
@@ -31,6 +34,7 @@ FACTS = (
     "used",
     "waiting",
 )
+RESHARE = click.Choice(["ask", "allow"])
 PERMISSIONS = Words("read", "write", "share")
 
 
@@ -47,7 +51,8 @@ def share() -> None:
 @click.option("--protocols", type=Words("webdav", "ssh", "webapp"), default="webdav", hidden=True)
 @click.option("--expires", type=When(), help="30d, 12h, or ISO 8601; never, if not given.")
 @click.option("--name", help="What the other side sees; the last part of PATH, if not given.")
-@click.option("--group", is_flag=True, hidden=True, callback=not_built("sharing with groups"), expose_value=False)
+@click.option("--group", is_flag=True, help="The address is a group's, such as staff@cloud.example.org.")
+@click.option("--reshare", type=RESHARE, help="When somebody you gave `share` asks to share it on; ask, if not given.")
 @click.option("--mfa", is_flag=True, hidden=True, callback=not_built("asking for a second factor"), expose_value=False)
 @click.option("--datatx", is_flag=True, hidden=True, callback=not_built("data transfer"), expose_value=False)
 @click.option("--explain", "explains", is_flag=True, help="Show what would be sent, and why; nothing is.")
@@ -61,6 +66,8 @@ def create(
     expires: int | None,
     name: str | None,
     explains: bool,
+    group: bool,
+    reshare: str | None,
     json_output: bool,
 ) -> None:
     """Share PATH, as in /MOUNT/FOLDER, with somebody at another server."""
@@ -73,6 +80,8 @@ def create(
         "permissions": permissions,
         "expiration": expires,
         "name": name,
+        "group": group or None,
+        "reshare": reshare,
     }
     if explains:
         result = gateway("share.explain", **arguments)
@@ -82,11 +91,12 @@ def create(
     if json_output:
         show_json(result)
     else:
-        _say_how_it_went(result)
+        say_how_it_went(result)
     sys.exit(FAILED if result["state"] == "refused" else 0)
 
 
-def _say_how_it_went(result: dict[str, Any]) -> None:
+def say_how_it_went(result: dict[str, Any]) -> None:
+    """Say what has become of a Share that was just made."""
     who = result["share_with"]
     sentences = {
         "sent": f"Shared with {who}, whose server has taken it. It is theirs to accept now.",
@@ -125,6 +135,7 @@ def show(share_id: str, user: str | None, json_output: bool) -> None:
 @click.option("--permissions", type=PERMISSIONS, help="The new permissions, all of them.")
 @click.option("--expires", type=When(), help="The new end: 30d, 12h, or ISO 8601.")
 @click.option("--never-expires", is_flag=True, help="Take the end away.")
+@click.option("--reshare", type=RESHARE, help="Whether those you gave `share` ask you to share it on, or just do.")
 @as_json
 def update(
     share_id: str,
@@ -132,14 +143,21 @@ def update(
     permissions: list[str] | None,
     expires: int | None,
     never_expires: bool,
+    reshare: str | None,
     json_output: bool,
 ) -> None:
-    """Change the permissions or the end of a Share."""
-    if permissions is None and expires is None and not never_expires:
-        raise click.UsageError("say what to change: --permissions, --expires or --never-expires")
+    """Change the permissions or the end of a Share, or who decides about sharing it on."""
+    if permissions is None and expires is None and not never_expires and reshare is None:
+        raise click.UsageError("say what to change: --permissions, --expires, --never-expires or --reshare")
     if expires is not None and never_expires:
         raise click.UsageError("--expires and --never-expires exclude each other")
-    arguments = {"permissions": permissions, "expiration": expires, "never_expires": never_expires or None, "as": user}
+    arguments = {
+        "permissions": permissions,
+        "expiration": expires,
+        "never_expires": never_expires or None,
+        "reshare": reshare,
+        "as": user,
+    }
     _show(gateway("share.update", id=share_id, **arguments), json_output)
 
 

@@ -61,6 +61,11 @@ class Discovery:
     public_key: object = None  # as it came: an object from Nextcloud, a string from others
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    def speaks(self, major: int, minor: int) -> bool:
+        """Tell whether the peer says that it speaks this version of the API, or a later one."""
+        match = _VERSION.match(self.api_version)
+        return match is not None and (int(match[1]), int(match[2])) >= (major, minor)
+
     def webdav_path(self, resource_type: str) -> str | None:
         """Return the top-level DAV path for `resource_type`: the draft has the same in every entry, so any will do."""
         named = [entry for entry in self.resource_types if entry.name == resource_type]

@@ -72,3 +72,13 @@ def remove(tx: Connection, user: str, address: str) -> bool:
     """Return whether there was such a contact."""
     known = contacts.c.user == user, contacts.c.address == address
     return tx.execute(delete(contacts).where(*known)).rowcount == 1
+
+
+def remove_of(tx: Connection, user: str) -> None:
+    """Empty the address book of a user."""
+    tx.execute(delete(contacts).where(contacts.c.user == user))
+
+
+def remove_everywhere(tx: Connection, address: str) -> None:
+    """Take somebody out of every address book."""
+    tx.execute(delete(contacts).where(contacts.c.address == address))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from gateway.store.tables import invites
 
@@ -60,3 +60,8 @@ def set_accepted(tx: Connection, invite_id: str, server: str, user_id: str, now:
 
 def set_revoked(tx: Connection, invite_id: str, now: int) -> None:
     tx.execute(update(invites).where(invites.c.id == invite_id).values(revoked=now))
+
+
+def remove_of(tx: Connection, user: str) -> None:
+    """Forget what a user has invited somebody with: it opens nothing any more."""
+    tx.execute(delete(invites).where(invites.c.user == user))

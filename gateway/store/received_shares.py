@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from backends.interface import Entry, Kind
-from gateway.ocm.shares import Permission
+from gateway.ocm.shares import Permission, ShareType
 from gateway.ocm.states import RECEIVED_LIVE, ReceivedState
 from gateway.store.rows import permissions_from_column, permissions_to_column
 from gateway.store.tables import received_shares
@@ -100,12 +100,44 @@ def by_provider_id_and_secret(tx: Connection, provider_id: str, secret_hash: byt
 
 
 def only_live(tx: Connection, provider_id: str) -> ReceivedShare | None:
-    """Return the one live Share with this id, whoever has sent it; None when there is none, or more."""
+    """Return the one live Share with this id, whoever has sent it; None when there is none, or more.
+
+    Of a group Share that is the row of one member.
+    """
+    live = received_shares.c.provider_id == provider_id, received_shares.c.state.in_(RECEIVED_LIVE)
+    announced = select(received_shares.c.server, received_shares.c.payload_digest).where(*live).distinct()
+    if len(tx.execute(announced.limit(2)).all()) != 1:
+        return None
+    return the_one([_share(row) for row in tx.execute(select(received_shares).where(*live).limit(2)).mappings()])
+
+
+def the_one(rows: list[ReceivedShare]) -> ReceivedShare | None:
+    """Return the Share that all `rows` are: one row, or those of members of a group; None for none, or several."""
+    if len({row.payload_digest for row in rows}) != 1:
+        return None
+    return rows[0] if len(rows) == 1 or rows[0].share_type == ShareType.GROUP else None
+
+
+def every_row(tx: Connection, share: ReceivedShare) -> list[ReceivedShare]:
+    """Return the Share as each of its users has it: one row, or those of all members of a group."""
+    if share.share_type != ShareType.GROUP:
+        return [share]
+    rows = by_provider_id(tx, share.server, share.provider_id)
+    return [row for row in rows if row.payload_digest == share.payload_digest]
+
+
+def live_from(tx: Connection, server: str) -> list[ReceivedShare]:
+    """Return the live Shares that `server` has sent."""
+    live = received_shares.c.server == server, received_shares.c.state.in_(RECEIVED_LIVE)
+    return [_share(row) for row in tx.execute(select(received_shares).where(*live)).mappings()]
+
+
+def live_of_groups(tx: Connection) -> list[ReceivedShare]:
+    """Return the live rows of all group Shares, the oldest first."""
     query = select(received_shares).where(
-        received_shares.c.provider_id == provider_id, received_shares.c.state.in_(RECEIVED_LIVE)
+        received_shares.c.share_type == ShareType.GROUP, received_shares.c.state.in_(RECEIVED_LIVE)
     )
-    rows = tx.execute(query.limit(2)).mappings().all()
-    return _share(rows[0]) if len(rows) == 1 else None
+    return [_share(row) for row in tx.execute(query.order_by(received_shares.c.created)).mappings()]
 
 
 def with_secret(tx: Connection, share_id: str, secret_hash: bytes) -> bool:

@@ -49,6 +49,8 @@ class SentShare:
     updated: int
     used: int | None = None  # when it was last opened, within a minute
     offered_form: BodyForm | None = None  # the body it was told in; None: nothing has been sent
+    reshare: str = "ask"  # or `allow`: what follows when its receiver asks to share it on
+    origin: str | None = None  # the Share that this one was made of when its receiver asked for that
 
     def expired(self, now: float) -> bool:
         return self.expiration is not None and now >= self.expiration
@@ -92,6 +94,8 @@ def add(tx: Connection, share: SentShare, secret_hash: bytes, secret_sealed: byt
             secret_sealed=secret_sealed,
             created=share.created,
             updated=share.updated,
+            reshare=share.reshare,
+            origin=share.origin,
         )
     )
 
@@ -125,6 +129,19 @@ def of_owner(tx: Connection, owner: str | None) -> list[SentShare]:
     if owner is not None:
         query = query.where(sent_shares.c.owner == owner)
     return [_share(row) for row in tx.execute(query).mappings()]
+
+
+def open_with(tx: Connection, server: str, share_with: str, share_type: str) -> list[SentShare]:
+    """Return the open Shares with one user, or one group, of `server`."""
+    parties = (sent_shares.c.share_with == share_with, sent_shares.c.share_type == share_type)
+    query = select(sent_shares).where(sent_shares.c.server == server, *parties, sent_shares.c.state.in_(SENT_OPEN))
+    return [_share(row) for row in tx.execute(query).mappings()]
+
+
+def reshares_of(tx: Connection, share_id: str) -> list[SentShare]:
+    """Return the open Shares that were made of this one."""
+    made_of = sent_shares.c.origin == share_id, sent_shares.c.state.in_(SENT_OPEN)
+    return [_share(row) for row in tx.execute(select(sent_shares).where(*made_of)).mappings()]
 
 
 _WITHIN = select(sent_shares).where(
@@ -168,6 +185,10 @@ def set_used(tx: Connection, share_id: str, now: int) -> None:
 
 def set_permissions(tx: Connection, share_id: str, permissions: Iterable[Permission], now: int) -> None:
     _set(tx, share_id, permissions=permissions_to_column(permissions), updated=now)
+
+
+def set_reshare(tx: Connection, share_id: str, reshare: str, now: int) -> None:
+    _set(tx, share_id, reshare=reshare, updated=now)
 
 
 def set_expiration(tx: Connection, share_id: str, expiration: int | None, now: int) -> None:
@@ -219,4 +240,6 @@ def _share(row: RowMapping) -> SentShare:
         updated=row["updated"],
         used=row["used"],
         offered_form=row["offered_form"],
+        reshare=row["reshare"],
+        origin=row["origin"],
     )

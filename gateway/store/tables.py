@@ -37,6 +37,7 @@ users = Table(
     Column("created", BigInteger, nullable=False),
     Column("email", String),  # null: made from the name and the server
     Column("display_name", String),  # null: the name
+    Column("removed", BigInteger),  # null: a user; the name of one who was is given to nobody else
 )
 
 sent_shares = Table(
@@ -67,9 +68,12 @@ sent_shares = Table(
     Column("offered_type", String),  # the resourceType that the peer was told; null: not yet
     Column("used", BigInteger),  # when it was last opened, within a minute; null: never
     Column("offered_form", String),  # the body it was told in: modern or legacy; null: not yet
+    Column("reshare", String, nullable=False, server_default="ask"),  # ask, allow: when its receiver wants to share on
+    Column("origin", String),  # the Share that this one was made of then
     Index("ix_sent_shares_backend_path", "backend", "path"),
     Index("ix_sent_shares_owner", "owner"),
     Index("ix_sent_shares_server", "server"),
+    Index("ix_sent_shares_origin", "origin"),
 )
 
 received_shares = Table(
@@ -153,8 +157,8 @@ outbox = Table(
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("server", String, nullable=False),
     Column("kind", String, nullable=False),  # share, or the notificationType
-    Column("role", String, nullable=False),  # sending or receiving: which of our two tables `share` is in
-    Column("share", String, nullable=False),
+    Column("role", String, nullable=False),  # the use case whose message it is
+    Column("share", String, nullable=False),  # what it is about: an id in that use case's table, or a party
     Column("state", String, nullable=False),  # pending, delivered, failed
     Column("attempts", Integer, nullable=False, default=0),
     Column("next_attempt", BigInteger, nullable=False),
@@ -319,4 +323,26 @@ last_seen = Table(  # received folders as they were last listed; bounded by gate
     Column("path", LargeBinary, primary_key=True),
     Column("taken", BigInteger, nullable=False),
     Column("content", LargeBinary, nullable=False),  # packed by gateway/store/last_seen.py
+)
+
+share_requests = Table(  # for a Share that there is not yet: by others to our users, and by our users to others
+    "share_requests",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("direction", String, nullable=False),  # incoming, outgoing
+    Column("kind", String, nullable=False),  # the notificationType: REQUEST_SHARE, REQUEST_RESHARE
+    Column("user", String, ForeignKey("users.name"), nullable=False),  # ours: the owner who is asked, or who asks
+    Column("server", String, nullable=False),  # host[:port] of the other side
+    Column("owner", String, nullable=False),  # OCM Address
+    Column("share_with", String, nullable=False),  # OCM Address
+    Column("resource", String, nullable=False),  # what is asked for, in the words of who asks
+    Column("share", String),  # of a reshare: our id of the Share that it is of
+    Column("permissions", JSON, nullable=False),
+    Column("state", String, nullable=False),
+    Column("granted", String),  # our id of the Share that came of it
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Index("ix_share_requests_user", "user"),
+    Index("ix_share_requests_server_state", "server", "state"),
+    Index("ix_share_requests_state_created", "state", "created"),
 )

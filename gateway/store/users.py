@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, update
 
 from gateway.store.tables import users
 
@@ -21,6 +21,7 @@ class User:
 
 
 _COLUMNS = (users.c.name, users.c.disabled, users.c.created, users.c.email, users.c.display_name)
+_USERS = select(*_COLUMNS).where(users.c.removed.is_(None))
 
 
 def principal(name: str) -> str:
@@ -42,7 +43,7 @@ def add(
 
 
 def get(tx: Connection, name: str) -> User | None:
-    row = tx.execute(select(*_COLUMNS).where(users.c.name == name)).first()
+    row = tx.execute(_USERS.where(users.c.name == name)).first()
     return User(*row) if row else None
 
 
@@ -52,8 +53,18 @@ def shown_name(tx: Connection, name: str) -> str:
 
 
 def everybody(tx: Connection) -> list[User]:
-    rows = tx.execute(select(*_COLUMNS).order_by(users.c.name))
-    return [User(*row) for row in rows]
+    return [User(*row) for row in tx.execute(_USERS.order_by(users.c.name))]
+
+
+def is_taken(tx: Connection, name: str) -> bool:
+    """Tell whether there is, or once was, a user of that name."""
+    return tx.execute(select(users.c.name).where(users.c.name == name)).first() is not None
+
+
+def remove(tx: Connection, name: str, now: int) -> None:
+    """Keep nothing of a user but the name."""
+    gone = {"removed": now, "disabled": True, "password_hash": "", "email": None, "display_name": None}
+    tx.execute(update(users).where(users.c.name == name).values(**gone))
 
 
 def password_hash(tx: Connection, name: str) -> str | None:
@@ -67,14 +78,18 @@ def is_enabled(tx: Connection, name: str) -> bool:
 
 def set_password_hash(tx: Connection, name: str, password_hash: str) -> bool:
     """Return whether there is such a user."""
-    return tx.execute(update(users).where(users.c.name == name).values(password_hash=password_hash)).rowcount == 1
+    return tx.execute(update(users).where(*_present(name)).values(password_hash=password_hash)).rowcount == 1
 
 
 def set_disabled(tx: Connection, name: str, disabled: bool) -> bool:
     """Return whether there is such a user."""
-    return tx.execute(update(users).where(users.c.name == name).values(disabled=disabled)).rowcount == 1
+    return tx.execute(update(users).where(*_present(name)).values(disabled=disabled)).rowcount == 1
 
 
 def set_identity(tx: Connection, name: str, **values: str) -> bool:
     """Set `email`, `display_name` or both; return whether there is such a user."""
-    return tx.execute(update(users).where(users.c.name == name).values(values)).rowcount == 1
+    return tx.execute(update(users).where(*_present(name)).values(values)).rowcount == 1
+
+
+def _present(name: str) -> tuple[ColumnElement[bool], ...]:
+    return users.c.name == name, users.c.removed.is_(None)

@@ -27,6 +27,8 @@ from gateway.admin.metrics import Metrics
 from gateway.api.door import ApiDoor
 from gateway.changes import Changes
 from gateway.config import Address, MountConfig
+from gateway.departing import Departing
+from gateway.hinting import Hints
 from gateway.inviting import Inviting
 from gateway.issuing import Issuing
 from gateway.legacy import Legacy
@@ -37,8 +39,11 @@ from gateway.ocm.discovery import describe
 from gateway.ocm.signatures import Message
 from gateway.outbox import Outbox
 from gateway.receiving import Receiving
+from gateway.requesting import Requesting
+from gateway.resharing import Resharing
 from gateway.sending import Sending
 from gateway.store import received_shares, sent_shares, users
+from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer, secret_hash
 from gateway.traces import Traces
 from gateway.tree import Storage, Tree
@@ -71,7 +76,15 @@ class Reply:
 
 
 class NoRemote:
-    """No Share is reached here."""
+    """No Share is reached here; what `gone` holds is said not to be there any more."""
+
+    def __init__(self) -> None:
+        self.gone: set[str] = set()
+        self.looked: list[str] = []
+
+    async def is_gone(self, share: ReceivedShare) -> bool:
+        self.looked.append(share.id)
+        return share.id in self.gone
 
     def forget(self, _share_id: str) -> None:
         return
@@ -112,20 +125,39 @@ class Served:
         self.trust = Trust(self.store, self.clock)
         self.legacy = Legacy(self.store, clock=self.clock)
         self.inviting = Inviting(self.store, self.peers, server=SERVER, public_url=URL, clock=self.clock)
+        sending = Sending(
+            self.store,
+            tree,
+            access,
+            self.trust,
+            self.peers,
+            outbox,
+            self.sealer,
+            server=SERVER,
+            dav_url=f"{URL}/dav/ocm/",
+            clock=self.clock,
+        )
+        self.remote = NoRemote()
+        receiving = Receiving(self.store, self.peers, outbox, NoRemote(), self.sealer, server=SERVER, clock=self.clock)
+        self.hints = Hints(self.store, receiving, self.remote, self.peers, self.clock)
+        self.requesting = Requesting(
+            *(self.store, sending, receiving, access, self.trust, self.peers, outbox), server=SERVER, clock=self.clock
+        )
         door = ApiDoor(
-            Sending(
-                self.store,
-                tree,
-                access,
-                self.trust,
-                self.peers,
-                outbox,
-                self.sealer,
+            sending,
+            receiving,
+            self.requesting,
+            Resharing(
+                *(self.store, tree, sending, receiving, self.requesting, self.trust, self.peers, outbox, self.sealer),
                 server=SERVER,
-                dav_url=f"{URL}/dav/ocm/",
                 clock=self.clock,
             ),
-            Receiving(self.store, self.peers, outbox, NoRemote(), self.sealer, server=SERVER, clock=self.clock),
+            Departing(
+                *(self.store, sending, receiving, NoRemote(), access, self.peers, outbox),
+                server=SERVER,
+                clock=self.clock,
+            ),
+            self.hints,
             Issuing(self.store, keys, origin=ORIGIN, clock=self.clock),
             proving(self.store, self.peers, self.trust, self.clock, self.legacy),
             keys,

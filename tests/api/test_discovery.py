@@ -90,7 +90,6 @@ def test_the_document_is_only_read(served: Served, path: str, method: str) -> No
         "/ocm",
         f"{BASE}/ocm",
         f"{BASE}/ocm/",
-        f"{BASE}/ocm/request-share",
         f"{BASE}/ocm/shares/",
         f"{BASE}/ocm/shares/1",
         "/.well-known/",

@@ -62,7 +62,7 @@ def encoded(value: Any) -> bytes:
 
 
 @given(
-    st.sampled_from(["shares", "notifications", "invite-accepted", "token"]),
+    st.sampled_from(["shares", "notifications", "invite-accepted", "token", "request-share"]),
     st.binary(max_size=200) | OBJECTS.map(encoded),
 )
 @PROFILE

@@ -12,12 +12,16 @@ import pytest
 
 from gateway.api.door import ROLE_OF
 from gateway.ocm.states import (
+    INCOMING_ON_EVENT,
+    OUTGOING_ON_EVENT,
     RECEIVED_ON_EVENT,
     RECEIVED_ON_NOTIFICATION,
     SENT_ON_EVENT,
     SENT_ON_NOTIFICATION,
     ReceivedEvent,
     ReceivedState,
+    RequestEvent,
+    RequestState,
     SentEvent,
     SentState,
 )
@@ -77,22 +81,24 @@ def test_every_directory_of_tests_is_named_with_what_it_proves() -> None:
 def test_the_tables_of_states_are_those_of_the_code() -> None:
     sent = table_of("sent Share")
     received = table_of("received Share")
-    assert sent == moves(SentState, {SentEvent.REVOKE}, {"sending"}, SENT_ON_NOTIFICATION | SENT_ON_EVENT)
-    gestures = set(ReceivedEvent) - {ReceivedEvent.EXPIRE}
-    assert received == moves(ReceivedState, gestures, {"receiving"}, RECEIVED_ON_NOTIFICATION | RECEIVED_ON_EVENT)
+    assert sent == moves(SentState, {SentEvent.REVOKE}, SENT_ON_NOTIFICATION, SENT_ON_EVENT)
+    gestures = set(ReceivedEvent) - {ReceivedEvent.EXPIRE, ReceivedEvent.VANISH}
+    assert received == moves(ReceivedState, gestures, RECEIVED_ON_NOTIFICATION, RECEIVED_ON_EVENT)
+    assert table_of("incoming request") == moves(RequestState, set(RequestEvent), {}, INCOMING_ON_EVENT)
+    assert table_of("outgoing request") == moves(RequestState, set(RequestEvent), {}, OUTGOING_ON_EVENT)
 
 
 def table_of(heading: str) -> dict[tuple[str, str], str]:
     """Return what the page says: (state, what happens) -> the state that follows, or `no`."""
     written = rows(section("States"))
     start = next(number for number, row in enumerate(written) if row[0] == heading)
-    body = itertools.takewhile(lambda row: len(row) == len(written[start]), written[start + 1 :])
+    body = itertools.takewhile(lambda row: len(row) == len(written[start]) and " " not in row[0], written[start + 1 :])
     return {(row[0], kind): after for row in body for kind, after in zip(written[start][1:], row[1:], strict=True)}
 
 
-def moves(states: type[StrEnum], gestures: set, roles: set[str], table: Mapping) -> dict[tuple[str, str], str]:
+def moves(states: type[StrEnum], gestures: set, told: Mapping, done: Mapping) -> dict[tuple[str, str], str]:
     """Return what the code does, for the states that are stored and for what can happen to them."""
-    happens = gestures | {kind for kind, role in ROLE_OF.items() if role in roles}
+    happens, table = gestures | {kind for _, kind in told if kind in ROLE_OF}, {**told, **done}
     stored = [state for state in states if state not in NEVER_STORED]
     return {(str(state), str(what)): str(table.get((state, what), "no")) for state in stored for what in happens}
 

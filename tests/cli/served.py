@@ -22,19 +22,24 @@ from backends.pool import Pool
 from gateway.access import Access
 from gateway.admin import views
 from gateway.admin.commands import Commands
+from gateway.admin.departure_commands import DepartureCommands
 from gateway.admin.explain_commands import ExplainCommands
 from gateway.admin.invite_commands import InviteCommands
+from gateway.admin.request_commands import RequestCommands
 from gateway.admin.socket import AdminSocket, bind
 from gateway.changes import Changes
 from gateway.cli import main
 from gateway.config import MountConfig
 from gateway.contacts import Contacts
+from gateway.departing import Departing
 from gateway.explaining import Explaining
 from gateway.inviting import Inviting
 from gateway.listening import listen_on
 from gateway.mounts import Mounts
 from gateway.outbox import Outbox
 from gateway.receiving import Receiving
+from gateway.requesting import Requesting
+from gateway.resharing import Resharing
 from gateway.roots import Roots
 from gateway.sending import Sending
 from gateway.store import outbox, received_shares
@@ -118,6 +123,17 @@ class Served:
             clock=clock,
         )
         receiving = Receiving(store, self.peers, outgoing, self.remote, self.sealer, server=SERVER, clock=clock)
+        requesting = Requesting(
+            *(store, sending, receiving, access, trust, self.peers, outgoing), server=SERVER, clock=clock
+        )
+        resharing = Resharing(
+            *(store, tree, sending, receiving, requesting, trust, self.peers, outgoing, self.sealer),
+            server=SERVER,
+            clock=clock,
+        )
+        departing = Departing(
+            *(store, sending, receiving, self.remote, access, self.peers, outgoing), server=SERVER, clock=clock
+        )
         outgoing.start()
         stack.push_async_callback(outgoing.stop)
         self.commands = Commands(
@@ -134,8 +150,13 @@ class Served:
         )
         explaining = Explaining(store, sending, self.peers, server=SERVER, dav_url=f"https://{SERVER}/dav/ocm/")
         inviting = Inviting(store, self.peers, server=SERVER, public_url=f"https://{SERVER}", clock=clock)
-        invites = InviteCommands(access, inviting, Contacts(store, server=SERVER, clock=clock))
-        self.table = {**self.commands.table, **invites.table, **ExplainCommands(access, explaining).table}
+        self.table = {
+            **self.commands.table,
+            **InviteCommands(access, inviting, Contacts(store, server=SERVER, clock=clock)).table,
+            **ExplainCommands(access, explaining).table,
+            **RequestCommands(access, requesting, resharing).table,
+            **DepartureCommands(departing).table,
+        }
         await listen_on(stack, AdminSocket(self.table).app, bind(self.socket))
 
     def close(self) -> None:

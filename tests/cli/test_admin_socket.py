@@ -33,6 +33,7 @@ OPERATORS_COMMANDS = (
     "user.passwd",
     "user.disable",
     "user.enable",
+    "user.remove",
     "peer.list",
     "peer.show",
     "peer.trust",
@@ -69,6 +70,12 @@ USERS_COMMANDS = (
     "contact.auto-accept",
     "contact.export",
     "contact.import",
+    "received.reshare",
+    "request.create",
+    "request.list",
+    "request.show",
+    "request.grant",
+    "request.decline",
 )
 
 

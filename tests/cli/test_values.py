@@ -99,7 +99,6 @@ def test_a_word_that_is_not_allowed_is_named_with_those_that_are(text: str, said
 
 CREATE = ("share", "create", "/home/x", "--as", "alice", "--with", "bob@peer.example")
 NOT_BUILT: dict[str, tuple[str, ...]] = {
-    "group": (*CREATE, "--group"),
     "mfa": (*CREATE, "--mfa"),
     "datatx": (*CREATE, "--datatx"),
     "ssh": (*CREATE, "--protocols", "ssh"),
@@ -124,7 +123,7 @@ def test_what_is_not_built_is_not_advertised(command: tuple[str, ...]) -> None:
     done = CliRunner().invoke(main, [*command, "--help"])
     assert done.exit_code == 0
     words = set(done.output.replace(",", " ").split())
-    unbuilt = {"--group", "--mfa", "--datatx", "--protocols", "transfer", "cp"}
+    unbuilt = {"--mfa", "--datatx", "--protocols", "transfer", "cp"}
     assert words.isdisjoint(unbuilt)
 
 

@@ -199,7 +199,7 @@ def test_a_folder_of_theirs_whose_permissions_change(met: Meeting, fake: Fake, c
     mount = met.accept(sent.name)
     assert met.http("PUT", f"{mount}/b.txt", b"beta").status == 403
     met.run(fake.change_permissions(sent, ("read", "write")))
-    assert met.http("PUT", f"{mount}/b.txt", b"beta").status == 201
+    eventually(lambda: met.http("PUT", f"{mount}/b.txt", b"beta").status, 201)
     met.run(fake.change_permissions(sent, ("read",)))
     assert met.http("PUT", f"{mount}/b.txt", b"gamma").status == 403
     assert resource.nodes["b.txt"] == b"beta"

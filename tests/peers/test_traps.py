@@ -162,7 +162,7 @@ TRAPS: dict[int, tuple[str, tuple[str, ...]]] = {
             "test_dialects.py::test_a_message_to_others_has_secret_and_id_in_both_places",
             "test_dialects.py::test_ocis_is_told_the_grantee_and_the_whole_protocol",
             "test_dialects.py::test_a_product_without_the_message_is_not_told_of_new_permissions",
-            "test_receiving.py::test_ocis_is_heard_without_proof_and_its_storage_believed",
+            "api/test_hints.py::test_a_share_that_is_really_gone_ends",
             "spec/test_notifications.py::test_nextcloud_is_understood",
             "spec/test_notifications.py::test_ocis_is_understood",
             "spec/test_notifications.py::test_the_stub_s_key_for_the_type_is_understood",

@@ -91,6 +91,8 @@ def test_the_gestures_of_the_receiving_party() -> None:
         (ReceivedState.ACCEPTED, ReceivedEvent.LEAVE): ReceivedState.LEFT,
         (ReceivedState.PENDING, ReceivedEvent.EXPIRE): ReceivedState.EXPIRED,
         (ReceivedState.ACCEPTED, ReceivedEvent.EXPIRE): ReceivedState.EXPIRED,
+        (ReceivedState.PENDING, ReceivedEvent.VANISH): ReceivedState.REVOKED,
+        (ReceivedState.ACCEPTED, ReceivedEvent.VANISH): ReceivedState.REVOKED,
     }
 
 

@@ -1,0 +1,108 @@
+"""Shares with groups of ours, when the configuration or the users change: who is in the group has the Share.
+
+A group is what the configuration says it is. A member who comes later gets what was shared with the group and still
+lives, to accept or to decline like the others; one who is no longer in it has it no more. Of a group that the
+configuration no longer has, everything ends, and its senders are told (draft-07, Recipient Removal).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+
+import structlog
+from sqlalchemy import Connection
+
+from gateway.departing import GESTURES, Departing
+from gateway.ocm.address import OCMAddress
+from gateway.ocm.invites import address_of
+from gateway.ocm.notifications import NotificationType
+from gateway.ocm.states import ReceivedState
+from gateway.receiving import Receiving, has_room
+from gateway.store import received_shares
+from gateway.store.engine import Store
+from gateway.store.received_shares import ReceivedShare
+from gateway.store.sealing import Sealer
+
+EVERY = 60.0  # seconds between looks: a user may be added, or enabled, at any time
+ACTOR = "(gateway)"
+
+log = structlog.get_logger()
+
+
+class GroupShares:
+    """Keeps the rows of group Shares and the members of the groups alike."""
+
+    def __init__(
+        self,
+        store: Store,
+        receiving: Receiving,
+        departing: Departing,
+        sealer: Sealer,
+        groups: Mapping[str, Collection[str]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._receiving = receiving
+        self._departing = departing
+        self._sealer = sealer
+        self._groups = groups
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            try:
+                await self.follow()
+            except Exception:
+                log.exception("group Shares were not brought up to date; tried again later")
+            await asyncio.sleep(EVERY)
+
+    async def follow(self) -> None:
+        """Give each member what the group has, and take it from those who are none."""
+        now = int(self._clock())
+        self._receiving.begin(await self._store.run(lambda tx: self._follow(tx, now)))
+
+    def _follow(self, tx: Connection, now: int) -> list[str]:
+        """Return what was accepted at once."""
+        accepted: list[str] = []
+        shares = {(row.server, row.provider_id, row.payload_digest): row for row in received_shares.live_of_groups(tx)}
+        gone: set[tuple[str, str]] = set()
+        for share in shares.values():
+            group = OCMAddress.normalise(share.share_with).identifier
+            members = self._groups.get(group, ())
+            if group not in self._groups:
+                gone.add((group, share.server))
+            rows = received_shares.every_row(tx, share)
+            if not share.expired(now):
+                accepted += self._welcome(tx, share, set(members) - {row.user for row in rows}, now)
+            for row in rows:
+                if row.user not in members and row.state in GESTURES:
+                    log.warning(
+                        "a group Share has ended for who is no member of the group",
+                        group=group,
+                        user=row.user,
+                        share=row.id,
+                    )
+                    self._receiving.give_back(tx, row, GESTURES[ReceivedState(row.state)], ACTOR, now)
+        for group, server in sorted(gone):
+            log.warning("a group is no more; the server that shared with it is told", group=group, peer=server)
+            self._departing.tell(tx, NotificationType.GROUP_REMOVED, group, server, now)
+        return accepted
+
+    def _welcome(self, tx: Connection, share: ReceivedShare, newcomers: Collection[str], now: int) -> list[str]:
+        """Store the Share for members who do not have it, as it is now, as if it had just come."""
+        sealed = received_shares.sealed_secret(tx, share.id)
+        if sealed is None:
+            return []
+        secret = self._sealer.open(sealed, share.id)
+        unseen = replace(share, state=ReceivedState.PENDING, mount=None, created=now, updated=now)
+        takers = self._receiving.takers(tx, sorted(newcomers), address_of(share.sender))
+        given = [
+            self._receiving.give(tx, unseen, secret, user, contact)
+            for user, contact in takers.items()
+            if has_room(tx, user, share.server)
+        ]
+        return [share_id for share_id in given if share_id is not None]

@@ -1,0 +1,113 @@
+"""Requests for a Share: those that others make of our users, and those that our users make of others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.engine import RowMapping
+
+from gateway.ocm.shares import Permission
+from gateway.ocm.states import REQUEST_OPEN, RequestState
+from gateway.store.rows import permissions_from_column, permissions_to_column
+from gateway.store.tables import share_requests
+
+INCOMING, OUTGOING = "incoming", "outgoing"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    id: str
+    direction: str  # incoming, outgoing
+    kind: str  # REQUEST_SHARE, REQUEST_RESHARE
+    user: str  # ours: the owner who is asked, or who asks
+    server: str
+    owner: str  # OCM Address of who is asked
+    share_with: str  # OCM Address of who is to have the Share
+    resource: str  # what is asked for, in the words of who asks
+    share: str | None  # of a reshare: our id of the Share that it is of
+    permissions: frozenset[Permission]
+    state: str
+    granted: str | None  # our id of the Share that came of it
+    created: int
+    updated: int
+
+
+_COLUMNS = tuple(field.name for field in fields(RequestRecord))
+
+
+def add(tx: Connection, request: RequestRecord) -> None:
+    values = {name: getattr(request, name) for name in _COLUMNS}
+    tx.execute(insert(share_requests).values(values | {"permissions": permissions_to_column(request.permissions)}))
+
+
+def get(tx: Connection, request_id: str) -> RequestRecord | None:
+    row = tx.execute(select(share_requests).where(share_requests.c.id == request_id)).mappings().first()
+    return _request(row) if row else None
+
+
+def of_user(tx: Connection, user: str | None) -> list[RequestRecord]:
+    """Return the requests to and from `user`, or everybody's, the newest last."""
+    query = select(share_requests).order_by(share_requests.c.created, share_requests.c.id)
+    if user is not None:
+        query = query.where(share_requests.c.user == user)
+    return [_request(row) for row in tx.execute(query).mappings()]
+
+
+def same_open(tx: Connection, request: RequestRecord) -> RequestRecord | None:
+    """Return the request that asks for the same and is not answered yet."""
+    alike = ("direction", "kind", "user", "server", "owner", "share_with", "resource", "share")
+    conditions = [share_requests.c[name] == getattr(request, name) for name in alike]
+    query = select(share_requests).where(*conditions, share_requests.c.state.in_(REQUEST_OPEN))
+    row = tx.execute(query).mappings().first()
+    return _request(row) if row else None
+
+
+def open_to(tx: Connection, server: str, user: str | None = None) -> list[RequestRecord]:
+    """Return what our users, or one of them, have asked of `server` and what is not answered yet, the oldest first."""
+    query = select(share_requests).where(
+        share_requests.c.server == server,
+        share_requests.c.state.in_(REQUEST_OPEN),
+        share_requests.c.direction == OUTGOING,
+    )
+    if user is not None:
+        query = query.where(share_requests.c.user == user)
+    return [_request(row) for row in tx.execute(query.order_by(share_requests.c.created)).mappings()]
+
+
+def count_from_server(tx: Connection, server: str) -> int:
+    """Return how many requests of `server` wait for the answers of our users."""
+    return _count(tx, share_requests.c.server == server)
+
+
+def count_to_user(tx: Connection, user: str) -> int:
+    """Return how many requests wait for the answer of `user`."""
+    return _count(tx, share_requests.c.user == user)
+
+
+def forget_unanswered(tx: Connection, before: int) -> None:
+    """Drop the requests of others that came before that time and were never answered."""
+    old = share_requests.c.created < before, share_requests.c.state == RequestState.PENDING
+    tx.execute(delete(share_requests).where(*old, share_requests.c.direction == INCOMING))
+
+
+def forget_open(tx: Connection, user: str) -> None:
+    """Drop what `user` has not answered, and what nobody has answered `user`."""
+    unanswered = share_requests.c.user == user, share_requests.c.state.in_(REQUEST_OPEN)
+    tx.execute(delete(share_requests).where(*unanswered))
+
+
+def set_state(tx: Connection, request_id: str, state: str, now: int, granted: str | None = None) -> None:
+    values: dict[str, Any] = {"state": state, "updated": now} | ({"granted": granted} if granted else {})
+    tx.execute(update(share_requests).where(share_requests.c.id == request_id).values(**values))
+
+
+def _count(tx: Connection, *conditions: Any) -> int:
+    waiting = share_requests.c.state == RequestState.PENDING, share_requests.c.direction == INCOMING
+    return tx.execute(select(func.count()).where(*conditions, *waiting)).scalar() or 0
+
+
+def _request(row: RowMapping) -> RequestRecord:
+    values = {name: row[name] for name in _COLUMNS}
+    return RequestRecord(**values | {"permissions": permissions_from_column(row["permissions"])})
