@@ -39,7 +39,7 @@ from gateway.trust import Trust
 
 ROLE = "resharing"
 KIND = NotificationType.REQUEST_RESHARE
-RESHARES = 100  # open ones of one Share
+RESHARES = 100  # open ones of one Share, with those that were made of them
 
 
 class Resharing:
@@ -126,8 +126,9 @@ class Resharing:
         granted = wanted & share.permissions & (rights | {Permission.SHARE})
         if Permission.READ not in granted:
             raise NotAllowed("RESHARE_NOT_PERMITTED", f"Share {share.id} gives no right to read that could be given on")
-        if len(sent_shares.reshares_of(tx, share.id)) >= RESHARES:
-            raise Busy("TOO_MANY_RESHARES", f"Share {share.id} has been shared on {RESHARES} times", 3600)
+        if len(sent_shares.family_of(tx, share)) >= RESHARES:
+            sentence = f"what Share {share.id} gives has been shared on {RESHARES} times"
+            raise Busy("TOO_MANY_RESHARES", sentence, 3600)
         share_id, now = secrets.token_hex(16), int(self._clock())
         made = replace(
             share,

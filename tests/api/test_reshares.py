@@ -156,6 +156,20 @@ def test_one_share_is_shared_on_only_so_often(door: Served, monkeypatch: pytest.
     assert replies[-1].code == "TOO_MANY_RESHARES"
 
 
+def test_what_is_shared_on_from_there_counts_too(door: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a chain of servers that ask each other makes us send to anybody, without an end."""
+    monkeypatch.setattr(resharing, "RESHARES", 3)
+    onwards, replies = share(door), []
+    for number in range(4):
+        asked = request(door, onwards, f"d{number}@{door.peer.server}", permissions=["read", "share"])
+        replies.append(door.post("notifications", asked))
+        onwards = door.sent()[-1].id
+        door.store.run_sync(lambda tx, each=onwards: sent_shares.set_state(tx, each, "sent", NOW))
+        door.clock.advance(1)
+    assert [reply.status for reply in replies] == [201, 201, 201, 503]
+    assert replies[-1].code == "TOO_MANY_RESHARES"
+
+
 def test_what_was_shared_on_ends_with_the_share(door: Served) -> None:
     """Also when the receiver gives it back, and also what was shared on from there."""
     original = share(door)
