@@ -188,6 +188,8 @@ class Sending:
             share = self._own(tx, owner, share_id)
             if share.state not in SENT_OPEN:
                 raise Conflict("SHARE_ENDED", f"the Share is {share.state}; make a new one")
+            until = None if never_expires else expiration or share.expiration
+            withdrawing.require_within_origin(tx, share, permissions or share.permissions, until)
             detail: dict[str, object] = {}
             if permissions is not None and permissions != share.permissions:
                 rights = self._tree.rights_at(share.owner, share.mount, share.backend, share.path)

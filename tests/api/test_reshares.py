@@ -10,6 +10,7 @@ import pytest
 from parts import NOW, READ, WRITE
 
 from gateway import resharing
+from gateway.errors import NotAllowed
 from gateway.ocm.shares import Permission
 from gateway.store import outbox, sent_shares, share_requests
 from gateway.store.sent_shares import SentShare
@@ -183,3 +184,21 @@ def test_what_was_shared_on_ends_with_the_share(door: Served) -> None:
     said = [(message.kind, message.share) for message in door.store.read_sync(outbox.everything)]
     assert ("SHARE_UNSHARED", first.id) in said
     assert ("SHARE_UNSHARED", "second") in said
+
+
+def test_the_owner_cannot_lift_what_was_shared_on_above_its_share(door: Served) -> None:
+    """It would be narrowed again by the next change of the Share, and outlive it by the days of grace."""
+    original = share(door, permissions=READ | {Permission.SHARE}, expiration=NOW * 2)
+    door.post("notifications", request(door, original))
+    (made,) = reshares(door, original)
+    for wider in ({"permissions": WRITE}, {"never_expires": True}, {"expiration": NOW * 2 + 1}):
+        with pytest.raises(NotAllowed) as error:
+            door.run(door.sending.update("alice", made.id, "alice", **wider))
+        assert error.value.code == "BEYOND_ORIGIN"
+    door.run(door.sending.update("alice", made.id, "alice", expiration=NOW * 2 - 1))
+    (after,) = reshares(door, original)
+    assert (after.permissions, after.expiration) == (READ, NOW * 2 - 1)
+    door.run(door.sending.update("alice", original, "alice", permissions=SHARING, never_expires=True))
+    door.run(door.sending.update("alice", made.id, "alice", permissions=WRITE, never_expires=True))
+    (after,) = reshares(door, original)
+    assert (after.permissions, after.expiration) == (WRITE, None)
