@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from sqlalchemy.engine import RowMapping
 
 from gateway.ocm.shares import Permission
@@ -96,6 +96,12 @@ def forget_open(tx: Connection, user: str) -> None:
     """Drop what `user` has not answered, and what nobody has answered `user`."""
     unanswered = share_requests.c.user == user, share_requests.c.state.in_(REQUEST_OPEN)
     tx.execute(delete(share_requests).where(*unanswered))
+
+
+def forget_open_with(tx: Connection, address: str) -> None:
+    """Drop what somebody at another server has not answered, and what nobody has answered them."""
+    party = or_(share_requests.c.owner == address, share_requests.c.share_with == address)
+    tx.execute(delete(share_requests).where(party, share_requests.c.state.in_(REQUEST_OPEN)))
 
 
 def set_state(tx: Connection, request_id: str, state: str, now: int, granted: str | None = None) -> None:
