@@ -2,7 +2,7 @@
 
 A request is a row for the owner to answer. Granting it makes a Share like any other; declining says so to who has
 asked. Whoever asks learns nothing of who is here and of what there is: a request for a user who does not exist is
-taken like any other, and dropped.
+taken and kept like any other, and shown to nobody.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from sqlalchemy import Connection
@@ -141,18 +141,19 @@ class Requesting:
     def admit(self, tx: Connection, request: RequestRecord) -> bool:
         """Store a request for its user to answer; the same again changes nothing. Tell whether there is such a user.
 
+        What is for nobody is stored too, and never shown: the limits would tell who is here, if it did not count.
         Raises Busy when too many wait already: anybody can ask.
         """
         share_requests.forget_unanswered(tx, request.created - UNANSWERED)
-        if share_requests.count_from_server(tx, request.server) >= PENDING_FROM_SERVER:
-            raise Busy("TOO_MANY_PENDING", f"too many requests of {request.server} wait for an answer", 3600)
-        if not users.is_enabled(tx, request.user):
-            return False
+        if not users.is_enabled(tx, request.user or ""):
+            request = replace(request, user=None)
         if share_requests.same_open(tx, request) is None:
-            if share_requests.count_to_user(tx, request.user) >= PENDING_FOR_USER:
-                raise Busy("TOO_MANY_PENDING", f"too many requests wait for the answer of {request.user}", 3600)
+            if share_requests.count_from_server(tx, request.server) >= PENDING_FROM_SERVER:
+                raise Busy("TOO_MANY_PENDING", f"too many requests of {request.server} wait for an answer", 3600)
+            if share_requests.count_to_owner(tx, request.owner) >= PENDING_FOR_USER:
+                raise Busy("TOO_MANY_PENDING", f"too many requests wait for the answer of {request.owner}", 3600)
             self.add(tx, request, request.server, "request.receive")
-        return True
+        return request.user is not None
 
     async def _declined(self, peer: Peer, notification: Notification) -> bool:
         """Take the answer to a request of ours, and tell whether it was one."""
@@ -247,6 +248,7 @@ class Requesting:
         Returns the Share and, when the peer has not taken it yet, why. Raises as `Sending.create`, and Conflict.
         """
         request = await self._store.read(lambda tx: self._incoming(tx, user, request_id))
+        assert request.user is not None
         if request.granted is not None:
             return await self._sending.show(request.user, request.granted), None
         if request.kind == NotificationType.REQUEST_RESHARE:
@@ -304,7 +306,7 @@ class Requesting:
     @staticmethod
     def _own(tx: Connection, user: str | None, request_id: str) -> RequestRecord:
         request = share_requests.get(tx, request_id)
-        if request is None or user not in (None, request.user):
+        if request is None or request.user is None or user not in (None, request.user):
             raise NoSuch("NO_SUCH_REQUEST", "there is no such request; `request list` shows yours")
         return request
 

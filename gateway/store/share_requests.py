@@ -21,7 +21,7 @@ class RequestRecord:
     id: str
     direction: str  # incoming, outgoing
     kind: str  # REQUEST_SHARE, REQUEST_RESHARE
-    user: str  # ours: the owner who is asked, or who asks
+    user: str | None  # ours: the owner who is asked, or who asks; None: nobody who is here
     server: str
     owner: str  # OCM Address of who is asked
     share_with: str  # OCM Address of who is to have the Share
@@ -48,10 +48,9 @@ def get(tx: Connection, request_id: str) -> RequestRecord | None:
 
 
 def of_user(tx: Connection, user: str | None) -> list[RequestRecord]:
-    """Return the requests to and from `user`, or everybody's, the newest last."""
+    """Return the requests to and from `user`, or everybody's who is here, the newest last."""
     query = select(share_requests).order_by(share_requests.c.created, share_requests.c.id)
-    if user is not None:
-        query = query.where(share_requests.c.user == user)
+    query = query.where(share_requests.c.user.is_not(None) if user is None else share_requests.c.user == user)
     return [_request(row) for row in tx.execute(query).mappings()]
 
 
@@ -77,13 +76,13 @@ def open_to(tx: Connection, server: str, user: str | None = None) -> list[Reques
 
 
 def count_from_server(tx: Connection, server: str) -> int:
-    """Return how many requests of `server` wait for the answers of our users."""
+    """Return how many requests of `server` wait for an answer."""
     return _count(tx, share_requests.c.server == server)
 
 
-def count_to_user(tx: Connection, user: str) -> int:
-    """Return how many requests wait for the answer of `user`."""
-    return _count(tx, share_requests.c.user == user)
+def count_to_owner(tx: Connection, owner: str) -> int:
+    """Return how many requests wait for the answer of an OCM Address of ours, whether or not there is such a user."""
+    return _count(tx, share_requests.c.owner == owner)
 
 
 def forget_unanswered(tx: Connection, before: int) -> None:

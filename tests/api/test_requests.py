@@ -10,7 +10,7 @@ import pytest
 from parts import NOW
 
 from gateway import requesting
-from gateway.store import share_requests
+from gateway.store import share_requests, users
 from gateway.store.share_requests import RequestRecord
 from gateway.trust import BLOCKED
 
@@ -152,6 +152,26 @@ def test_one_server_can_ask_only_so_much(asked: Served, monkeypatch: pytest.Monk
     assert (reply.code, reply.headers["retry-after"]) == ("TOO_MANY_PENDING", "3600")
     unknown = asked.post("notifications", request(asked, owner=f"nobody@{SERVER}"))
     assert answer(unknown) == answer(reply)
+
+
+@pytest.mark.parametrize("limit", ["PENDING_FROM_SERVER", "PENDING_FOR_USER"])
+def test_the_limits_do_not_tell_who_is_here(
+    asked: Served, now: Any, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """What is for nobody counts like everything else, and is shown to nobody."""
+    monkeypatch.setattr(requesting, limit, 2)
+    for name in ("alice", "nobody"):
+        now.advance(requesting.UNANSWERED + 1)
+        requests = [request(asked, owner=f"{name}@{SERVER}", shareId=str(number)) for number in range(3)]
+        assert [asked.post("notifications", each).status for each in requests] == [201, 201, 503], name
+        asked.clock.advance(1)
+        assert asked.post("notifications", requests[0]).status == 201, "the same again changes nothing"
+    assert stored(asked) == []
+    asked.store.run_sync(lambda tx: users.add(tx, "nobody", "hash", 0))
+    try:
+        assert asked.store.read_sync(lambda tx: share_requests.of_user(tx, "nobody")) == []
+    finally:
+        asked.store.run_sync(lambda tx: tx.exec_driver_sql("DELETE FROM users WHERE name = 'nobody'"))
 
 
 def test_one_user_is_asked_only_so_much(asked: Served, monkeypatch: pytest.MonkeyPatch) -> None:
