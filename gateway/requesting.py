@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from backends.errors import InvalidPath
 from backends.paths import StoragePath
 from gateway.access import Access
+from gateway.admitting import Admitting
 from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, PeerFailed
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.fields import URI_MAX
@@ -32,7 +33,7 @@ from gateway.peers import Peers
 from gateway.proof import Evidence, Peer
 from gateway.receiving import Receiving
 from gateway.sending import Sending, SentShareView, ShareRequest, elsewhere
-from gateway.store import events, outbox, share_requests, users
+from gateway.store import contacts, events, outbox, share_requests, users
 from gateway.store.engine import Store
 from gateway.store.events import Event
 from gateway.store.outbox import Message
@@ -78,9 +79,11 @@ class Requesting:
         outgoing: Outbox,
         *,
         server: str,
+        policy: Admitting | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Ask, and be asked, as `server` (host[:port])."""
+        self._policy = policy or Admitting()
         self._store = store
         self._sending = sending
         self._access = access
@@ -134,8 +137,14 @@ class Requesting:
             resource=notification.share_id or "",
             permissions=notification.permissions or frozenset(),
         )
-        taken = await self._store.run(lambda tx: self.admit(tx, request))
-        if not taken:
+        await self._policy.require_server(peer.server)
+
+        def work(tx: Connection) -> bool:
+            if not self._policy.admits(contacts.get(tx, owner.identifier, str(asker))):
+                self._policy.require_no_contact(asker, owner.identifier)
+            return self.admit(tx, request)
+
+        if not await self._store.run(work):
             log.warning("a request for a Share was dropped: there is no such user", owner=str(owner), peer=peer.server)
 
     def admit(self, tx: Connection, request: RequestRecord) -> bool:
