@@ -234,6 +234,7 @@ class Requesting:
         )
 
         def work(tx: Connection) -> int:
+            share_requests.forget_unanswered(tx, request.created - UNANSWERED)
             if same := share_requests.same_open(tx, request):
                 raise Conflict("ASKED_ALREADY", f"you have asked for this; `request show {same.id}` says how it stands")
             self.add(tx, request, actor, "request.create")

@@ -86,9 +86,9 @@ def count_to_owner(tx: Connection, owner: str) -> int:
 
 
 def forget_unanswered(tx: Connection, before: int) -> None:
-    """Drop the requests of others that came before that time and were never answered."""
-    old = share_requests.c.created < before, share_requests.c.state == RequestState.PENDING
-    tx.execute(delete(share_requests).where(*old, share_requests.c.direction == INCOMING))
+    """Drop the requests, ours and of others, that were made before that time and never answered."""
+    old = share_requests.c.created < before, share_requests.c.state.in_(REQUEST_OPEN)
+    tx.execute(delete(share_requests).where(*old))
 
 
 def forget_open(tx: Connection, user: str) -> None:
