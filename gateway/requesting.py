@@ -172,11 +172,7 @@ class Requesting:
 
         def work(tx: Connection) -> bool:
             asked = share_requests.open_to(tx, peer.server)
-            answered = [
-                request
-                for request in asked
-                if request.kind == NotificationType.REQUEST_SHARE and request.resource == notification.provider_id
-            ]
+            answered = [request for request in asked if _is_of(request, notification)]
             for request in answered:
                 self._follow(tx, request, RequestEvent.DECLINE, peer.server, now)
             return bool(answered)
@@ -404,7 +400,12 @@ class Requesting:
         """Return path and body; REQUEST_SHARE is of API 1.5, and 1.4 has an endpoint instead. Raises PeerFailed."""
         if kind is NotificationType.SHARE_DECLINED:
             refusal = Notification(
-                type=kind, sender_domain=self._server, resource_type="file", provider_id=request.resource
+                type=kind,
+                sender_domain=self._server,
+                resource_type="file",
+                provider_id=request.resource,
+                owner=request.owner,
+                share_with=request.share_with,
             )
             return "/notifications", serialise_notification(refusal)
         asking = Notification(
@@ -432,6 +433,12 @@ class Requesting:
         event = RequestEvent.REFUSED if ended.state == "failed" else RequestEvent.DELIVERED
         if (RequestState(request.state), event) in OUTGOING_ON_EVENT:
             self._follow(tx, request, event, message.server, int(self._clock()))
+
+
+def _is_of(request: RequestRecord, refusal: Notification) -> bool:
+    """Tell whether a refusal is of this request; the draft names only what was asked for, we also who asked whom."""
+    is_meant = refusal.owner in (None, request.owner) and refusal.share_with in (None, request.share_with)
+    return is_meant and (request.kind, request.resource) == (NotificationType.REQUEST_SHARE, refusal.provider_id)
 
 
 def _path(resource: str) -> StoragePath:
