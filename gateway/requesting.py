@@ -260,6 +260,7 @@ class Requesting:
         if request.kind == NotificationType.REQUEST_RESHARE:
             if path is not None or expiration is not None:
                 raise Invalid("NOT_FOR_A_RESHARE", "it is of the Share that it names, and ends with that")
+            await self._trust.require(OCMAddress.parse(request.share_with).server)
             return await self._grant_reshare(user, request_id, permissions, actor)
         wanted = ShareRequest(
             path=path or _path(request.resource),

@@ -28,7 +28,7 @@ from gateway.proof import Peer
 from gateway.receiving import Receiving
 from gateway.requesting import FIRST_ATTEMPT, Requesting, RequestView
 from gateway.sending import ALLOW, Sending
-from gateway.store import events, outbox, received_shares, sent_shares, share_requests
+from gateway.store import events, outbox, received_shares, sent_shares, share_requests, users
 from gateway.store.engine import Store
 from gateway.store.outbox import Message
 from gateway.store.sealing import Sealer
@@ -122,6 +122,8 @@ class Resharing:
 
         Raises NotAllowed, Busy.
         """
+        if not users.is_enabled(tx, share.owner):
+            raise NotAllowed("RESHARE_NOT_PERMITTED", f"{share.owner}, who owns Share {share.id}, is disabled")
         rights = self._tree.rights_at(share.owner, share.mount, share.backend, share.path)
         granted = wanted & share.permissions & (rights | {Permission.SHARE})
         if Permission.READ not in granted:

@@ -12,7 +12,7 @@ from parts import NOW, READ, WRITE
 from gateway import resharing
 from gateway.errors import NotAllowed
 from gateway.ocm.shares import Permission
-from gateway.store import outbox, sent_shares, share_requests
+from gateway.store import outbox, sent_shares, share_requests, users
 from gateway.store.sent_shares import SentShare
 from gateway.trust import BLOCKED
 
@@ -202,3 +202,30 @@ def test_the_owner_cannot_lift_what_was_shared_on_above_its_share(door: Served) 
     door.run(door.sending.update("alice", made.id, "alice", permissions=WRITE, never_expires=True))
     (after,) = reshares(door, original)
     assert (after.permissions, after.expiration) == (WRITE, None)
+
+
+def test_nothing_is_shared_on_for_a_disabled_owner(door: Served) -> None:
+    """Neither at once nor by the operator's hand: it would open when the owner is enabled again."""
+    at_once, asking = share(door), share(door, reshare="ask")
+    assert door.post("notifications", request(door, asking)).status == 201
+    (asked,) = requests(door)
+    door.store.run_sync(lambda tx: users.set_disabled(tx, "alice", True))
+    try:
+        reply = door.post("notifications", request(door, at_once))
+        assert (reply.status, reply.code) == (403, "RESHARE_NOT_PERMITTED")
+        with pytest.raises(NotAllowed):
+            door.run(door.requesting.grant(None, asked.id, "operator"))
+    finally:
+        door.store.run_sync(lambda tx: users.set_disabled(tx, "alice", False))
+    assert reshares(door, at_once) + reshares(door, asking) == []
+
+
+def test_a_server_that_was_blocked_after_it_was_asked_for_gets_nothing(door: Served) -> None:
+    original = share(door, reshare="ask")
+    assert door.post("notifications", request(door, original)).status == 201
+    (asked,) = requests(door)
+    door.run(door.trust.set("third.example", BLOCKED, "operator"))
+    with pytest.raises(NotAllowed) as error:
+        door.run(door.requesting.grant("alice", asked.id, "alice"))
+    assert error.value.code == "UNTRUSTED_PROVIDER"
+    assert reshares(door, original) == []
