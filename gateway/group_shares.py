@@ -1,8 +1,8 @@
 """Shares with groups of ours, when the configuration or the users change: who is in the group has the Share.
 
 A group is what the configuration says it is. A member who comes later gets what was shared with the group and still
-lives, to accept or to decline like the others; one who is no longer in it has it no more. Of a group that the
-configuration no longer has, everything ends, and its senders are told (draft-07, Recipient Removal).
+lives, to accept or to decline like the others; one who is no longer in it has it no more, until he is again. Of a group
+that the configuration no longer has, everything ends, and its senders are told (draft-07, Recipient Removal).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.ocm.invites import address_of
 from gateway.ocm.notifications import NotificationType
 from gateway.ocm.states import ReceivedState
 from gateway.receiving import Receiving, has_room
-from gateway.store import received_shares
+from gateway.store import events, received_shares
 from gateway.store.engine import Store
 from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer
@@ -77,7 +77,8 @@ class GroupShares:
                 gone.add((group, share.server))
             rows = received_shares.every_row(tx, share)
             if not share.expired(now):
-                accepted += self._welcome(tx, share, set(members) - {row.user for row in rows}, now)
+                have_it = {row.user for row in rows if row.state in GESTURES or not _was_taken(tx, row)}
+                accepted += self._welcome(tx, share, set(members) - have_it, now)
             for row in rows:
                 if row.user not in members and row.state in GESTURES:
                     log.warning(
@@ -106,3 +107,9 @@ class GroupShares:
             if has_room(tx, user, share.server)
         ]
         return [share_id for share_id in given if share_id is not None]
+
+
+def _was_taken(tx: Connection, row: ReceivedShare) -> bool:
+    """Tell whether it was taken from a user who was no member then; what he gave back himself he gets no more."""
+    gestures = {f"share.{gesture.value}" for gesture in GESTURES.values()}
+    return any(event.actor == ACTOR and event.action in gestures for event in events.about(tx, row.id))
