@@ -338,6 +338,17 @@ async def test_a_group_that_is_no_more_has_nothing_and_its_senders_are_told_once
     assert told["notification"] == {"group": {"groupId": f"staff@{SERVER}"}}
 
 
+async def test_a_look_that_finds_nothing_to_do_holds_up_nobody_who_writes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.admit()
+    await place.receiving.decline("bob", place.rows()["bob"].id, "bob")
+    written: list[object] = []
+    monkeypatch.setattr(place.store, "run", written.append)
+    await place.group_shares.follow()
+    assert written == []
+
+
 async def test_a_share_that_has_ended_or_expired_is_given_to_nobody(place: Place) -> None:
     await place.admit(expiration=NOW + 100)
     place.groups["staff"] = ("alice", "bob", "carol")
