@@ -158,6 +158,7 @@ class Departing:
         for share_id in await self._store.run(work):
             self._remote.forget(share_id)
         self._access.forget()
+        self._outbox.kick()  # those to whom it was shared on hear of it
 
     async def server_of(self, notification: Notification) -> str:
         """Return the server of the party, where the message names it with its server; raises Unproven."""

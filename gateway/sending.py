@@ -431,7 +431,7 @@ class Sending:
             events.add(tx, at=now, actor=peer.server, action=action, subject=share.id, **detail)
 
         await self._store.run(work)
-        self._access.forget()
+        self._changed()
 
     async def server_of(self, notification: Notification) -> str:
         """Return the server that may speak about the Share, for messages that do not say who speaks.

@@ -12,6 +12,7 @@ from parts import NOW, READ, WRITE
 from gateway import resharing
 from gateway.errors import NotAllowed
 from gateway.ocm.shares import Permission
+from gateway.outbox import Outbox
 from gateway.store import outbox, sent_shares, share_requests, users
 from gateway.store.sent_shares import SentShare
 from gateway.trust import BLOCKED
@@ -229,3 +230,17 @@ def test_a_server_that_was_blocked_after_it_was_asked_for_gets_nothing(door: Ser
         door.run(door.requesting.grant("alice", asked.id, "alice"))
     assert error.value.code == "UNTRUSTED_PROVIDER"
     assert reshares(door, original) == []
+
+
+@pytest.mark.parametrize("kind", ["SHARE_DECLINED", "USER_REMOVED"])
+def test_who_has_it_from_there_is_told_at_once(door: Served, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = share(door)
+    door.put_sent("onward", origin=original, server="third.example", share_with=THIRD)
+    kicks: list[int] = []
+    monkeypatch.setattr(Outbox, "kick", lambda _self: kicks.append(len(door.store.read_sync(outbox.everything))))
+    body = request(door, original) | {"notificationType": kind}
+    if kind == "USER_REMOVED":
+        body |= {"shareType": "user", "notification": {"user": {"userId": f"bob@{door.peer.server}"}}}
+    assert door.post("notifications", body).status == 201
+    assert door.state_of("onward") == "revoked"
+    assert kicks == [1], "the message is written, and the worker knows"
