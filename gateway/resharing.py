@@ -196,6 +196,9 @@ class Resharing:
             share = self._receiving.own(tx, user, share_id)
             if share.state != ReceivedState.ACCEPTED or share.expired(self._clock()):
                 raise Conflict("WRONG_STATE", "only a Share that you have accepted, and that is not over, is shared on")
+            holders = share.owner, share.sender, share.share_with, f"{user}@{self._server}"
+            if third in map(OCMAddress.normalise, holders):
+                raise Invalid("HAS_IT_ALREADY", f"{third} has it already")
             wanted = permissions or share.permissions - {Permission.SHARE}
             if Permission.SHARE not in share.permissions or not wanted <= share.permissions:
                 has = ", ".join(sorted(share.permissions))

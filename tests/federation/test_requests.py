@@ -183,6 +183,14 @@ def test_without_the_permission_nobody_is_asked(pair: Pair) -> None:
 # --- removal --------------------------------------------------------------------------------------------------------
 
 
+def test_who_has_it_already_is_not_asked_for(pair: Pair) -> None:
+    pair.folder("had")
+    received = pair.accept(pair.share("had", "read,share"))
+    for address in (pair.bobs_address, f"alice@{pair.alice.server}"):
+        done = pair.bob.cli("received", "reshare", received["id"], "--as", "bob", "--with", address)
+        assert (done.returncode, f"{address} has it already" in done.stderr) == (1, True)
+
+
 def test_a_user_who_is_removed_leaves_nothing_at_either_site(pair: Pair) -> None:
     pair.alice.add_user("dave", "dave-password")
     pair.folder("of dave")
