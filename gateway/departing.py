@@ -147,6 +147,7 @@ class Departing:
             if kind is NotificationType.GROUP_REMOVED:
                 return []  # a group owns nothing
             contacts.remove_everywhere(tx, str(party))  # whoever has the address next is somebody else
+            share_requests.forget_open_with(tx, str(party))
             live = received_shares.live_from(tx, peer.server)
             theirs = [share for share in live if party in map(OCMAddress.normalise, (share.owner, share.sender))]
             for mine in theirs:
@@ -157,6 +158,7 @@ class Departing:
         for share_id in await self._store.run(work):
             self._remote.forget(share_id)
         self._access.forget()
+        self._outbox.kick()  # those to whom it was shared on hear of it
 
     async def server_of(self, notification: Notification) -> str:
         """Return the server of the party, where the message names it with its server; raises Unproven."""

@@ -2,7 +2,7 @@
 
 A request is a row for the owner to answer. Granting it makes a Share like any other; declining says so to who has
 asked. Whoever asks learns nothing of who is here and of what there is: a request for a user who does not exist is
-taken like any other, and dropped.
+taken and kept like any other, and shown to nobody.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from sqlalchemy import Connection
@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from backends.errors import InvalidPath
 from backends.paths import StoragePath
 from gateway.access import Access
+from gateway.admitting import Admitting
 from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, PeerFailed
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.fields import URI_MAX
@@ -32,7 +33,7 @@ from gateway.peers import Peers
 from gateway.proof import Evidence, Peer
 from gateway.receiving import Receiving
 from gateway.sending import Sending, SentShareView, ShareRequest, elsewhere
-from gateway.store import events, outbox, share_requests, users
+from gateway.store import contacts, events, outbox, share_requests, users
 from gateway.store.engine import Store
 from gateway.store.events import Event
 from gateway.store.outbox import Message
@@ -78,9 +79,11 @@ class Requesting:
         outgoing: Outbox,
         *,
         server: str,
+        policy: Admitting | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Ask, and be asked, as `server` (host[:port])."""
+        self._policy = policy or Admitting()
         self._store = store
         self._sending = sending
         self._access = access
@@ -134,25 +137,32 @@ class Requesting:
             resource=notification.share_id or "",
             permissions=notification.permissions or frozenset(),
         )
-        taken = await self._store.run(lambda tx: self.admit(tx, request))
-        if not taken:
+        await self._policy.require_server(peer.server)
+
+        def work(tx: Connection) -> bool:
+            if not self._policy.admits(contacts.get(tx, owner.identifier, str(asker))):
+                self._policy.require_no_contact(asker, owner.identifier)
+            return self.admit(tx, request)
+
+        if not await self._store.run(work):
             log.warning("a request for a Share was dropped: there is no such user", owner=str(owner), peer=peer.server)
 
     def admit(self, tx: Connection, request: RequestRecord) -> bool:
         """Store a request for its user to answer; the same again changes nothing. Tell whether there is such a user.
 
+        What is for nobody is stored too, and never shown: the limits would tell who is here, if it did not count.
         Raises Busy when too many wait already: anybody can ask.
         """
         share_requests.forget_unanswered(tx, request.created - UNANSWERED)
-        if share_requests.count_from_server(tx, request.server) >= PENDING_FROM_SERVER:
-            raise Busy("TOO_MANY_PENDING", f"too many requests of {request.server} wait for an answer", 3600)
-        if not users.is_enabled(tx, request.user):
-            return False
+        if not users.is_enabled(tx, request.user or ""):
+            request = replace(request, user=None)
         if share_requests.same_open(tx, request) is None:
-            if share_requests.count_to_user(tx, request.user) >= PENDING_FOR_USER:
-                raise Busy("TOO_MANY_PENDING", f"too many requests wait for the answer of {request.user}", 3600)
+            if share_requests.count_from_server(tx, request.server) >= PENDING_FROM_SERVER:
+                raise Busy("TOO_MANY_PENDING", f"too many requests of {request.server} wait for an answer", 3600)
+            if share_requests.count_to_owner(tx, request.owner) >= PENDING_FOR_USER:
+                raise Busy("TOO_MANY_PENDING", f"too many requests wait for the answer of {request.owner}", 3600)
             self.add(tx, request, request.server, "request.receive")
-        return True
+        return request.user is not None
 
     async def _declined(self, peer: Peer, notification: Notification) -> bool:
         """Take the answer to a request of ours, and tell whether it was one."""
@@ -162,11 +172,7 @@ class Requesting:
 
         def work(tx: Connection) -> bool:
             asked = share_requests.open_to(tx, peer.server)
-            answered = [
-                request
-                for request in asked
-                if request.kind == NotificationType.REQUEST_SHARE and request.resource == notification.provider_id
-            ]
+            answered = [request for request in asked if _is_of(request, notification)]
             for request in answered:
                 self._follow(tx, request, RequestEvent.DECLINE, peer.server, now)
             return bool(answered)
@@ -224,6 +230,7 @@ class Requesting:
         )
 
         def work(tx: Connection) -> int:
+            share_requests.forget_unanswered(tx, request.created - UNANSWERED)
             if same := share_requests.same_open(tx, request):
                 raise Conflict("ASKED_ALREADY", f"you have asked for this; `request show {same.id}` says how it stands")
             self.add(tx, request, actor, "request.create")
@@ -247,11 +254,13 @@ class Requesting:
         Returns the Share and, when the peer has not taken it yet, why. Raises as `Sending.create`, and Conflict.
         """
         request = await self._store.read(lambda tx: self._incoming(tx, user, request_id))
+        assert request.user is not None
         if request.granted is not None:
             return await self._sending.show(request.user, request.granted), None
         if request.kind == NotificationType.REQUEST_RESHARE:
             if path is not None or expiration is not None:
                 raise Invalid("NOT_FOR_A_RESHARE", "it is of the Share that it names, and ends with that")
+            await self._trust.require(OCMAddress.parse(request.share_with).server)
             return await self._grant_reshare(user, request_id, permissions, actor)
         wanted = ShareRequest(
             path=path or _path(request.resource),
@@ -304,7 +313,7 @@ class Requesting:
     @staticmethod
     def _own(tx: Connection, user: str | None, request_id: str) -> RequestRecord:
         request = share_requests.get(tx, request_id)
-        if request is None or user not in (None, request.user):
+        if request is None or request.user is None or user not in (None, request.user):
             raise NoSuch("NO_SUCH_REQUEST", "there is no such request; `request list` shows yours")
         return request
 
@@ -392,7 +401,12 @@ class Requesting:
         """Return path and body; REQUEST_SHARE is of API 1.5, and 1.4 has an endpoint instead. Raises PeerFailed."""
         if kind is NotificationType.SHARE_DECLINED:
             refusal = Notification(
-                type=kind, sender_domain=self._server, resource_type="file", provider_id=request.resource
+                type=kind,
+                sender_domain=self._server,
+                resource_type="file",
+                provider_id=request.resource,
+                owner=request.owner,
+                share_with=request.share_with,
             )
             return "/notifications", serialise_notification(refusal)
         asking = Notification(
@@ -420,6 +434,12 @@ class Requesting:
         event = RequestEvent.REFUSED if ended.state == "failed" else RequestEvent.DELIVERED
         if (RequestState(request.state), event) in OUTGOING_ON_EVENT:
             self._follow(tx, request, event, message.server, int(self._clock()))
+
+
+def _is_of(request: RequestRecord, refusal: Notification) -> bool:
+    """Tell whether a refusal is of this request; the draft names only what was asked for, we also who asked whom."""
+    is_meant = refusal.owner in (None, request.owner) and refusal.share_with in (None, request.share_with)
+    return is_meant and (request.kind, request.resource) == (NotificationType.REQUEST_SHARE, refusal.provider_id)
 
 
 def _path(resource: str) -> StoragePath:

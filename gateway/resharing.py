@@ -28,7 +28,7 @@ from gateway.proof import Peer
 from gateway.receiving import Receiving
 from gateway.requesting import FIRST_ATTEMPT, Requesting, RequestView
 from gateway.sending import ALLOW, Sending
-from gateway.store import events, outbox, received_shares, sent_shares, share_requests
+from gateway.store import events, outbox, received_shares, sent_shares, share_requests, users
 from gateway.store.engine import Store
 from gateway.store.outbox import Message
 from gateway.store.sealing import Sealer
@@ -39,7 +39,7 @@ from gateway.trust import Trust
 
 ROLE = "resharing"
 KIND = NotificationType.REQUEST_RESHARE
-RESHARES = 100  # open ones of one Share
+RESHARES = 100  # open ones of one Share, with those that were made of them
 
 
 class Resharing:
@@ -122,12 +122,15 @@ class Resharing:
 
         Raises NotAllowed, Busy.
         """
+        if not users.is_enabled(tx, share.owner):
+            raise NotAllowed("RESHARE_NOT_PERMITTED", f"{share.owner}, who owns Share {share.id}, is disabled")
         rights = self._tree.rights_at(share.owner, share.mount, share.backend, share.path)
         granted = wanted & share.permissions & (rights | {Permission.SHARE})
         if Permission.READ not in granted:
             raise NotAllowed("RESHARE_NOT_PERMITTED", f"Share {share.id} gives no right to read that could be given on")
-        if len(sent_shares.reshares_of(tx, share.id)) >= RESHARES:
-            raise Busy("TOO_MANY_RESHARES", f"Share {share.id} has been shared on {RESHARES} times", 3600)
+        if len(sent_shares.family_of(tx, share)) >= RESHARES:
+            sentence = f"what Share {share.id} gives has been shared on {RESHARES} times"
+            raise Busy("TOO_MANY_RESHARES", sentence, 3600)
         share_id, now = secrets.token_hex(16), int(self._clock())
         made = replace(
             share,
@@ -193,6 +196,9 @@ class Resharing:
             share = self._receiving.own(tx, user, share_id)
             if share.state != ReceivedState.ACCEPTED or share.expired(self._clock()):
                 raise Conflict("WRONG_STATE", "only a Share that you have accepted, and that is not over, is shared on")
+            holders = share.owner, share.sender, share.share_with, f"{user}@{self._server}"
+            if third in map(OCMAddress.normalise, holders):
+                raise Invalid("HAS_IT_ALREADY", f"{third} has it already")
             wanted = permissions or share.permissions - {Permission.SHARE}
             if Permission.SHARE not in share.permissions or not wanted <= share.permissions:
                 has = ", ".join(sorted(share.permissions))

@@ -188,6 +188,8 @@ class Sending:
             share = self._own(tx, owner, share_id)
             if share.state not in SENT_OPEN:
                 raise Conflict("SHARE_ENDED", f"the Share is {share.state}; make a new one")
+            until = None if never_expires else expiration or share.expiration
+            withdrawing.require_within_origin(tx, share, permissions or share.permissions, until)
             detail: dict[str, object] = {}
             if permissions is not None and permissions != share.permissions:
                 rights = self._tree.rights_at(share.owner, share.mount, share.backend, share.path)
@@ -429,7 +431,7 @@ class Sending:
             events.add(tx, at=now, actor=peer.server, action=action, subject=share.id, **detail)
 
         await self._store.run(work)
-        self._access.forget()
+        self._changed()
 
     async def server_of(self, notification: Notification) -> str:
         """Return the server that may speak about the Share, for messages that do not say who speaks.

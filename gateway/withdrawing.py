@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from gateway.errors import NotAllowed
 from gateway.ocm.notifications import NotificationType
 from gateway.ocm.shares import Permission
 from gateway.ocm.states import SENT_ON_EVENT, SentEvent, SentState
@@ -43,6 +44,19 @@ def set_permissions(tx: Connection, share: SentShare, permissions: frozenset[Per
         locks.remove_of(tx, sent_shares.principal(share.id))
     kind = NotificationType.SHARE_CHANGE_PERMISSION.value
     outbox.add(tx, server=share.server, kind=kind, role=ROLE, share=share.id, now=now)
+
+
+def require_within_origin(
+    tx: Connection, share: SentShare, permissions: frozenset[Permission], expiration: int | None
+) -> None:
+    """Return if what was shared on would have no more, and for no longer, than its Share; raises NotAllowed."""
+    origin = sent_shares.get(tx, share.origin) if share.origin is not None else None
+    if origin is None:
+        return
+    is_longer = origin.expiration is not None and (expiration is None or expiration > origin.expiration)
+    if is_longer or not permissions <= origin.permissions:
+        sentence = f"it was made of Share {origin.id}, and can have no more and last no longer; change that one first"
+        raise NotAllowed("BEYOND_ORIGIN", sentence)
 
 
 def narrow_reshares(tx: Connection, share_id: str, now: int) -> None:

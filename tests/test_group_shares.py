@@ -307,6 +307,22 @@ async def test_who_goes_out_of_the_group_loses_it(place: Place) -> None:
     assert place.said() == ["SHARE_ACCEPTED", "SHARE_DECLINED"]
 
 
+async def test_who_comes_back_into_the_group_gets_it_again_unless_he_gave_it_back(place: Place) -> None:
+    await place.admit()
+    await place.accept("bob")
+    place.groups["staff"] = ("alice",)
+    await place.group_shares.follow()
+    assert place.states() == {"alice": "pending", "bob": "left"}
+    place.groups["staff"] = ("alice", "bob")
+    for _ in range(2):
+        place.clock.advance(60)
+        await place.group_shares.follow()
+        assert place.states() == {"alice": "pending", "bob": "pending"}
+    await place.receiving.decline("bob", place.rows()["bob"].id, "bob")
+    await place.group_shares.follow()
+    assert place.states() == {"alice": "pending", "bob": "declined"}
+
+
 async def test_a_group_that_is_no_more_has_nothing_and_its_senders_are_told_once(place: Place) -> None:
     await place.admit()
     await place.admit(providerId="provided-2")
@@ -320,6 +336,17 @@ async def test_a_group_that_is_no_more_has_nothing_and_its_senders_are_told_once
     await until(lambda: "GROUP_REMOVED" in place.peers.types)
     (told,) = [told for told in place.peers.told() if told["notificationType"] == "GROUP_REMOVED"]
     assert told["notification"] == {"group": {"groupId": f"staff@{SERVER}"}}
+
+
+async def test_a_look_that_finds_nothing_to_do_holds_up_nobody_who_writes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.admit()
+    await place.receiving.decline("bob", place.rows()["bob"].id, "bob")
+    written: list[object] = []
+    monkeypatch.setattr(place.store, "run", written.append)
+    await place.group_shares.follow()
+    assert written == []
 
 
 async def test_a_share_that_has_ended_or_expired_is_given_to_nobody(place: Place) -> None:

@@ -81,7 +81,10 @@ def build_sharing(stack: AsyncExitStack, config: Config, ground: Ground, outside
         clock=clock,
     )
     requesting = Requesting(
-        *(store, sending, receiving, ground.access, outside.trust, peers, outbox), server=config.server, clock=clock
+        *(store, sending, receiving, ground.access, outside.trust, peers, outbox),
+        server=config.server,
+        policy=policy,
+        clock=clock,
     )
     departing = Departing(
         *(store, sending, receiving, remote, ground.access, peers, outbox), server=config.server, clock=clock

@@ -158,7 +158,8 @@ def _type(fields: Fields) -> NotificationType | None:
 def _provider_id(fields: Fields, details: Fields) -> str | None:
     """Return the id of the Share, from the three places in which it is sent; they must not disagree."""
     file = details.object("file") or details.empty("file")
-    found = {holder.identifier("providerId") for holder in (file, details, fields)} - {None}
+    # Of a request that is declined it is what was asked for, which may be a URL.
+    found = {holder.identifier("providerId", limit=URI_MAX) for holder in (file, details, fields)} - {None}
     if len(found) > 1:
         file.fail("providerId", "CONFLICTING_PROVIDER_ID")
     return found.pop() if found else None
@@ -184,6 +185,12 @@ def _read_reshare(_: Fields, details: Fields) -> dict[str, Any]:
     return _read_permissions(_, details) | {"share_with": holder.address("shareWith")}
 
 
+def _read_refusal(_: Fields, details: Fields) -> dict[str, Any]:
+    """Return whose request is declined, as we say it: several may have asked for the same."""
+    file = details.object("file") or details.empty("file")
+    return {"owner": file.identifier("owner"), "share_with": file.identifier("shareWith")}
+
+
 def _read_request(_: Fields, details: Fields) -> dict[str, Any]:
     file = details.object("file") or details.empty("file")
     return _read_permissions(_, details) | {
@@ -207,6 +214,7 @@ _READERS: Mapping[NotificationType | None, Callable[[Fields, Fields], dict[str, 
     NotificationType.SHARE_CHANGE_PERMISSION: _read_permissions,
     NotificationType.REQUEST_RESHARE: _read_reshare,
     NotificationType.REQUEST_SHARE: _read_request,
+    NotificationType.SHARE_DECLINED: _read_refusal,
     NotificationType.USER_REMOVED: _read_user,
     NotificationType.GROUP_REMOVED: _read_group,
 }

@@ -144,6 +144,17 @@ def reshares_of(tx: Connection, share_id: str) -> list[SentShare]:
     return [_share(row) for row in tx.execute(select(sent_shares).where(*made_of)).mappings()]
 
 
+def family_of(tx: Connection, share: SentShare) -> list[SentShare]:
+    """Return the open Shares that were made of the same first one as `share`, at once or by way of others."""
+    while share.origin is not None and (above := get(tx, share.origin)) is not None:
+        share = above
+    found, looked_at = reshares_of(tx, share.id), 0
+    while looked_at < len(found):
+        found += reshares_of(tx, found[looked_at].id)
+        looked_at += 1
+    return found
+
+
 _WITHIN = select(sent_shares).where(
     sent_shares.c.backend == bindparam("backend"),
     sent_shares.c.state.in_(SENT_OPEN),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from sqlalchemy.engine import RowMapping
 
 from gateway.ocm.shares import Permission
@@ -21,7 +21,7 @@ class RequestRecord:
     id: str
     direction: str  # incoming, outgoing
     kind: str  # REQUEST_SHARE, REQUEST_RESHARE
-    user: str  # ours: the owner who is asked, or who asks
+    user: str | None  # ours: the owner who is asked, or who asks; None: nobody who is here
     server: str
     owner: str  # OCM Address of who is asked
     share_with: str  # OCM Address of who is to have the Share
@@ -48,10 +48,9 @@ def get(tx: Connection, request_id: str) -> RequestRecord | None:
 
 
 def of_user(tx: Connection, user: str | None) -> list[RequestRecord]:
-    """Return the requests to and from `user`, or everybody's, the newest last."""
+    """Return the requests to and from `user`, or everybody's who is here, the newest last."""
     query = select(share_requests).order_by(share_requests.c.created, share_requests.c.id)
-    if user is not None:
-        query = query.where(share_requests.c.user == user)
+    query = query.where(share_requests.c.user.is_not(None) if user is None else share_requests.c.user == user)
     return [_request(row) for row in tx.execute(query).mappings()]
 
 
@@ -77,25 +76,31 @@ def open_to(tx: Connection, server: str, user: str | None = None) -> list[Reques
 
 
 def count_from_server(tx: Connection, server: str) -> int:
-    """Return how many requests of `server` wait for the answers of our users."""
+    """Return how many requests of `server` wait for an answer."""
     return _count(tx, share_requests.c.server == server)
 
 
-def count_to_user(tx: Connection, user: str) -> int:
-    """Return how many requests wait for the answer of `user`."""
-    return _count(tx, share_requests.c.user == user)
+def count_to_owner(tx: Connection, owner: str) -> int:
+    """Return how many requests wait for the answer of an OCM Address of ours, whether or not there is such a user."""
+    return _count(tx, share_requests.c.owner == owner)
 
 
 def forget_unanswered(tx: Connection, before: int) -> None:
-    """Drop the requests of others that came before that time and were never answered."""
-    old = share_requests.c.created < before, share_requests.c.state == RequestState.PENDING
-    tx.execute(delete(share_requests).where(*old, share_requests.c.direction == INCOMING))
+    """Drop the requests, ours and of others, that were made before that time and never answered."""
+    old = share_requests.c.created < before, share_requests.c.state.in_(REQUEST_OPEN)
+    tx.execute(delete(share_requests).where(*old))
 
 
 def forget_open(tx: Connection, user: str) -> None:
     """Drop what `user` has not answered, and what nobody has answered `user`."""
     unanswered = share_requests.c.user == user, share_requests.c.state.in_(REQUEST_OPEN)
     tx.execute(delete(share_requests).where(*unanswered))
+
+
+def forget_open_with(tx: Connection, address: str) -> None:
+    """Drop what somebody at another server has not answered, and what nobody has answered them."""
+    party = or_(share_requests.c.owner == address, share_requests.c.share_with == address)
+    tx.execute(delete(share_requests).where(party, share_requests.c.state.in_(REQUEST_OPEN)))
 
 
 def set_state(tx: Connection, request_id: str, state: str, now: int, granted: str | None = None) -> None:

@@ -331,7 +331,7 @@ share_requests = Table(  # for a Share that there is not yet: by others to our u
     Column("id", String, primary_key=True),
     Column("direction", String, nullable=False),  # incoming, outgoing
     Column("kind", String, nullable=False),  # the notificationType: REQUEST_SHARE, REQUEST_RESHARE
-    Column("user", String, ForeignKey("users.name"), nullable=False),  # ours: the owner who is asked, or who asks
+    Column("user", String, ForeignKey("users.name")),  # ours: the owner who is asked, or who asks; NULL: nobody here
     Column("server", String, nullable=False),  # host[:port] of the other side
     Column("owner", String, nullable=False),  # OCM Address
     Column("share_with", String, nullable=False),  # OCM Address
@@ -343,6 +343,7 @@ share_requests = Table(  # for a Share that there is not yet: by others to our u
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
     Index("ix_share_requests_user", "user"),
+    Index("ix_share_requests_owner_state", "owner", "state"),
     Index("ix_share_requests_server_state", "server", "state"),
     Index("ix_share_requests_state_created", "state", "created"),
 )

@@ -125,7 +125,7 @@ class Served:
         self.trust = Trust(self.store, self.clock)
         self.legacy = Legacy(self.store, clock=self.clock)
         self.inviting = Inviting(self.store, self.peers, server=SERVER, public_url=URL, clock=self.clock)
-        sending = Sending(
+        self.sending = sending = Sending(
             self.store,
             tree,
             access,

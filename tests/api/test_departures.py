@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from parts import NOW
 
-from gateway.store import contacts
+from gateway.store import contacts, share_requests
 
 from .served import SERVER, Served
 
@@ -17,7 +18,7 @@ def door(fresh: Served) -> Iterator[Served]:
     """The door, with a Share of alice's with bob and with the group `lab` at the peer, and one of bob's with alice."""
 
     def clear() -> None:
-        for table in ("sent_shares", "received_shares"):
+        for table in ("sent_shares", "received_shares", "share_requests"):
             fresh.store.run_sync(lambda tx, table=table: tx.exec_driver_sql(f"DELETE FROM {table}"))
 
     clear()
@@ -125,3 +126,46 @@ def test_an_unsigned_removal_is_not_believed(door: Served, domain: bool) -> None
 def test_a_removal_that_does_not_say_who_speaks_is_not_believed(door: Served) -> None:
     reply = door.post("notifications", removed(door, "user", "bob", senderDomain=None))
     assert (reply.status, reply.code) == (401, "SIGNATURE_REQUIRED")
+
+
+def test_nobody_answers_the_requests_of_who_is_no_more(door: Served) -> None:
+    """What bob has asked for would be shared with an address that somebody else may have; bob himself answers none."""
+    peer = door.peer.server
+    for number, (direction, owner, share_with) in enumerate(
+        [
+            ("incoming", f"alice@{SERVER}", f"bob@{peer}"),
+            ("outgoing", f"bob@{peer}", f"alice@{SERVER}"),
+            ("incoming", f"alice@{SERVER}", f"carol@{peer}"),
+            ("incoming", f"alice@{SERVER}", "bob@other.example"),
+        ]
+    ):
+        asked = request(f"r{number}", direction=direction, owner=owner, share_with=share_with, server=peer)
+        door.store.run_sync(lambda tx, asked=asked: share_requests.add(tx, asked))
+    answered = request("r-granted", share_with=f"bob@{peer}", server=peer, state="granted")
+    door.store.run_sync(lambda tx: share_requests.add(tx, answered))
+    door.post("notifications", removed(door, "group", f"bob@{peer}"))
+    assert len(requests(door)) == 5
+    door.post("notifications", removed(door, "user", f"bob@{peer}"))
+    assert requests(door) == ["r-granted", "r2", "r3"]
+
+
+def request(request_id: str, **changes: Any) -> share_requests.RequestRecord:
+    values: dict[str, Any] = {
+        "id": request_id,
+        "direction": "incoming",
+        "kind": "REQUEST_SHARE",
+        "user": "alice",
+        "owner": f"alice@{SERVER}",
+        "resource": "/home/data",
+        "share": None,
+        "permissions": frozenset(),
+        "state": "pending",
+        "granted": None,
+        "created": NOW,
+        "updated": NOW,
+    }
+    return share_requests.RequestRecord(**values | changes)
+
+
+def requests(served: Served) -> list[str]:
+    return sorted(found.id for found in served.store.read_sync(lambda tx: share_requests.of_user(tx, None)))

@@ -10,7 +10,8 @@ import pytest
 from parts import NOW
 
 from gateway import requesting
-from gateway.store import share_requests
+from gateway.admitting import Admitting
+from gateway.store import contacts, share_requests, users
 from gateway.store.share_requests import RequestRecord
 from gateway.trust import BLOCKED
 
@@ -154,6 +155,26 @@ def test_one_server_can_ask_only_so_much(asked: Served, monkeypatch: pytest.Monk
     assert answer(unknown) == answer(reply)
 
 
+@pytest.mark.parametrize("limit", ["PENDING_FROM_SERVER", "PENDING_FOR_USER"])
+def test_the_limits_do_not_tell_who_is_here(
+    asked: Served, now: Any, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """What is for nobody counts like everything else, and is shown to nobody."""
+    monkeypatch.setattr(requesting, limit, 2)
+    for name in ("alice", "nobody"):
+        now.advance(requesting.UNANSWERED + 1)
+        requests = [request(asked, owner=f"{name}@{SERVER}", shareId=f"{limit} {n}") for n in range(3)]
+        assert [asked.post("notifications", each).status for each in requests] == [201, 201, 503], name
+        asked.clock.advance(1)
+        assert asked.post("notifications", requests[0]).status == 201, "the same again changes nothing"
+    assert stored(asked) == []
+    asked.store.run_sync(lambda tx: users.add(tx, "nobody", "hash", 0))
+    try:
+        assert asked.store.read_sync(lambda tx: share_requests.of_user(tx, "nobody")) == []
+    finally:
+        asked.store.run_sync(lambda tx: tx.exec_driver_sql("DELETE FROM users WHERE name = 'nobody'"))
+
+
 def test_one_user_is_asked_only_so_much(asked: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requesting, "PENDING_FOR_USER", 1)
     assert asked.post("notifications", request(asked)).status == 201
@@ -230,3 +251,34 @@ def test_the_share_that_comes_of_a_request_is_known(asked: Served, changes: dict
     (found,) = stored(asked)
     assert found.state == state
     assert (found.granted is not None) == (state == "granted")
+
+
+@pytest.mark.parametrize(("accept", "code"), [("allowlist", "UNTRUSTED_PROVIDER"), ("contacts", "NOT_A_CONTACT")])
+def test_whom_the_operator_keeps_out_asks_for_nothing(asked: Served, accept: str, code: str, policy: Any) -> None:
+    """`federation.accept` says who may send to our users at all; the answer says nothing of who is here."""
+    policy(accept)
+    for name in ("alice", "nobody"):
+        reply = asked.post("notifications", request(asked, owner=f"{name}@{SERVER}"))
+        assert (reply.status, reply.code) == (403, code), name
+        asked.clock.advance(1)
+        assert answer(asked.post("request-share", old(asked, owner=f"{name}@{SERVER}"))) == (404, {"message": code})
+        asked.clock.advance(1)
+    assert stored(asked) == []
+    policy(accept, listed=True)
+    contact = contacts.Contact("alice", f"carol@{asked.peer.server}", "carol", None, None, "by hand", True, False, 0)
+    asked.store.run_sync(lambda tx: contacts.add(tx, contact))
+    assert asked.post("notifications", request(asked)).status == 201
+
+
+@pytest.fixture
+def policy(asked: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Sets what the operator demands, and whether the peer is listed."""
+
+    def demand(accept: str, *, listed: bool = False) -> None:
+        async def is_listed(_server: str) -> bool:
+            return listed
+
+        monkeypatch.setattr(asked.requesting, "_policy", Admitting([accept], is_listed=is_listed))
+
+    yield demand
+    asked.store.run_sync(lambda tx: contacts.remove_of(tx, "alice"))

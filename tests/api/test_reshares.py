@@ -10,8 +10,10 @@ import pytest
 from parts import NOW, READ, WRITE
 
 from gateway import resharing
+from gateway.errors import NotAllowed
 from gateway.ocm.shares import Permission
-from gateway.store import outbox, sent_shares, share_requests
+from gateway.outbox import Outbox
+from gateway.store import outbox, sent_shares, share_requests, users
 from gateway.store.sent_shares import SentShare
 from gateway.trust import BLOCKED
 
@@ -156,6 +158,20 @@ def test_one_share_is_shared_on_only_so_often(door: Served, monkeypatch: pytest.
     assert replies[-1].code == "TOO_MANY_RESHARES"
 
 
+def test_what_is_shared_on_from_there_counts_too(door: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a chain of servers that ask each other makes us send to anybody, without an end."""
+    monkeypatch.setattr(resharing, "RESHARES", 3)
+    onwards, replies = share(door), []
+    for number in range(4):
+        asked = request(door, onwards, f"d{number}@{door.peer.server}", permissions=["read", "share"])
+        replies.append(door.post("notifications", asked))
+        onwards = door.sent()[-1].id
+        door.store.run_sync(lambda tx, each=onwards: sent_shares.set_state(tx, each, "sent", NOW))
+        door.clock.advance(1)
+    assert [reply.status for reply in replies] == [201, 201, 201, 503]
+    assert replies[-1].code == "TOO_MANY_RESHARES"
+
+
 def test_what_was_shared_on_ends_with_the_share(door: Served) -> None:
     """Also when the receiver gives it back, and also what was shared on from there."""
     original = share(door)
@@ -169,3 +185,62 @@ def test_what_was_shared_on_ends_with_the_share(door: Served) -> None:
     said = [(message.kind, message.share) for message in door.store.read_sync(outbox.everything)]
     assert ("SHARE_UNSHARED", first.id) in said
     assert ("SHARE_UNSHARED", "second") in said
+
+
+def test_the_owner_cannot_lift_what_was_shared_on_above_its_share(door: Served) -> None:
+    """It would be narrowed again by the next change of the Share, and outlive it by the days of grace."""
+    original = share(door, permissions=READ | {Permission.SHARE}, expiration=NOW * 2)
+    door.post("notifications", request(door, original))
+    (made,) = reshares(door, original)
+    for wider in ({"permissions": WRITE}, {"never_expires": True}, {"expiration": NOW * 2 + 1}):
+        with pytest.raises(NotAllowed) as error:
+            door.run(door.sending.update("alice", made.id, "alice", **wider))
+        assert error.value.code == "BEYOND_ORIGIN"
+    door.run(door.sending.update("alice", made.id, "alice", expiration=NOW * 2 - 1))
+    (after,) = reshares(door, original)
+    assert (after.permissions, after.expiration) == (READ, NOW * 2 - 1)
+    door.run(door.sending.update("alice", original, "alice", permissions=SHARING, never_expires=True))
+    door.run(door.sending.update("alice", made.id, "alice", permissions=WRITE, never_expires=True))
+    (after,) = reshares(door, original)
+    assert (after.permissions, after.expiration) == (WRITE, None)
+
+
+def test_nothing_is_shared_on_for_a_disabled_owner(door: Served) -> None:
+    """Neither at once nor by the operator's hand: it would open when the owner is enabled again."""
+    at_once, asking = share(door), share(door, reshare="ask")
+    assert door.post("notifications", request(door, asking)).status == 201
+    (asked,) = requests(door)
+    door.store.run_sync(lambda tx: users.set_disabled(tx, "alice", True))
+    try:
+        reply = door.post("notifications", request(door, at_once))
+        assert (reply.status, reply.code) == (403, "RESHARE_NOT_PERMITTED")
+        with pytest.raises(NotAllowed):
+            door.run(door.requesting.grant(None, asked.id, "operator"))
+    finally:
+        door.store.run_sync(lambda tx: users.set_disabled(tx, "alice", False))
+    assert reshares(door, at_once) + reshares(door, asking) == []
+
+
+def test_a_server_that_was_blocked_after_it_was_asked_for_gets_nothing(door: Served) -> None:
+    original = share(door, reshare="ask")
+    assert door.post("notifications", request(door, original)).status == 201
+    (asked,) = requests(door)
+    door.run(door.trust.set("third.example", BLOCKED, "operator"))
+    with pytest.raises(NotAllowed) as error:
+        door.run(door.requesting.grant("alice", asked.id, "alice"))
+    assert error.value.code == "UNTRUSTED_PROVIDER"
+    assert reshares(door, original) == []
+
+
+@pytest.mark.parametrize("kind", ["SHARE_DECLINED", "USER_REMOVED"])
+def test_who_has_it_from_there_is_told_at_once(door: Served, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = share(door)
+    door.put_sent("onward", origin=original, server="third.example", share_with=THIRD)
+    kicks: list[int] = []
+    monkeypatch.setattr(Outbox, "kick", lambda _self: kicks.append(len(door.store.read_sync(outbox.everything))))
+    body = request(door, original) | {"notificationType": kind}
+    if kind == "USER_REMOVED":
+        body |= {"shareType": "user", "notification": {"user": {"userId": f"bob@{door.peer.server}"}}}
+    assert door.post("notifications", body).status == 201
+    assert door.state_of("onward") == "revoked"
+    assert kicks == [1], "the message is written, and the worker knows"

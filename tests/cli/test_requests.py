@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from fake_peers import MODERN
 
+from gateway.requesting import UNANSWERED
+
 from .served import Served
 
 OWNER = "carol@peer.example"
@@ -93,3 +95,16 @@ def test_a_request_is_for_its_owner_to_answer(served: Served, peers: Any) -> Non
     shown = served.cli("request", "show", mine, "--as", "alice").stdout
     assert "request.create" in shown
     assert "/docs/mine" in served.cli("request", "list", "--as", "alice").stdout
+
+
+def test_what_nobody_has_answered_for_a_month_can_be_asked_for_again(served: Served, peers: Any) -> None:
+    """The owner's server has dropped it by then."""
+    ask(served, "/docs/forgotten")
+    assert ask(served, "/docs/forgotten").exit_code == 1
+    first = asked(served, "/docs/forgotten")["id"]
+    earlier = served.clock() - UNANSWERED - 1
+    served.store.run_sync(
+        lambda tx: tx.exec_driver_sql("UPDATE share_requests SET created = ? WHERE id = ?", (int(earlier), first))
+    )
+    assert ask(served, "/docs/forgotten").exit_code == 0
+    assert asked(served, "/docs/forgotten")["id"] != first

@@ -23,8 +23,12 @@ def ask(pair: Pair, resource: str, *more: str) -> dict[str, Any]:
 
 def waiting(pair: Pair, resource: str) -> dict[str, Any]:
     """Return the request as alice has it."""
-    (found,) = [each for each in pair.alice.json("request", "list", "--as", "alice") if each["resource"] == resource]
-    return dict(found)
+    (found,) = waiting_all(pair, resource)
+    return found
+
+
+def waiting_all(pair: Pair, resource: str) -> list[dict[str, Any]]:
+    return [each for each in pair.alice.json("request", "list", "--as", "alice") if each["resource"] == resource]
 
 
 def state(pair: Pair, asked: dict[str, Any]) -> str:
@@ -55,6 +59,34 @@ def test_a_request_that_is_declined_is_answered(pair: Pair) -> None:
     eventually(lambda: state(pair, asked), "declined")
     refused = pair.alice.cli("request", "grant", request["id"], "--as", "alice")
     assert refused.returncode == 1
+
+
+def test_an_answer_is_for_the_one_who_has_asked(pair: Pair, another: str) -> None:
+    """Two users ask the same owner for the same: to one she says no, and to the other yes."""
+    asked = ask(pair, "/home/for one")
+    alice = f"alice@{pair.alice.server}"
+    others = pair.bob.json("request", "create", alice, "/home/for one", "--as", another)
+    mine, theirs = sorted(waiting_all(pair, "/home/for one"), key=lambda each: another in each["share_with"])
+    pair.alice.json("request", "decline", theirs["id"], "--as", "alice")
+    eventually(lambda: pair.bob.json("request", "show", others["id"], "--as", another)["state"], "declined")
+    assert state(pair, asked) == "sent"
+    pair.folder("for one")
+    pair.alice.json("request", "grant", mine["id"], "--as", "alice")
+    eventually(lambda: state(pair, asked), "granted")
+
+
+def test_what_was_asked_for_in_many_words_is_declined_like_the_rest(pair: Pair) -> None:
+    long = "/home/" + "x" * 2000
+    asked = ask(pair, long)
+    pair.alice.json("request", "decline", waiting(pair, long)["id"], "--as", "alice")
+    eventually(lambda: state(pair, asked), "declined")
+
+
+@pytest.fixture
+def another(pair: Pair) -> str:
+    """Another user at bob's site."""
+    pair.bob.add_user("bea", "correct-horse")
+    return "bea"
 
 
 def test_the_owner_may_share_something_else_with_fewer_rights(pair: Pair) -> None:
@@ -149,6 +181,14 @@ def test_without_the_permission_nobody_is_asked(pair: Pair) -> None:
 
 
 # --- removal --------------------------------------------------------------------------------------------------------
+
+
+def test_who_has_it_already_is_not_asked_for(pair: Pair) -> None:
+    pair.folder("had")
+    received = pair.accept(pair.share("had", "read,share"))
+    for address in (pair.bobs_address, f"alice@{pair.alice.server}"):
+        done = pair.bob.cli("received", "reshare", received["id"], "--as", "bob", "--with", address)
+        assert (done.returncode, f"{address} has it already" in done.stderr) == (1, True)
 
 
 def test_a_user_who_is_removed_leaves_nothing_at_either_site(pair: Pair) -> None:

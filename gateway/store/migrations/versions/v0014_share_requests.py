@@ -16,7 +16,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("direction", sa.String(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("user", sa.String(), nullable=False),
+        sa.Column("user", sa.String(), nullable=True),
         sa.Column("server", sa.String(), nullable=False),
         sa.Column("owner", sa.String(), nullable=False),
         sa.Column("share_with", sa.String(), nullable=False),
@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_share_requests")),
     )
     op.create_index("ix_share_requests_user", "share_requests", ["user"], unique=False)
+    op.create_index("ix_share_requests_owner_state", "share_requests", ["owner", "state"], unique=False)
     op.create_index("ix_share_requests_server_state", "share_requests", ["server", "state"], unique=False)
     op.create_index("ix_share_requests_state_created", "share_requests", ["state", "created"], unique=False)
     op.add_column("users", sa.Column("removed", sa.BigInteger(), nullable=True))
