@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from gateway.ocm.address import OCMAddress
 from gateway.store.tables import contacts
 
 
@@ -50,7 +51,7 @@ def add(tx: Connection, contact: Contact) -> bool:
     """Return False, and change nothing, where the user has the address already."""
     if get(tx, contact.user, contact.address):
         return False
-    tx.execute(insert(contacts).values(asdict(contact)))
+    tx.execute(insert(contacts).values(asdict(contact) | {"server": OCMAddress.parse(contact.address).server}))
     return True
 
 
