@@ -147,6 +147,7 @@ class Departing:
             if kind is NotificationType.GROUP_REMOVED:
                 return []  # a group owns nothing
             contacts.remove_everywhere(tx, str(party))  # whoever has the address next is somebody else
+            share_requests.forget_open_for(tx, str(party))
             live = received_shares.live_from(tx, peer.server)
             theirs = [share for share in live if party in map(OCMAddress.normalise, (share.owner, share.sender))]
             for mine in theirs:

@@ -98,6 +98,12 @@ def forget_open(tx: Connection, user: str) -> None:
     tx.execute(delete(share_requests).where(*unanswered))
 
 
+def forget_open_for(tx: Connection, party: str) -> None:
+    """Drop what others have asked of our users for `party`, as far as they have not answered."""
+    waiting = share_requests.c.state == RequestState.PENDING, share_requests.c.direction == INCOMING
+    tx.execute(delete(share_requests).where(share_requests.c.share_with == party, *waiting))
+
+
 def set_state(tx: Connection, request_id: str, state: str, now: int, granted: str | None = None) -> None:
     values: dict[str, Any] = {"state": state, "updated": now} | ({"granted": granted} if granted else {})
     tx.execute(update(share_requests).where(share_requests.c.id == request_id).values(**values))

@@ -40,6 +40,7 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "the requests of a user": lambda tx: share_requests.of_user(tx, "alice"),
     "what a server was asked for": lambda tx: share_requests.open_to(tx, "peer.example"),
     "how much a server asks for": lambda tx: share_requests.count_from_server(tx, "peer.example"),
+    "what was asked for somebody": lambda tx: share_requests.forget_open_for(tx, "bob@peer.example"),
     "how much a user is asked for": lambda tx: share_requests.count_to_user(tx, "alice"),
     "what nobody has answered": lambda tx: share_requests.forget_unanswered(tx, 0),
     "the same by its secret": lambda tx: sent_shares.by_provider_id_and_secret(tx, "id", SECRET),
