@@ -3,9 +3,10 @@
 oCIS signs nothing and sends no secret when a Share is revoked or its permissions change (peers.md §5). So its word
 alone ends nothing and changes nothing: the Share's own root is asked, with the credential that we hold. Where that says
 401 or 404, the Share has ended; what it says of permissions is believed as at every look (`remote`). No other product
-is heard that way (`hints` in `profiles`), nor a server that has ever signed. The answer is the same whether there is
-such a Share or not, and a look is made at most once in a while: a hint costs nobody anything. One that comes too soon
-makes us look later, for it may be the last that is said of the Share.
+is heard that way (`hints` in `profiles`), nor a server that has ever signed, or whose unsigned messages the operator
+does not take (`legacy`). The answer is the same whether there is such a Share or not, and a look is made at most once
+in a while: a hint costs nobody anything. One that comes too soon makes us look later, for it may be the last that is
+said of the Share.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import structlog
 from sqlalchemy import Connection
 
 from gateway.errors import Refusal
+from gateway.legacy import Legacy, Way
 from gateway.limits import Allowance
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.notifications import Notification, NotificationType
@@ -59,10 +61,12 @@ class Hints:
         receiving: Receiving,
         remote: Remote,
         known: Peers,
+        legacy: Legacy,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._peers = known
+        self._legacy = legacy
         self._receiving = receiving
         self._remote = remote
         self._clock = clock
@@ -110,7 +114,9 @@ class Hints:
         try:
             if not profile_of(await self._peers.discover(share.server)).hints:
                 log.info("a hint about a Share was passed over: its server has other ways to say it", share=share.id)
-            elif await self._remote.is_gone(share):
+                return
+            await self._legacy.use(Way.UNSIGNED, share.server)
+            if await self._remote.is_gone(share):
                 await self._end(share)
         except Refusal as error:
             log.info("a Share was not looked at", share=share.id, peer=share.server, reason=str(error))

@@ -239,7 +239,7 @@ class Peers:
                     failures.append(f"{scheme}: {error}")
                     break  # the next path of the same scheme meets the same closed door
                 code = "NO_DISCOVERY"
-                if response.status == 200 and _json_object(response.body):
+                if response.status == 200 and "enabled" in _json_object(response.body):
                     return response, response.url
                 failures.append(f"{url} answers {response.status}, no OCM document")
         raise PeerFailed(code, "; ".join(failures))

@@ -57,6 +57,11 @@ class Proving:
         self._clock = clock
         self._stored = Allowance(REFUSED_BURST, REFUSED_RATE)
 
+    @property
+    def takes_unsigned(self) -> bool:
+        """Tell whether any message counts here that nobody has signed."""
+        return not self._must_use_http_sig
+
     async def prove(self, message: Message, server: str, *, once: bool = False) -> Peer:
         """Return who sent `message`, which speaks for `server`, by the signature on it.
 
@@ -84,14 +89,14 @@ class Proving:
 
     async def _unsigned(self, server: str) -> Peer:
         record = await self._store.read(lambda tx: peers.get(tx, server))
-        if not record.signs and not self._must_use_http_sig:
+        if not record.signs and self.takes_unsigned:
             discovery = await self._peers.discover(server)
             if "http-sig" in discovery.capabilities:
                 discovery = await self._peers.discover(server, fresh=True)
             if "http-sig" not in discovery.capabilities:
                 await self._legacy.use(Way.UNSIGNED, server)
                 return Peer(server, Evidence.NONE)
-        who = f"{server} signs its requests" if not self._must_use_http_sig else "only signed requests are taken here"
+        who = f"{server} signs its requests" if self.takes_unsigned else "only signed requests are taken here"
         raise Unproven("SIGNATURE_REQUIRED", f"{who}, and this one is not signed")
 
     async def _signed(self, server: str, signed: Signed, once: bool) -> Peer:

@@ -25,7 +25,9 @@ from gateway.ocm.keys import JWKSet
 from gateway.ocm.signatures import Message, verify
 from gateway.peers import FRESH_ENOUGH, Peers
 from gateway.proof import Evidence, Peer
+from gateway.store import contacts, users
 from gateway.store import peers as records
+from gateway.store.contacts import Contact
 from gateway.store.engine import Store
 from gateway.trust import TRUSTED, Trust
 
@@ -112,6 +114,21 @@ async def test_a_signature_in_the_name_of_another_server_proves_nothing(site: Si
     """The keys are those of the host that the payload speaks for; the name of the key has to be of it, too."""
     foreign = replace(site.peer.keys.cavage_key(), kid="https://other.example/ocm#rsa-sha512-1")
     assert (await refusal(site.prove(site.peer.cavage_message(key=foreign)))).code == "KEYID_MISMATCH"
+
+
+async def test_nobody_makes_us_forget_that_the_server_of_a_contact_signs(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its discovery does not say that it does, and whoever names many servers fills the memory for strangers."""
+    monkeypatch.setattr("gateway.peers.STRANGERS_KEPT", 0)
+    address = f"carol@{site.peer.server}"
+    contact = Contact("alice", address, "carol", None, None, "invite sent", False, False, 0)
+    site.store.run_sync(lambda tx: users.add(tx, "alice", "hash", 0))
+    site.store.run_sync(lambda tx: contacts.add(tx, contact))
+    assert await site.prove(site.peer.cavage_message()) == Peer(site.peer.server, Evidence.CAVAGE)
+    await site.peers.discover(f"localhost:{site.peer.port}")
+    unsigned = replace(site.peer.cavage_message(), headers=())
+    assert (await refusal(site.prove(unsigned))).code == "SIGNATURE_REQUIRED"
 
 
 async def test_a_replay_is_refused_where_it_would_do_harm(site: Site) -> None:

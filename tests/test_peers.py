@@ -137,7 +137,10 @@ async def test_localhost_is_a_name_like_any_other(place: Place) -> None:
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(404, {}), (200, b"<html>Not OCM</html>"), (200, b"[]"), (200, b""), (301, b""), (302, b""), (500, {}), (403, {})],
+    [
+        *((404, {}), (200, b"<html>Not OCM</html>"), (200, b"[]"), (200, b""), (200, {"message": "not found"})),
+        *((301, b""), (302, b""), (500, {}), (403, {})),
+    ],
 )
 async def test_an_old_peer_is_discovered_at_its_old_path(place: Place, status: int, body: Any) -> None:
     """Whatever its server says at the path that it does not know (peers.md, section 1)."""

@@ -180,7 +180,7 @@ class ApiDoor:
         deadline = _deadline()
         message = request[MESSAGE] = await read_message(request, self._origin, deadline)
         notification = parse_notification(decode_object(message.body))
-        if is_hint(message.headers, notification):
+        if self._proving.takes_unsigned and is_hint(message.headers, notification):
             await self._hints.take(notification)
             return web.json_response({}, status=201)
         role = ROLE_OF.get(notification.type)

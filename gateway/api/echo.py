@@ -10,12 +10,13 @@ from ipaddress import IPv4Network, IPv6Network
 from aiohttp import web
 
 from gateway.api import errors
+from gateway.api.inbound import message_of
 from gateway.asking import asker, forwarded_for
 from gateway.bodies import whole
 from gateway.errors import Invalid, NoSuch
 from gateway.expecting import expect
 from gateway.ocm.errors import ProtocolError
-from gateway.ocm.signatures import Message, verify
+from gateway.ocm.signatures import verify
 from gateway.own_paths import ECHO
 from gateway.signing_keys import SigningKeys
 from gateway.tickets import Tickets
@@ -78,10 +79,8 @@ class EchoDoor:
 
     def _signature(self, request: web.Request, body: bytes) -> dict[str, str | None]:
         """Tell whether the signature holds here; every proxy on the way may have changed what it covers."""
-        headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers)
-        message = Message(request.method, self._origin + request.raw_path, headers, body)
         try:
-            verify(message, self._keys.public(), now=self._clock())
+            verify(message_of(request, self._origin, body), self._keys.public(), now=self._clock())
         except ProtocolError as error:
             base = getattr(error, "signature_base", None)
             return {"code": error.code, "reason": str(error), "signature_base": base}

@@ -13,7 +13,7 @@ MAX_HEADERS = 64 * 1024  # bytes of all names and values; reading the signatures
 
 
 async def read_message(request: web.Request, origin: str, deadline: float) -> Message:
-    """Read the request; `@target-uri` is `origin` and the raw target, never what Host says (wire.md, Verifying).
+    """Read the request, as `message_of` has it.
 
     The body must be there at `deadline`, a time of the event loop.
     Raises Malformed when it is over MAX_HEADERS or MAX_BODY, Invalid when the body does not arrive, or not in time.
@@ -25,5 +25,14 @@ async def read_message(request: web.Request, origin: str, deadline: float) -> Me
     body = await whole(request, MAX_BODY, deadline)
     if body is None:
         raise Malformed("BODY_TOO_LARGE")
+    return message_of(request, origin, body)
+
+
+def message_of(request: web.Request, origin: str, body: bytes) -> Message:
+    """Return what a signature covers; `@target-uri` is `origin` and the raw target, never what Host says (wire.md,
+    Verifying), nor the host of a target in absolute form (RFC 9112 section 3.2.2)."""
     headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers)
-    return Message(request.method, origin + request.raw_path, headers, body)
+    target = request.raw_path
+    if not target.startswith("/"):
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    return Message(request.method, origin + target, headers, body)

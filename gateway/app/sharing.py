@@ -89,7 +89,7 @@ def build_sharing(stack: AsyncExitStack, config: Config, ground: Ground, outside
     departing = Departing(
         *(store, sending, receiving, remote, ground.access, peers, outbox), server=config.server, clock=clock
     )
-    hints = Hints(store, receiving, remote, peers, clock)
+    hints = Hints(store, receiving, remote, peers, ground.legacy, clock)
     stack.push_async_callback(hints.close)
     return Sharing(
         outbox=outbox,

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from gateway.ocm.address import OCMAddress
 from gateway.store.tables import contacts
 
 
@@ -50,16 +51,20 @@ def add(tx: Connection, contact: Contact) -> bool:
     """Return False, and change nothing, where the user has the address already."""
     if get(tx, contact.user, contact.address):
         return False
-    tx.execute(insert(contacts).values(asdict(contact)))
+    tx.execute(insert(contacts).values(asdict(contact) | {"server": OCMAddress.parse(contact.address).server}))
     return True
 
 
 def meet(tx: Connection, contact: Contact) -> None:
-    """Add the contact that an invite has made; of one that was there, what the user has decided stays."""
+    """Add the contact that an invite has made; of one that was there, what the user has decided stays.
+
+    So does what the contact's own server has said of it, where this is only claimed.
+    """
     if not add(tx, contact):
         known = contacts.c.user == contact.user, contacts.c.address == contact.address
-        said = {"user_id": contact.user_id, "name": contact.name, "email": contact.email}
-        tx.execute(update(contacts).where(*known).values(said | ({"verified": True} if contact.verified else {})))
+        said = {"user_id": contact.user_id, "name": contact.name, "email": contact.email, "verified": contact.verified}
+        open_to_it = () if contact.verified else (contacts.c.verified.is_(False),)
+        tx.execute(update(contacts).where(*known, *open_to_it).values(said))
 
 
 def set_auto_accept(tx: Connection, user: str, address: str, auto_accept: bool) -> bool:

@@ -11,7 +11,8 @@ from sqlalchemy.engine import RowMapping
 
 from gateway.ocm.shares import BodyForm
 from gateway.ocm.states import ReceivedState
-from gateway.store.tables import peers, received_shares, sent_shares
+from gateway.store.share_requests import OUTGOING
+from gateway.store.tables import contacts, peers, received_shares, sent_shares, share_requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +110,10 @@ def forget(tx: Connection, server: str) -> bool:
 
 
 def is_stranger(tx: Connection, server: str) -> bool:
-    """Tell whether neither the operator nor a user has ever dealt with `server`: no trust, no Share sent or accepted.
+    """Tell whether neither the operator nor a user has ever dealt with `server`.
 
-    A Share that nobody has accepted makes no acquaintance, since anybody can send one.
+    There is no trust, no Share sent or accepted, nobody there is a contact, and nobody was asked for a Share. A Share
+    that nobody has accepted makes no acquaintance, since anybody can send one.
     """
     trusted = select(peers.c.server).where(peers.c.server == server, peers.c.trust.is_not(None))
     return not tx.execute(select(or_(trusted.exists(), *_dealt_with(server)))).scalar()
@@ -125,10 +127,12 @@ def forget_strangers(tx: Connection, keep: int) -> None:
     tx.execute(delete(peers).where(peers.c.server.in_(surplus)))
 
 
-def _dealt_with(server: Any) -> tuple[Any, Any]:
-    """Return the conditions that a user of ours has sent a Share to `server`, and has accepted one from there."""
-    accepted = received_shares.c.state == ReceivedState.ACCEPTED
+def _dealt_with(server: Any) -> tuple[Any, ...]:
+    """Return the conditions of which each says that a user of ours deals with `server`, or has."""
+    accepted, asked = received_shares.c.state == ReceivedState.ACCEPTED, share_requests.c.direction == OUTGOING
     return (
+        select(contacts.c.address).where(contacts.c.server == server).exists(),
+        select(share_requests.c.id).where(share_requests.c.server == server, asked).exists(),
         select(sent_shares.c.id).where(sent_shares.c.server == server).exists(),
         select(received_shares.c.id).where(received_shares.c.server == server, accepted).exists(),
     )

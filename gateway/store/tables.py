@@ -314,6 +314,8 @@ contacts = Table(  # the address book of each local user
     Column("verified", Boolean, nullable=False),  # their server itself has said so
     Column("auto_accept", Boolean, nullable=False),  # what they share is accepted without asking
     Column("created", BigInteger, nullable=False),
+    Column("server", String, nullable=False, server_default=""),  # host[:port] of the address
+    Index("ix_contacts_server", "server"),
 )
 
 last_seen = Table(  # received folders as they were last listed; bounded by gateway/last_seen.py

@@ -139,7 +139,8 @@ class Served:
         )
         self.remote = NoRemote()
         receiving = Receiving(self.store, self.peers, outbox, NoRemote(), self.sealer, server=SERVER, clock=self.clock)
-        self.hints = Hints(self.store, receiving, self.remote, self.peers, self.clock)
+        self.hints = Hints(self.store, receiving, self.remote, self.peers, self.legacy, self.clock)
+        self.proving = proving(self.store, self.peers, self.trust, self.clock, self.legacy)
         self.requesting = Requesting(
             *(self.store, sending, receiving, access, self.trust, self.peers, outbox), server=SERVER, clock=self.clock
         )
@@ -159,7 +160,7 @@ class Served:
             ),
             self.hints,
             Issuing(self.store, keys, origin=ORIGIN, clock=self.clock),
-            proving(self.store, self.peers, self.trust, self.clock, self.legacy),
+            self.proving,
             keys,
             self.inviting,
             Traces(directory / "traces", self.clock),

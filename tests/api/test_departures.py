@@ -80,6 +80,24 @@ def test_who_is_no_more_is_nobody_s_contact(door: Served) -> None:
     assert known() == {"alice": ["bob@other.example"], "bob": []}
 
 
+def test_what_he_has_asked_for_is_given_to_nobody_who_has_his_address_next(door: Served) -> None:
+    def ask(name: str) -> None:
+        file = {"owner": f"alice@{SERVER}", "shareWith": f"{name}@{door.peer.server}", "shareId": f"/{name}"}
+        body = {"notificationType": "REQUEST_SHARE", "senderDomain": door.peer.server, "resourceType": "file"}
+        asked = body | {"notification": {"file": file | {"permissions": ["read"]}}}
+        assert door.post("notifications", asked).status == 201
+
+    def open_requests() -> set[str]:
+        return {request.resource for request in door.store.read_sync(lambda tx: share_requests.of_user(tx, "alice"))}
+
+    for name in ("bob", "carol"):
+        ask(name)
+    door.post("notifications", removed(door, "group", f"bob@{door.peer.server}"))
+    assert open_requests() == {"/bob", "/carol"}
+    door.post("notifications", removed(door, "user", f"bob@{door.peer.server}"))
+    assert open_requests() == {"/carol"}
+
+
 def test_with_a_group_goes_what_was_shared_with_it(door: Served) -> None:
     before = states(door)
     assert door.post("notifications", removed(door, "group", f"lab@{door.peer.server}")).status == 201

@@ -34,6 +34,21 @@ def test_a_signed_share_is_taken(fresh: Served) -> None:
     assert (share.user, share.server, share.evidence, share.state) == ("alice", fresh.peer.server, "rfc9421", "pending")
 
 
+@pytest.mark.parametrize("authority", [ORIGIN, "http://proxy.example:3128", "http://127.0.0.1"])
+@pytest.mark.parametrize("kind", ["rfc9421", "cavage"])
+def test_a_target_in_absolute_form_is_the_path_in_it(fresh: Served, kind: str, authority: str) -> None:
+    """RFC 9112 section 3.2.2: every server takes that form. Whatever host it names, ours is the configured one."""
+    sign = fresh.peer.message
+    if kind == "cavage":
+        fresh.peer.become_nextcloud()
+        sign = fresh.peer.cavage_message
+    share = fresh.share(providerId=f"absolute {kind} {authority}")
+    message = sign(f"{BASE}/ocm/shares", json.dumps(share).encode(), to=ORIGIN)
+    headers = {**dict(message.headers), "Content-Type": "application/json"}
+    assert fresh.request("POST", f"{authority}{BASE}/ocm/shares", message.body, headers).status == 201
+    assert {one.provider_id: one.evidence for one in fresh.received()}[share["providerId"]] == kind
+
+
 def test_the_same_share_again_is_taken_again_and_another_one_is_a_conflict(fresh: Served) -> None:
     body = fresh.share(providerId="again")
     assert fresh.post("shares", body).status == 201

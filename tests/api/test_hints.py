@@ -12,7 +12,9 @@ from dialects import PRODUCTS, documents
 from parts import WRITE, until
 
 from gateway import hinting
+from gateway.legacy import NOTED_EVERY
 from gateway.limits import Allowance
+from gateway.store import peers
 
 from .served import SECRET, Reply, Served
 
@@ -124,6 +126,35 @@ def test_no_other_product_is_heard_without_proof(ocis: Served, product: str) -> 
         assert hint(ocis, known).status == 201
         ocis.run(until(lambda: any("other ways" in line["event"] for line in lines)))
     assert (ocis.remote.looked, ocis.state_of(known)) == ([], "accepted")
+
+
+def test_where_only_signed_messages_count_nothing_unsigned_is_heard(
+    ocis: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ocis.proving, "_must_use_http_sig", True)
+    gone = share(ocis)
+    ocis.remote.gone.add(gone)
+    replies = [hint(ocis, share_id) for share_id in (gone, "unknown")]
+    assert {(reply.status, reply.code) for reply in replies} == {(401, "SIGNATURE_REQUIRED")}
+    assert (ocis.remote.looked, ocis.state_of(gone)) == ([], "accepted")
+
+
+def test_a_server_that_must_not_go_unsigned_is_not_heard_either(ocis: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ocis.legacy, "_policy", lambda way, server: (way, server) != ("unsigned", ocis.peer.server))
+    gone = share(ocis)
+    ocis.remote.gone.add(gone)
+    with structlog.testing.capture_logs() as lines:
+        assert hint(ocis, gone).status == 201, "nobody learns whether there is such a Share"
+        ocis.run(until(lambda: any("federation.legacy.unsigned" in line.get("reason", "") for line in lines)))
+    assert (ocis.remote.looked, ocis.state_of(gone)) == ([], "accepted")
+
+
+def test_a_hint_is_a_use_of_the_unsigned_way(ocis: Served) -> None:
+    ocis.clock.advance(NOTED_EVERY)
+    known = share(ocis)
+    assert hint(ocis, known).status == 201
+    looked(ocis, known)
+    assert "unsigned" in (ocis.store.read_sync(lambda tx: peers.get(tx, ocis.peer.server)).legacy_used or {})
 
 
 @pytest.mark.parametrize("kind", ["SHARE_DECLINED", "SHARE_ACCEPTED"])

@@ -109,6 +109,27 @@ def test_every_dialect_of_servers_that_sign_nothing_makes_an_unverified_contact(
     assert contact.address == f"{contact.user_id.partition('@')[0]}@{fresh.peer.server}"
 
 
+def test_what_a_server_has_said_of_somebody_is_not_replaced_by_what_nobody_proves(fresh: Served) -> None:
+    """Whoever holds an invite can claim to be anybody at a server that signs nothing."""
+    address = f"carol-verified@{fresh.peer.server}"
+    carol = Contact(
+        user="alice",
+        address=address,
+        user_id="carol-verified",
+        name="Carol Dee",
+        email="carol@uni.example",
+        source="invite accepted",
+        verified=True,
+        auto_accept=False,
+        created=int(fresh.clock()),
+    )
+    fresh.store.run_sync(lambda tx: contacts.add(tx, carol))
+    fresh.peer.document = fresh.peer.describe("notifications")
+    claimed = body(fresh, invited(fresh), userID=f"carol-verified@https://{fresh.peer.server}", name="Your bank")
+    assert post(fresh, claimed, signed=False).status == 200
+    assert fresh.store.read_sync(lambda tx: contacts.get(tx, "alice", address)) == carol
+
+
 def test_whoever_has_accepted_is_told_again_and_nobody_else(fresh: Served) -> None:
     token = invited(fresh)
     payload = body(fresh, token)

@@ -41,6 +41,7 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "what a server was asked for": lambda tx: share_requests.open_to(tx, "peer.example"),
     "how much a server asks for": lambda tx: share_requests.count_from_server(tx, "peer.example"),
     "how much a user is asked for": lambda tx: share_requests.count_to_owner(tx, "alice@gateway.example"),
+    "what is asked of and for somebody": lambda tx: share_requests.forget_open_with(tx, "bob@peer.example"),
     "what nobody has answered": lambda tx: share_requests.forget_unanswered(tx, 0),
     "the same by its secret": lambda tx: sent_shares.by_provider_id_and_secret(tx, "id", SECRET),
     "the Shares of an owner": lambda tx: sent_shares.of_owner(tx, "alice"),

@@ -134,3 +134,26 @@ def test_a_peer_that_has_signed_before_the_kinds_were_told_apart_has_signed_with
     kinds = {record.server: record.signed_as for record in store.read_sync(peers.everyone)}
     store.close()
     assert kinds == {"old.example": "rfc9421", "new.example": None}
+
+
+def test_the_servers_of_contacts_from_before_are_known(tmp_path: Path) -> None:
+    """Migration 0015: their servers are no strangers either."""
+    database = tmp_path / "state.sqlite"
+    old = engine._engine(f"sqlite:///{database}")
+    engine._migrate(old, "0014")
+    old.dispose()
+    connection = sqlite3.connect(database)
+    connection.execute("INSERT INTO users (name, password_hash, disabled, created) VALUES ('alice', 'hash', 0, 0)")
+    connection.execute(
+        "INSERT INTO contacts (user, address, user_id, source, verified, auto_accept, created) "
+        "VALUES ('alice', 'carol@home@peer.example:8443', 'carol@home', 'imported', 0, 0, 0)"
+    )
+    connection.commit()
+    connection.close()
+    store = Store(f"sqlite:///{database}")
+    strange = {
+        server: store.read_sync(lambda tx, server=server: peers.is_stranger(tx, server))
+        for server in ("peer.example:8443", "peer.example")
+    }
+    store.close()
+    assert strange == {"peer.example:8443": False, "peer.example": True}

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import pytest
-from parts import NOW, received, sent
+from parts import NOW, READ, received, sent
 from sqlalchemy import Connection
 
-from gateway.store import peers, received_shares, sent_shares
+from gateway.store import contacts, peers, received_shares, sent_shares, share_requests
+from gateway.store.contacts import Contact
 from gateway.store.engine import Store
+from gateway.store.share_requests import INCOMING, OUTGOING, RequestRecord
 
 SERVER = "peer.example"
+
+
+def request(direction: str) -> RequestRecord:
+    return RequestRecord(
+        id="request-1",
+        direction=direction,
+        kind="REQUEST_SHARE",
+        user="alice",
+        server=SERVER,
+        owner=f"carol@{SERVER}",
+        share_with="alice@gateway.example",
+        resource="/data",
+        share=None,
+        permissions=READ,
+        state="pending",
+        granted=None,
+        created=NOW,
+        updated=NOW,
+    )
 
 
 def is_stranger(store: Store) -> bool:
@@ -29,6 +50,21 @@ def test_a_server_is_a_stranger_until_somebody_here_deals_with_it(store: Store) 
 def test_a_share_sent_there_makes_an_acquaintance(store: Store) -> None:
     store.run_sync(lambda tx: sent_shares.add(tx, sent(server=SERVER, state="pending"), b"h", b"s"))
     assert not is_stranger(store)
+
+
+def test_a_contact_there_makes_an_acquaintance(store: Store) -> None:
+    """However it came: an invite is dealt with at both servers before anything is shared."""
+    contact = Contact("alice", f"Carol@x@{SERVER}", "Carol@x", None, None, "invite sent", False, False, NOW)
+    store.run_sync(lambda tx: contacts.add(tx, contact))
+    assert not is_stranger(store)
+    store.run_sync(lambda tx: contacts.remove(tx, "alice", contact.address))
+    assert is_stranger(store)
+
+
+@pytest.mark.parametrize(("direction", "strange"), [(OUTGOING, False), (INCOMING, True)])
+def test_whom_a_user_has_asked_for_a_share_is_no_stranger(store: Store, direction: str, strange: bool) -> None:
+    store.run_sync(lambda tx: share_requests.add(tx, request(direction)))
+    assert is_stranger(store) is strange
 
 
 @pytest.mark.parametrize("trust", ["trusted", "blocked"])
