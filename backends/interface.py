@@ -152,6 +152,14 @@ class Reader(ABC):
 
     entry: Entry
 
+    @property
+    def digests(self) -> Mapping[str, bytes]:
+        """Return what the storage itself says of the whole content, as digests by names of hashlib.
+
+        Empty where it says nothing, and until something was read.
+        """
+        return {}
+
     @abstractmethod
     def read_at(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes from `offset`; fewer only at the end of the file, b"" beyond it."""

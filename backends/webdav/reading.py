@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from backends.errors import Unavailable, Unsupported
 from backends.interface import Entry, Kind, Reader
 from backends.paths import StoragePath
+from backends.webdav.digests import digest_of
 from backends.webdav.multistatus import Resource, number_of, time_of
 from backends.webdav.session import Answer, Session
 
@@ -39,7 +41,12 @@ class WebDAVReader(Reader):
         self._answer: Answer | None = None
         self._position = 0  # in the open answer
         self._version: tuple[str | None, str | None] | None = None  # ETag and Last-Modified of the first answer
+        self._digests: Mapping[str, bytes] = {}  # as the first answer says
         self._closed = False
+
+    @property
+    def digests(self) -> Mapping[str, bytes]:
+        return self._digests
 
     def read_at(self, offset: int, size: int) -> bytes:
         if self._closed:
@@ -119,7 +126,7 @@ class WebDAVReader(Reader):
             present = self._session.find(self._path)
             if present is None or entry_of(present, self._path.name) != self.entry:
                 raise self._changed("it is another version than the one listed")
-        self._version = version
+        self._version, self._digests = version, digest_of(answer.headers)
 
     def _changed(self, how: str) -> Unavailable:
         return Unavailable(f"{self._session.host}: /{self._path} changed while it was read: {how}", retry_after=1)
