@@ -26,6 +26,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "use cases": (
         "gateway.access",
         "gateway.admitting",
+        "gateway.arriving",
         "gateway.belongings",
         "gateway.departing",
         "gateway.doctor",
