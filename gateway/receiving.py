@@ -26,10 +26,11 @@ from gateway.peers import Peers
 from gateway.profiles import profile_of
 from gateway.proof import Evidence, Peer
 from gateway.remote import Remote
-from gateway.store import contacts, events, exchanged_tokens, last_seen, outbox, received_shares, users
+from gateway.store import contacts, events, exchanged_tokens, kept, last_seen, outbox, received_shares, users
 from gateway.store.contacts import Contact
 from gateway.store.engine import Store
 from gateway.store.events import Event
+from gateway.store.kept import Kept
 from gateway.store.outbox import Message
 from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer, secret_hash
@@ -52,6 +53,7 @@ class ReceivedShareView:
     history: tuple[Event, ...] = ()
     waiting: str | None = None  # why a message about it is still on its way
     unreachable_since: int | None = None  # when its server was first silent after its last answer
+    kept: tuple[Kept, ...] = ()  # where its content was written as files
 
 
 class Receiving:
@@ -267,15 +269,16 @@ class Receiving:
         return [self._view(share) for share in shares]
 
     async def show(self, user: str | None, share_id: str) -> ReceivedShareView:
-        """Return one Share with its history; raises NoSuch."""
+        """Return one Share with its history, and with where it was kept; raises NoSuch."""
 
-        def work(tx: Connection) -> tuple[ReceivedShare, list[Event], list[Message]]:
+        def work(tx: Connection) -> tuple[ReceivedShare, list[Event], list[Message], list[Kept]]:
             share = self.own(tx, user, share_id)
-            return share, events.about(tx, share.id), outbox.pending_of(tx, ROLE, share.id)
+            pending = outbox.pending_of(tx, ROLE, share.id)
+            return share, events.about(tx, share.id), pending, kept.of_share(tx, share.id)
 
-        share, history, pending = await self._store.read(work)
+        share, history, pending, copies = await self._store.read(work)
         waiting = next((message.last_error or "not sent yet" for message in pending), None)
-        return self._view(share, tuple(history), waiting)
+        return replace(self._view(share, tuple(history), waiting), kept=tuple(copies))
 
     async def accept(self, user: str | None, share_id: str, actor: str) -> tuple[ReceivedShareView, str | None]:
         """Mount a pending Share under /received/ and tell the sender.
@@ -356,6 +359,7 @@ class Receiving:
         received_shares.set_mount(tx, share.id, None)
         exchanged_tokens.forget(tx, share.id)
         last_seen.forget(tx, share.id)
+        kept.forget_versions(tx, share.id)
         belongings.forget(tx, share.storage)
         if not outbox.pending_of(tx, ROLE, share.id):
             received_shares.wipe_secret(tx, share.id)

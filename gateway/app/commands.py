@@ -15,6 +15,7 @@ from gateway.admin.directory_commands import DirectoryCommands
 from gateway.admin.doctor_commands import DoctorCommands
 from gateway.admin.explain_commands import ExplainCommands
 from gateway.admin.invite_commands import InviteCommands
+from gateway.admin.keeping_commands import KeepingCommands
 from gateway.admin.request_commands import RequestCommands
 from gateway.app.doors import document_of
 from gateway.app.ground import Ground, Seat
@@ -56,6 +57,7 @@ def command_table(
         **RequestCommands(ground.access, sharing.requesting, sharing.resharing).table,
         **DepartureCommands(sharing.departing).table,
         **DirectoryCommands(outside.directories).table,
+        **KeepingCommands(ground.access, sharing.copies).table,
         **ExplainCommands(ground.access, explaining).table,
     }
 

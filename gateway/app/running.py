@@ -96,6 +96,7 @@ async def _lead(
         team.hear()
         sharing.outbox.kick()
 
+    await sharing.copies.start()
     background(stack, sharing.remote.refresh(), "refresh")
     # Before the outbox looks for the first time: what is written after that look rings, and is heard.
     loop.add_reader(team.bell, hear)

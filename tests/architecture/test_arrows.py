@@ -41,6 +41,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "gateway.hinting",
         "gateway.inviting",
         "gateway.issuing",
+        "gateway.keeping",
         "gateway.last_seen",
         "gateway.legacy",
         "gateway.locks",
