@@ -9,10 +9,10 @@ from typing import Any
 
 from gateway.access import Access
 from gateway.admin import views
-from gateway.admin.calling import Arguments, Caller, Command, flag, optional, path, text
+from gateway.admin.calling import Arguments, Caller, Command, flag, number, optional, path, text
 from gateway.keeping import Copies, Copy, Run
 
-NEWS_TIME = 1.0  # seconds after which a copy that has not ended is shown as it is
+WAIT_MOST = 30  # seconds that a caller may wait for the end of a copy, before it is shown as it is
 
 
 class KeepingCommands:
@@ -30,13 +30,13 @@ class KeepingCommands:
     async def _begin(self, caller: Caller, arguments: Arguments) -> Any:
         user, copy = await self._meant(caller, arguments)
         run = await self._copies.begin(user, copy, caller.actor, overwrite=flag(arguments, "overwrite"))
-        return await _news(run)
+        return await _news(run, arguments)
 
     async def _watch(self, caller: Caller, arguments: Arguments) -> Any:
-        return await _news(self._copies.find(*await self._meant(caller, arguments)))
+        return await _news(self._copies.find(*await self._meant(caller, arguments)), arguments)
 
     async def _stop(self, caller: Caller, arguments: Arguments) -> Any:
-        return await _news(self._copies.stop(*await self._meant(caller, arguments), caller.actor))
+        return await _news(self._copies.stop(*await self._meant(caller, arguments), caller.actor), arguments)
 
     async def _meant(self, caller: Caller, arguments: Arguments) -> tuple[str | None, Copy]:
         """Return whose copy is meant, None for anybody's, and which; raises NotAllowed, Invalid, Unproven."""
@@ -47,8 +47,9 @@ class KeepingCommands:
         return user, Copy(text(arguments, "id"), source, path(arguments))
 
 
-async def _news(run: Run) -> dict[str, Any]:
+async def _news(run: Run, arguments: Arguments) -> dict[str, Any]:
+    """Return how far a copy is, once it has ended or the caller has waited as long as it wants; raises Invalid."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(NEWS_TIME):
+        async with asyncio.timeout(min(number(arguments, "wait") or 0, WAIT_MOST)):
             await run.ended.wait()
     return views.running_copy(run)

@@ -12,6 +12,8 @@ from gateway.cli.options import as_json, as_user, gateway
 from gateway.cli.printing import harmless, note, say, show_json
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+LOOK_EVERY = 1  # seconds between two looks of a terminal at how far it is
+WAIT = 30  # seconds that others wait for each answer
 COUNTED = ("files", "skipped", "failed")
 
 
@@ -32,7 +34,7 @@ def cp(source: str, path: str, user: str | None, overwrite: bool, stop: bool, js
     share_id, _, below = source.partition("/")
     arguments = {"id": share_id, "source": f"/{below}", "path": path, "as": user}
     if stop:
-        result = gateway("received.cp.stop", **arguments)
+        result = gateway("received.cp.stop", wait=WAIT, **arguments)
         show_json(result) if json_output else _summarise(result)
         return
     keep(arguments, overwrite=overwrite, json_output=json_output)
@@ -52,12 +54,12 @@ def keep(
 
 def _follow(arguments: dict[str, Any], *, overwrite: bool) -> dict[str, Any]:
     """Begin or join a copy and return its end; an interrupt leaves it to the gateway."""
-    line = _Line()
+    line, wait = _Line(), LOOK_EVERY if sys.stderr.isatty() else WAIT
     try:
-        result: dict[str, Any] = gateway("received.cp", overwrite=overwrite, **arguments)
+        result: dict[str, Any] = gateway("received.cp", overwrite=overwrite, wait=wait, **arguments)
         while result["ended"] is None:
             line.show(_progress(result))
-            result = gateway("received.cp.watch", **arguments)
+            result = gateway("received.cp.watch", wait=wait, **arguments)
     except KeyboardInterrupt:
         line.clear()
         note("the gateway goes on with it; the same command again shows how far it is, with --stop it ends")
