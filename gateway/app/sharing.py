@@ -21,7 +21,6 @@ from gateway.inviting import Inviting
 from gateway.issuing import Issuing
 from gateway.keeping import Copies
 from gateway.last_seen import LastSeen
-from gateway.listening import STOP_TIME
 from gateway.locks import Locks
 from gateway.outbox import Outbox
 from gateway.receiving import Receiving
@@ -112,16 +111,14 @@ def build_sharing(stack: AsyncExitStack, config: Config, ground: Ground, outside
         expiring=Expiring(store, sending, receiving, clock),
         inviting=Inviting(store, peers, server=config.server, public_url=config.public_url, policy=policy, clock=clock),
         contacts=Contacts(store, server=config.server, clock=clock),
-        copies=_copies(stack, ground, tree, watch, uploads),
+        copies=_copies(ground, tree, watch, uploads),
     )
 
 
-def _copies(stack: AsyncExitStack, ground: Ground, tree: Tree, watch: Watch, uploads: Uploads) -> Copies:
+def _copies(ground: Ground, tree: Tree, watch: Watch, uploads: Uploads) -> Copies:
     store = ground.store
     arriving, locks = Arriving(uploads, Belongings(store)), Locks(store, ground.clock)
-    copies = Copies(store, ground.access, tree, watch, locks, arriving, ground.changes, ground.clock)
-    stack.push_async_callback(copies.close, STOP_TIME)
-    return copies
+    return Copies(store, ground.access, tree, watch, locks, arriving, ground.changes, ground.clock)
 
 
 def _remote(stack: AsyncExitStack, config: Config, ground: Ground, outside: Outside) -> Remote:

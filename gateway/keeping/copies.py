@@ -74,15 +74,13 @@ class Copies:
         Raises NoSuch, Conflict, NotAllowed, Invalid, Unproven for a disabled user, Busy, and NotFound for no mount.
         """
         share = await self._share(user, copy.share)
-        if (known := self._runs.get(copy)) is not None and known.finished is None:
-            if known.overwrite is not overwrite:
-                raise Conflict(
-                    "COPY_RUNNING", "this copy is running, and not the same as to `--overwrite`; `--stop` ends it"
-                )
-            return known
+        if (running := self._running(copy, overwrite)) is not None:
+            return running
         grant = await self._access.of_user(share.user)
         source, target = await self._places(grant, share, copy)
-        if sum(run.finished is None for run in self._runs.values()) >= RUNNING_MOST:
+        if (running := self._running(copy, overwrite)) is not None:  # somebody was quicker
+            return running
+        if sum(not run.ended.is_set() for run in self._runs.values()) >= RUNNING_MOST:
             raise Busy("TOO_MANY_COPIES", f"{RUNNING_MOST} copies are running; wait for one of them")
         run = Run(copy, share.user, int(self._clock()), overwrite=overwrite)
         self._runs.pop(copy, None)
@@ -113,6 +111,16 @@ class Copies:
             run.stop(GATEWAY_STOPS)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
+
+    def _running(self, copy: Copy, overwrite: bool) -> Run | None:
+        run = self._runs.get(copy)
+        if run is None or run.ended.is_set():
+            return None
+        if run.overwrite is not overwrite:
+            raise Conflict(
+                "COPY_RUNNING", "this copy is running, and not the same as to `--overwrite`; `--stop` ends it"
+            )
+        return run
 
     async def _share(self, user: str | None, share_id: str) -> ReceivedShare:
         share = await self._store.read(lambda tx: Receiving.own(tx, user, share_id))
@@ -190,6 +198,6 @@ class Copies:
         return "the Share has expired; what was copied before stays" if share.expired(self._clock()) else None
 
     def _forget_finished(self) -> None:
-        finished = [copy for copy, run in self._runs.items() if run.finished is not None]
+        finished = [copy for copy, run in self._runs.items() if run.ended.is_set()]
         for copy in finished[: max(0, len(finished) - FINISHED_KEPT)]:
             del self._runs[copy]

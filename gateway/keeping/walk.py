@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from backends.errors import NotFound, OutOfSpace, PermissionDenied, StorageError, Unavailable
+from backends.errors import NotFound, OutOfSpace, PermissionDenied, StorageError, Unavailable, Unsupported
 from backends.interface import Entry
 from backends.paths import StoragePath
 from gateway.errors import Refusal
@@ -19,6 +19,7 @@ from gateway.store.last_seen import pack, unpack
 from gateway.tree import Place
 
 AT_ONCE = 3  # files; a peer host has four threads, and one stays free for whoever looks into the Share meanwhile
+LISTED_MOST = 1_000_000  # names in one folder; packed, they are some fifty MiB
 
 _OF_ALL = (Unavailable, PermissionDenied, NotFound)  # what a source says of one file, or would say of each
 
@@ -58,17 +59,23 @@ class Walk:
             here, there = pending.pop()
             for batch in await self._listed(here, there):
                 for entry in unpack(batch):
-                    child = here.below((entry.name,))
-                    try:
-                        into = there.address(StoragePath((entry.name,)))
-                    except StorageError as error:
-                        self._target_failed(child, error)
+                    if (both := self._both(here, there, entry)) is None:
                         continue
                     if entry.is_directory:
-                        pending.append((child, into))
+                        pending.append(both)
                         continue
                     await self._turns.acquire()
-                    group.create_task(self._in_turn(entry, child, into))
+                    group.create_task(self._in_turn(entry, *both))
+
+    def _both(self, here: Place, there: Place, entry: Entry) -> tuple[Place, Place] | None:
+        """Return where an entry of a folder is and where it goes; None, which is noted, where that cannot be named."""
+        shown = here
+        try:
+            shown = child = here.below((entry.name,))
+            return child, there.address(StoragePath((entry.name,)))
+        except StorageError as error:
+            self._target_failed(shown, error)
+            return None
 
     async def _listed(self, here: Place, there: Place) -> list[bytes]:
         """Return what is in a folder, packed in batches, once the copy of the folder itself is there.
@@ -87,12 +94,13 @@ class Walk:
         return []
 
     def _list(self, place: Place) -> list[bytes]:
-        packed = []
+        packed, count = [], 0
         with place.scan() as scan:
-            while batch := scan.next():
+            while (batch := scan.next()) and self._run.reason is None:
                 packed.append(pack(batch))
-                if self._run.reason is not None:
-                    break
+                count += len(batch)
+                if count > LISTED_MOST:
+                    raise Unsupported(f"there are more than {LISTED_MOST} names in this folder")
         return packed
 
     async def _in_turn(self, entry: Entry, source: Place, target: Place) -> None:

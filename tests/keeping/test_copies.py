@@ -113,6 +113,14 @@ async def test_the_same_copy_again_joins_the_one_that_runs(bench: Bench) -> None
     assert await bench.keep() is not first
 
 
+async def test_two_who_begin_the_same_at_once_have_one_run(bench: Bench) -> None:
+    many(bench)
+    first, second = await asyncio.gather(bench.begin(), bench.begin())
+    assert first is second
+    await first.ended.wait()
+    assert len(bench.store.read_sync(lambda tx: events.about(tx, "share"))) == 2, "it has begun and ended once"
+
+
 async def test_a_few_files_move_at_once_and_no_more(bench: Bench) -> None:
     many(bench, 12)
     gate = Gate(bench)

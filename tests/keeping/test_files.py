@@ -8,6 +8,7 @@ import os
 import pytest
 
 from backends.errors import InvalidPath, NotFound
+from gateway.keeping import walk
 from gateway.locks import Holder, Wish
 from gateway.store import changes as generations
 from gateway.store import kept
@@ -124,9 +125,32 @@ async def test_names_that_the_storage_cannot_hold_are_told_and_the_rest_is_copie
     bench.mine.refusing = lambda where: InvalidPath("no such name here") if where.endswith("refused") else None
     run = await bench.keep()
     assert counts(run) == ("incomplete", 3, 0, 3)
-    assert set(failed(run)) == {".ocm-gateway-x", ".ocm-unfinished-x", "refused"}
+    assert set(failed(run)) == {".ocm-unfinished-x", ".ocm-gateway-x", "refused"}
     assert failed(run)["refused"] == "no such name here"
     assert "a.txt" in bench.files()
+
+
+async def test_a_path_that_is_too_long_here_is_told_and_the_rest_is_copied(bench: Bench) -> None:
+    name = "n" * 254
+    deep = "/".join([name] * 16)
+    for depth in range(1, 17):
+        bench.theirs.make_directory(path("/".join([name] * depth)))
+    bench.theirs.put(f"{deep}/12345", b"of 4,085 bytes")
+    bench.theirs.put(f"{deep}/1", b"of 4,081")
+    run = await bench.keep(bench.copy("/home/0123456789"))
+    assert counts(run) == ("incomplete", 1, 0, 1)
+    assert "4096" in failed(run)[f"{deep}/12345"]
+
+
+async def test_a_folder_of_too_many_names_is_left_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "LISTED_MOST", 4)
+    fill(bench)
+    bench.theirs.make_directory(path("many"))
+    for number in range(6):
+        bench.theirs.put(f"many/{number}", b"")
+    run = await bench.keep()
+    assert counts(run) == ("incomplete", 3, 0, 1)
+    assert failed(run) == {"many": "there are more than 4 names in this folder"}
 
 
 async def test_names_that_are_not_utf8_arrive_as_they_are(bench: Bench) -> None:
