@@ -39,8 +39,10 @@ class Walk:
         self._top = source
         try:
             entry = await ask_source(source, source.backend.stat, source.path)
+            present = await target.storage.pool.run(look, target)
+            if present is None and target.is_root:
+                raise NotFound("the mount's own folder is not there, and is not for us to make")
             if not entry.is_directory:
-                present = await target.storage.pool.run(look, target)
                 into = target.address(StoragePath((name,))) if present and present.is_directory else target
                 await self._file(entry, source, into)
                 return
@@ -58,6 +60,7 @@ class Walk:
         while pending:
             here, there = pending.pop()
             for batch in await self._listed(here, there):
+                await asyncio.sleep(0)  # a folder of folders alone would hold up the loop
                 for entry in unpack(batch):
                     if (both := self._both(here, there, entry)) is None:
                         continue

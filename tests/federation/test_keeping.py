@@ -45,19 +45,34 @@ def pair(tmp_path_factory: pytest.TempPathFactory, link: FaultyLink) -> Iterator
 
 
 @dataclass(frozen=True)
-class Forty:
-    """A Share of forty files, of which a copy over a slow link takes a second or two."""
+class Shared:
+    """A folder of alice's, and bob's name for it: the id of the Share, and what lies in it."""
 
-    id: str  # as bob has it
-    files: dict[str, bytes]
+    folder: Path
+    name: str
+
+    @property
+    def id(self) -> str:
+        return self.name.partition("/")[0]
+
+    def sub(self, name: str) -> Shared:
+        """Make a folder in this one."""
+        (self.folder / name).mkdir()
+        return Shared(self.folder / name, f"{self.name}/{name}")
 
 
 @pytest.fixture(scope="module")
-def forty(pair: Pair) -> Forty:
-    folder = pair.folder("forty")
+def shared(pair: Pair) -> Shared:
+    return Shared(pair.folder("shared"), accepted(pair, "shared")[1])
+
+
+@pytest.fixture(scope="module")
+def forty(shared: Shared) -> Shared:
+    """Forty files, of which a copy over a slow link takes a second or two."""
+    forty = shared.sub("forty")
     for number in range(40):
-        (folder / f"{number}").write_bytes(os.urandom(50_000))
-    return Forty(accepted(pair, "forty")[1], contents(folder))
+        (forty.folder / f"{number}").write_bytes(os.urandom(50_000))
+    return forty
 
 
 @pytest.fixture(autouse=True)
@@ -72,8 +87,8 @@ def accepted(pair: Pair, name: str) -> tuple[dict[str, Any], str]:
     return share, str(pair.accept(share)["id"])
 
 
-def cp(pair: Pair, share_id: str, target: str, *more: str) -> tuple[int, dict[str, Any]]:
-    done = pair.bob.cli("received", "cp", share_id, target, "--as", "bob", "--json", *more)
+def cp(pair: Pair, source: str, target: str, *more: str) -> tuple[int, dict[str, Any]]:
+    done = pair.bob.cli("received", "cp", source, target, "--as", "bob", "--json", *more)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
@@ -89,9 +104,9 @@ def shown(pair: Pair, share_id: str) -> dict[str, str]:
 
 
 @contextmanager
-def copying(pair: Pair, share_id: str, target: str, least: int) -> Iterator[subprocess.Popen[str]]:
+def copying(pair: Pair, source: str, target: str, least: int) -> Iterator[subprocess.Popen[str]]:
     """Run a copy into `target` below bob's /home beside the block, which begins when `least` files have come."""
-    command = [*pair.bob.command, "received", "cp", share_id, f"/home/{target}", "--as", "bob"]
+    command = [*pair.bob.command, "received", "cp", source, f"/home/{target}", "--as", "bob"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     folder = pair.bob.data / target
     eventually(lambda: folder.is_dir() and len(os.listdir(folder)) >= least, True)
@@ -134,30 +149,29 @@ def test_a_share_is_accepted_into_a_mount_and_the_file_server_beside_has_it(pair
     assert text.count("share.copied") == 5
 
 
-def test_a_thousand_small_files(pair: Pair) -> None:
-    folder = pair.folder("many")
+def test_a_thousand_small_files(pair: Pair, shared: Shared) -> None:
+    many = shared.sub("many")
     for number in range(1000):
-        file = folder / f"{number % 7}" / f"{number}"
+        file = many.folder / f"{number % 7}" / f"{number}"
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(b"%d" % number)
-    _, share_id = accepted(pair, "many")
-    status, result = cp(pair, share_id, "/home/many")
+    status, result = cp(pair, many.name, "/home/many")
     assert (status, result["files"], result["failed"]) == (0, 1000, 0)
-    assert contents(pair.bob.data / "many") == contents(folder)
-    status, result = cp(pair, share_id, "/home/many")
+    assert contents(pair.bob.data / "many") == contents(many.folder)
+    status, result = cp(pair, many.name, "/home/many")
     assert (status, result["files"], result["skipped"]) == (0, 0, 1000)
 
 
-def test_memory_does_not_grow_with_the_file(pair: Pair) -> None:
-    folder = pair.folder("large", warm=b"warm")
-    _, share_id = accepted(pair, "large")
-    assert cp(pair, share_id, "/home/large")[0] == 0
+def test_memory_does_not_grow_with_the_file(pair: Pair, shared: Shared) -> None:
+    large = shared.sub("large")
+    (large.folder / "warm").write_bytes(b"warm")
+    assert cp(pair, large.name, "/home/large")[0] == 0
     size = 256 * MIB
-    with (folder / "large").open("wb") as file:
+    with (large.folder / "large").open("wb") as file:
         file.truncate(size)
     results: list[tuple[int, dict[str, Any]]] = []
     assert pair.bob.process is not None
-    (growth,) = memory_growth([pair.bob.process.pid], lambda: results.append(cp(pair, share_id, "/home/large")))
+    (growth,) = memory_growth([pair.bob.process.pid], lambda: results.append(cp(pair, large.name, "/home/large")))
     assert results[0][0] == 0
     assert results[0][1]["bytes"] == size
     assert (pair.bob.data / "large" / "large").stat().st_size == size
@@ -165,60 +179,59 @@ def test_memory_does_not_grow_with_the_file(pair: Pair) -> None:
 
 
 def test_sigkill_in_the_middle_leaves_whole_files_and_the_same_copy_goes_on(
-    pair: Pair, link: FaultyLink, forty: Forty
+    pair: Pair, link: FaultyLink, forty: Shared
 ) -> None:
     link.latency = SLOW
-    with copying(pair, forty.id, "killed", 5) as process:
+    with copying(pair, forty.name, "killed", 5) as process:
         pair.bob.kill()
         _, error = process.communicate(timeout=20)
     assert process.returncode == 1
     assert "safe to repeat" in error
     link.latency = 0.0
     pair.bob.start()
-    kept, wanted = pair.bob.data / "killed", forty.files
+    kept, wanted = pair.bob.data / "killed", contents(forty.folder)
     before = contents(kept)
     assert 5 <= len(before) < 40
     assert before.items() <= wanted.items(), "each is whole"
     assert shown(pair, forty.id)["/home/killed"] == "interrupted"
-    status, result = cp(pair, forty.id, "/home/killed")
+    status, result = cp(pair, forty.name, "/home/killed")
     assert (status, result["files"] + result["skipped"]) == (0, 40)
     assert result["skipped"] >= len(before)
     assert contents(kept) == wanted, "and no debris"
     assert shown(pair, forty.id)["/home/killed"] == "done"
 
 
-def test_a_cut_in_the_middle_of_a_file_leaves_it_whole_or_absent(pair: Pair, link: FaultyLink) -> None:
+def test_a_cut_in_the_middle_of_a_file_leaves_it_whole_or_absent(pair: Pair, link: FaultyLink, shared: Shared) -> None:
     """It is read on where the connection broke, unless that was in its first piece."""
-    folder = pair.folder("cut")
-    (folder / "file").write_bytes(os.urandom(8 * MIB))
-    _, share_id = accepted(pair, "cut")
+    cut = shared.sub("cut")
+    (cut.folder / "file").write_bytes(os.urandom(8 * MIB))
     link.cut_after(3 * MIB)
-    _, result = cp(pair, share_id, "/home/cut")
-    wanted = contents(folder)
+    _, result = cp(pair, cut.name, "/home/cut")
+    wanted = contents(cut.folder)
     assert contents(pair.bob.data / "cut") == (wanted if result["state"] == "done" else {}), result
-    assert cp(pair, share_id, "/home/cut")[0] == 0
+    assert cp(pair, cut.name, "/home/cut")[0] == 0
     assert contents(pair.bob.data / "cut") == wanted
 
 
 def test_a_sender_that_goes_away_ends_the_copy_and_its_return_lets_it_go_on(
-    pair: Pair, link: FaultyLink, forty: Forty
+    pair: Pair, link: FaultyLink, forty: Shared
 ) -> None:
     link.latency = SLOW
-    with copying(pair, forty.id, "away", 5) as process:
+    with copying(pair, forty.name, "away", 5) as process:
         link.down()
         out, error = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "stopped: the sender's storage" in error
     assert pair.alice.server in error
     assert "(stopped)" in out
-    before, wanted = contents(pair.bob.data / "away"), forty.files
+    before, wanted = contents(pair.bob.data / "away"), contents(forty.folder)
     assert 5 <= len(before) < 40
     assert before.items() <= wanted.items()
     link.latency = 0.0
     link.up()
-    received = "/dav/files/bob/received/forty/0"  # asked again when the breaker says so
+    received = "/dav/files/bob/received/shared/forty/0"  # asked again when the breaker says so
     eventually(lambda: pair.bob.http("GET", received, user="bob", password=BOB).status, 200, 60)
-    assert cp(pair, forty.id, "/home/away")[0] == 0
+    assert cp(pair, forty.name, "/home/away")[0] == 0
     assert contents(pair.bob.data / "away") == wanted
 
 
@@ -240,22 +253,22 @@ def test_a_share_that_is_revoked_ends_the_copy_and_what_was_copied_stays(pair: P
 
 
 def test_a_command_that_is_interrupted_leaves_the_copy_to_the_gateway(
-    pair: Pair, link: FaultyLink, forty: Forty
+    pair: Pair, link: FaultyLink, forty: Shared
 ) -> None:
     link.latency = SLOW
-    with copying(pair, forty.id, "left", 2) as process:
+    with copying(pair, forty.name, "left", 2) as process:
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=20)
     assert process.returncode == 1
     assert "goes on" in error
-    status, result = cp(pair, forty.id, "/home/left")  # joins it
+    status, result = cp(pair, forty.name, "/home/left")  # joins it
     assert (status, result["files"], result["skipped"]) == (0, 40, 0)
 
 
-def test_a_copy_is_stopped_by_command(pair: Pair, link: FaultyLink, forty: Forty) -> None:
+def test_a_copy_is_stopped_by_command(pair: Pair, link: FaultyLink, forty: Shared) -> None:
     link.latency = SLOW
-    with copying(pair, forty.id, "stopped", 2) as process:
-        status, result = cp(pair, forty.id, "/home/stopped", "--stop")
+    with copying(pair, forty.name, "stopped", 2) as process:
+        status, result = cp(pair, forty.name, "/home/stopped", "--stop")
         _, error = process.communicate(timeout=20)
     assert (status, process.returncode) == (0, 1)
     assert result["reason"] == "(operator) has stopped it"
@@ -263,7 +276,7 @@ def test_a_copy_is_stopped_by_command(pair: Pair, link: FaultyLink, forty: Forty
     assert len(contents(pair.bob.data / "stopped")) < 40
 
 
-def test_a_terminal_shows_how_far_it_is(pair: Pair, link: FaultyLink, forty: Forty) -> None:
+def test_a_terminal_shows_how_far_it_is(pair: Pair, link: FaultyLink, forty: Shared) -> None:
     link.latency = SLOW
     ours, theirs = pty.openpty()
     seen = bytearray()
@@ -280,7 +293,7 @@ def test_a_terminal_shows_how_far_it_is(pair: Pair, link: FaultyLink, forty: For
 
     reading = threading.Thread(target=read)
     reading.start()
-    command = [*pair.bob.command, "received", "cp", forty.id, "/home/watched", "--as", "bob"]
+    command = [*pair.bob.command, "received", "cp", forty.name, "/home/watched", "--as", "bob"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=60, check=True)
     os.close(theirs)
     reading.join(10)

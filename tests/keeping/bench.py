@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,14 @@ class Mine(LocalBackend):
         return super().open_write(where, **expectations)
 
 
+class Timeless(MemoryBackend):
+    """Storage that keeps its own times, as WebDAV does."""
+
+    features = replace(MemoryBackend.features, set_modified=False)
+
+
 class Bench:
-    """Mounts `home` (to write) and `frozen` (to read) on one directory, and Shares of one sender."""
+    """Mounts `home` (to write) and `frozen` (to read) on one directory, `other` in memory; Shares of one sender."""
 
     def __init__(self, directory: Path) -> None:
         self.clock = Clock()
@@ -132,11 +139,17 @@ class Bench:
         self.store.run_sync(lambda tx: [users.add(tx, name, "hash", 0) for name in ("alice", "bob")])
         self.theirs = Theirs()
         self.mine = Mine(self.data, directory / "journals")
-        self.storages = {"storage": Storage("storage", self.mine, Pool("storage", threads=4))}
+        self.timeless = Timeless()
+        self.storages = {
+            "storage": Storage("storage", self.mine, Pool("storage", threads=4)),
+            "other": Storage("other", self.timeless, Pool("other", threads=4)),
+        }
         self.remotes: dict[str, Storage] = {}
         mounts = Mounts(
             [
                 MountConfig(name="home", backend="storage", path="", rights="write"),
+                MountConfig(name="own", backend="storage", path="users/{user}", rights="write"),
+                MountConfig(name="other", backend="other", path="", rights="write"),
                 MountConfig(name="frozen", backend="storage", path="frozen", rights="read"),
             ],
             {},

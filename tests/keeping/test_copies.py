@@ -87,6 +87,18 @@ async def test_a_folder_is_made_but_not_the_one_above_it(bench: Bench) -> None:
     assert run.state == "incomplete"
 
 
+@pytest.mark.parametrize("source", ["", "00"])
+async def test_the_folder_of_a_mount_is_never_made(bench: Bench, source: str) -> None:
+    many(bench, 1)
+    (bench.data / "users").mkdir()
+    run = await bench.keep(bench.copy("/own", source))
+    assert counts(run) == ("incomplete", 0, 0, 1)
+    assert bench.files("users") == {}
+    (bench.data / "users" / "alice").mkdir()
+    assert counts(await bench.keep(bench.copy("/own", source))) == ("done", 1, 0, 0)
+    assert bench.files("users/alice") == {"00": b"0"}
+
+
 async def test_a_part_that_is_not_there_fails(bench: Bench) -> None:
     many(bench, 1)
     run = await bench.keep(bench.copy(source="nowhere"))

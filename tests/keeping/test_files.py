@@ -57,6 +57,17 @@ async def test_a_second_copy_reads_nothing_and_brings_what_is_new(bench: Bench) 
     assert bench.files()["a.txt"] == b"ALPHA"
 
 
+async def test_storage_that_keeps_no_times_knows_the_files_again_as_well(bench: Bench) -> None:
+    fill(bench)
+    target = bench.copy("/other/kept")
+    assert counts(await bench.keep(target)) == ("done", 3, 0, 0)
+    entry = bench.timeless.stat(path("kept/a.txt"))
+    assert (entry.size, entry.modified != TIME) == (5, True)
+    bench.theirs.read.clear()
+    assert counts(await bench.keep(target)) == ("done", 0, 3, 0)
+    assert reads(bench.theirs) == []
+
+
 async def test_what_was_removed_at_the_sender_stays(bench: Bench) -> None:
     fill(bench)
     await bench.keep()
