@@ -198,13 +198,35 @@ async def test_a_locked_file_is_left_alone_and_told(bench: Bench) -> None:
 
 
 async def test_a_lock_that_comes_while_the_file_is_on_its_way_counts_too(bench: Bench) -> None:
-    bench.theirs.put("a.txt", b"alpha")
+    bench.theirs.put("a.txt", b"a" * (5 * MIB))
     (bench.data / "kept").mkdir()
     (bench.data / "kept" / "a.txt").write_bytes(b"before")
     place = await bench.copies._tree.resolve(await bench.copies._access.of_user("bob"), path("/home/kept/a.txt"))
-    bench.theirs.reading = lambda _: bench.locks.take(place, Wish(exclusive=True, deep=False), Holder("user:bob"))
+
+    def lock(_: str) -> None:
+        if len(bench.theirs.read) == 5:  # so late that some of it was written
+            bench.locks.take(place, Wish(exclusive=True, deep=False), Holder("user:bob"))
+
+    bench.theirs.reading = lock
     assert "locked" in failed(await bench.keep(overwrite=True))["a.txt"]
     assert bench.files() == {"a.txt": b"before"}
+
+
+@pytest.mark.parametrize("there", [None, b"before"])
+async def test_what_somebody_writes_meanwhile_is_not_replaced(bench: Bench, there: bytes | None) -> None:
+    bench.theirs.put("a.txt", b"alpha")
+    mine = bench.data / "kept" / "a.txt"
+    mine.parent.mkdir()
+    if there is not None:
+        mine.write_bytes(there)
+
+    def write(_: str) -> None:
+        mine.write_bytes(b"just now")
+
+    bench.theirs.reading = write
+    run = await bench.keep(overwrite=there is not None)
+    assert counts(run) == ("incomplete", 0, 0, 1)
+    assert mine.read_bytes() == b"just now"
 
 
 async def test_the_digest_that_the_sender_sends_is_compared(bench: Bench) -> None:
@@ -256,6 +278,7 @@ async def test_every_folder_above_shows_that_something_has_come(bench: Bench) ->
 
 async def test_properties_that_an_earlier_file_has_left_are_not_the_new_ones(bench: Bench) -> None:
     bench.theirs.put("a.txt", b"alpha")
+    (bench.data / "kept").mkdir()
     place = await bench.copies._tree.resolve(await bench.copies._access.of_user("alice"), path("/home/kept/a.txt"))
     bench.belongings.change_properties(place, [("{x}colour", "<c/>")])
     await bench.keep()
