@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 import structlog
 from sqlalchemy import Connection
@@ -29,6 +30,7 @@ from gateway.tree import RECEIVED, Place, Tree
 from gateway.watch import Watch
 
 RUNNING_MOST = 8  # copies at a time
+AT_ONCE = 3  # files from one server; it has four threads (remote), and one stays free for whoever looks there meanwhile
 FINISHED_KEPT = 100  # copies whose end is remembered for whoever still watches
 EVERY = 1.0  # seconds between two looks whether a Share has ended
 GATEWAY_STOPS = "the gateway was stopped; the same copy again goes on"
@@ -62,6 +64,7 @@ class Copies:
         self._clock = clock
         self._every = every
         self._runs: dict[Copy, Run] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # by server, while one is used
         self._tasks: set[asyncio.Task[None]] = set()  # a task that nobody holds may vanish (asyncio)
 
     async def start(self) -> None:
@@ -149,7 +152,8 @@ class Copies:
         try:
             await self._store.run(lambda tx: self._note(tx, run, actor, "share.copy"))
             files = Files(self._store, self._locks, self._arriving, self._changes, grant.principal)
-            walk = Walk(run, files, lambda: self._why_ended(share.id))
+            turns = self._turns.setdefault(share.server, asyncio.Semaphore(AT_ONCE))
+            walk = Walk(run, files, turns, lambda: self._why_ended(share.id))
             with self._watch.over(grant, Permission.WRITE, lambda: run.stop(f"{grant.who} may no longer do this")):
                 async with asyncio.TaskGroup() as group:
                     following = group.create_task(self._follow(run))

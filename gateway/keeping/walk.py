@@ -18,7 +18,6 @@ from gateway.keeping.progress import Run
 from gateway.store.last_seen import pack, unpack
 from gateway.tree import Place
 
-AT_ONCE = 3  # files; a peer host has four threads, and one stays free for whoever looks into the Share meanwhile
 LISTED_MOST = 1_000_000  # names in one folder; packed, they are some fifty MiB
 
 _OF_ALL = (Unavailable, PermissionDenied, NotFound)  # what a source says of one file, or would say of each
@@ -27,12 +26,14 @@ _OF_ALL = (Unavailable, PermissionDenied, NotFound)  # what a source says of one
 class Walk:
     """One walk through a source, for one Run."""
 
-    def __init__(self, run: Run, files: Files, why_ended: Callable[[], Awaitable[str | None]]) -> None:
-        """`why_ended` says why the Share has ended, None while it has not."""
+    def __init__(
+        self, run: Run, files: Files, turns: asyncio.Semaphore, why_ended: Callable[[], Awaitable[str | None]]
+    ) -> None:
+        """Copy as many files at once as there are `turns`; `why_ended` tells why the Share has ended, if it has."""
         self._run = run
         self._files = files
         self._why_ended = why_ended
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = turns
 
     async def __call__(self, source: Place, target: Place, name: bytes) -> None:
         """Copy what is at `source` to `target`; a file into a folder that is there gets `name` in it."""
@@ -44,7 +45,8 @@ class Walk:
                 raise NotFound("the mount's own folder is not there, and is not for us to make")
             if not entry.is_directory:
                 into = target.address(StoragePath((name,))) if present and present.is_directory else target
-                await self._file(entry, source, into)
+                async with self._turns:
+                    await self._file(entry, source, into)
                 return
         except SourceFailed as error:
             await self._source_failed(source, error.error)
@@ -68,7 +70,8 @@ class Walk:
                         pending.append(both)
                         continue
                     await self._turns.acquire()
-                    group.create_task(self._in_turn(entry, *both))
+                    # Not by the task itself: one that is cancelled before it begins would keep its turn for ever.
+                    group.create_task(self._file(entry, *both)).add_done_callback(lambda _: self._turns.release())
 
     def _both(self, here: Place, there: Place, entry: Entry) -> tuple[Place, Place] | None:
         """Return where an entry of a folder is and where it goes; None, which is noted, where that cannot be named."""
@@ -105,12 +108,6 @@ class Walk:
                 if count > LISTED_MOST:
                     raise Unsupported(f"there are more than {LISTED_MOST} names in this folder")
         return packed
-
-    async def _in_turn(self, entry: Entry, source: Place, target: Place) -> None:
-        try:
-            await self._file(entry, source, target)
-        finally:
-            self._turns.release()
 
     async def _file(self, entry: Entry, source: Place, target: Place) -> None:
         run = self._run

@@ -12,7 +12,7 @@ from parts import NOW, until
 from backends.errors import NotFound, OutOfSpace, PermissionDenied, Unavailable
 from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, Unproven
 from gateway.keeping import copies as copies_module
-from gateway.keeping import progress, walk
+from gateway.keeping import progress
 from gateway.receiving import Receiving
 from gateway.store import events, kept, received_shares, users
 from gateway.store.kept import Version
@@ -137,11 +137,13 @@ async def test_a_few_files_move_at_once_and_no_more(bench: Bench) -> None:
     many(bench, 12)
     gate = Gate(bench)
     run = await bench.begin()
-    await until(lambda: gate.waiting == walk.AT_ONCE)
+    await until(lambda: gate.waiting == copies_module.AT_ONCE)
     assert [str(one.path) for one in run.moving] == ["00", "01", "02"]
+    second = await bench.begin(bench.copy("/home/second"))
     gate.open()
-    await run.ended.wait()
-    assert bench.theirs.most_at_once == walk.AT_ONCE
+    await asyncio.gather(run.ended.wait(), second.ended.wait())
+    assert (run.files, second.files) == (12, 12)
+    assert bench.theirs.most_at_once == copies_module.AT_ONCE, "from one server, however many copies"
     assert run.moving == []
 
 
@@ -152,7 +154,7 @@ async def test_a_source_that_hangs_holds_up_no_other_copy(bench: Bench) -> None:
     gate = Gate(bench, "hung/")
     hanging = await bench.begin(bench.copy("/home/one", "hung"))
     await until(lambda: gate.waiting)
-    bench.receive("second")
+    bench.receive("second", server="other.example")
     run = await bench.begin(bench.copy("/home/two", "00", share="second"))
     await asyncio.wait_for(run.ended.wait(), 5)
     assert (run.state, hanging.state) == ("done", "running")
@@ -221,6 +223,24 @@ async def test_whoever_may_stops_the_copy(bench: Bench) -> None:
         "stopped",
         "alice has stopped it",
     )
+
+
+async def test_a_copy_that_is_stopped_gives_its_turns_back(bench: Bench) -> None:
+    """Those that it has, and those that it waits for: other copies from the same server need them."""
+    many(bench)
+    gate = Gate(bench)
+    other = await bench.begin(bench.copy("/home/other"))
+    await until(lambda: gate.waiting == copies_module.AT_ONCE)
+    run = await bench.begin()
+    await until(lambda: (bench.data / "kept").is_dir())
+    (turns,) = bench.copies._turns.values()
+    other.stop("enough")
+    gate.open()
+    await other.ended.wait()
+    run.stop("enough")
+    await run.ended.wait()
+    assert turns._value == copies_module.AT_ONCE
+    assert counts(await bench.keep())[0] == "done"
 
 
 async def test_a_gateway_that_stops_ends_its_copies_and_the_next_goes_on(bench: Bench) -> None:
