@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.engine import RowMapping
 
+from gateway.ocm.address import OCMAddress
+from gateway.ocm.notifications import NotificationType
 from gateway.ocm.shares import Permission
 from gateway.ocm.states import REQUEST_OPEN, RequestState
 from gateway.store.rows import permissions_from_column, permissions_to_column
@@ -32,6 +35,38 @@ class RequestRecord:
     granted: str | None  # our id of the Share that came of it
     created: int
     updated: int
+
+
+def unanswered(
+    now: int,
+    *,
+    direction: str,
+    kind: NotificationType,
+    user: str,
+    server: str,
+    owner: OCMAddress,
+    share_with: OCMAddress,
+    resource: str,
+    permissions: frozenset[Permission],
+    share: str | None = None,
+) -> RequestRecord:
+    """Return a request that has just been made, under an id of its own; it is not stored yet."""
+    return RequestRecord(
+        id=secrets.token_hex(16),
+        direction=direction,
+        kind=kind.value,
+        user=user,
+        server=server,
+        owner=str(owner),
+        share_with=str(share_with),
+        resource=resource,
+        share=share,
+        permissions=permissions,
+        state=RequestState.PENDING,
+        granted=None,
+        created=now,
+        updated=now,
+    )
 
 
 _COLUMNS = tuple(field.name for field in fields(RequestRecord))
