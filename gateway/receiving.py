@@ -104,12 +104,14 @@ class Receiving:
         share = row_of(peer, notification, webdav, int(self._clock()))
         secret = webdav.shared_secret.reveal()
 
-        def work(tx: Connection) -> list[str]:
+        def work(tx: Connection) -> tuple[str, list[str]]:
             recipients = self._recipients(tx, recipient, sender, notification.share_type)
+            is_group = notification.share_type == ShareType.GROUP
+            shown = recipient if is_group else users.shown_name(tx, recipient)
             digest = secret_hash(secret)
             for known in received_shares.by_provider_id(tx, peer.server, share.provider_id):
                 if known.payload_digest == share.payload_digest:
-                    return []
+                    return shown, []
                 # Seafile has one id for everything: in its form, without a uri, the secret joins the key (wire.md).
                 same_key = share.uri is not None or received_shares.with_secret(tx, known.id, digest)
                 if known.state in RECEIVED_LIVE and same_key:
@@ -119,12 +121,11 @@ class Receiving:
             if not with_room:
                 raise Busy("TOO_MANY_PENDING", f"too many Shares wait for the answer of {recipient}", retry_after=3600)
             given = [self.give(tx, share, secret, user, recipients[user]) for user in with_room]
-            return [share_id for share_id in given if share_id is not None]
+            return shown, [share_id for share_id in given if share_id is not None]
 
-        self.begin(await self._store.run(work))
-        if notification.share_type == ShareType.GROUP:
-            return recipient
-        return await self._store.read(lambda tx: users.shown_name(tx, recipient))
+        shown, accepted = await self._store.run(work)
+        self.begin(accepted)
+        return shown
 
     def give(self, tx: Connection, share: ReceivedShare, secret: str, user: str, contact: Contact | None) -> str | None:
         """Store for `user`, who has its sender as `contact`, a Share that nobody has looked at, under an id of its own.
