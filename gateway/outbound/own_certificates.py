@@ -10,7 +10,10 @@ import os
 import ssl
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+
+from cryptography import x509
 
 from gateway.outbound.certificates import has_no_chain, new_context
 from gateway.outbound.errors import PeerUnreachable, in_words
@@ -67,10 +70,17 @@ class OwnCertificates:
             return f"{words}; if the server has an authority of its own, name that in {self._section}.ca_file"
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"{words} ({self._section}.url)"
-        if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
-            about_us = any(word in error.reason for word in _ABOUT_US)
-            return f"{words}; the server judges {self._section}.client_certificate_file" if about_us else words
+        if isinstance(error, ssl.SSLError) and _is_about_us(error):
+            key = f"{self._section}.client_certificate_file"
+            return f"{words}; {key} has run out" if self._has_run_out() else f"{words}; the server judges {key}"
         return words
+
+    def _has_run_out(self) -> bool:
+        try:
+            pem = b"" if (path := self._files.client_certificate_file) is None else path.read_bytes()
+            return x509.load_pem_x509_certificate(pem).not_valid_after_utc < datetime.now(UTC)
+        except (OSError, ValueError):
+            return False
 
     def _read(self, host: str) -> ssl.SSLContext:
         context, files = new_context(), self._files
@@ -89,6 +99,12 @@ class OwnCertificates:
             words = os.strerror(error.errno or 0)
             raise PeerUnreachable("tls", host, f"{self._section}.{key}: {words}") from None
         return context
+
+
+def _is_about_us(error: ssl.SSLError) -> bool:
+    """Tell whether the server may have ended this because of our certificate; XRootD 5 does it without an alert."""
+    reason = error.reason or ""
+    return isinstance(error, ssl.SSLEOFError) or ("ALERT" in reason and any(word in reason for word in _ABOUT_US))
 
 
 def _no_pass_phrase() -> bytes:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,50 +12,21 @@ from backends.errors import InvalidPath, PreconditionFailed
 from backends.interface import Features, StorageBackend
 from backends.paths import StoragePath
 from backends.webdav import WebDAVBackend
-from gateway.config import WebDAVConfig
-from gateway.webdav_storage import open_webdav
 
-from .conformance.actions import ROOT, get, make, names, path, put
+from .configured import Open, fresh, opened
+from .conformance.actions import get, make, names, path, put
 from .conformance.names import HOSTILE_NAMES
 from .grid import Grid, xrootd
 from .test_webdav import Normalising, RemoteConformance
 from .webdav_servers import PASSWORD, USER, apache, nginx, rclone_webdav
+
+__all__ = ["opened"]
 
 XROOTD_CANNOT = frozenset(
     {b"\xff\xfe not utf-8 \x80", b"new\nline", b"carriage\rreturn", b"tab\tbell\x07escape\x1b[31m", b"*?[x]{y}"}
     | {"\ufffe".encode(), b"n" * 255}
 )
 CONTENT = bytes(range(256)) * 1200  # in more than one piece
-
-Open = Callable[..., WebDAVBackend]
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Open]:
-    """Open a backend by the keys of its section; files are given as what they hold."""
-    with_backends: list[WebDAVBackend] = []
-
-    def open_by(url: str, **keys: Any) -> WebDAVBackend:
-        for key, value in keys.items():
-            if isinstance(value, bytes):
-                keys[key] = str(tmp_path / key)
-                Path(keys[key]).write_bytes(value)
-        section = WebDAVConfig.model_validate({"type": "webdav", "url": url, **keys}, context={"directory": tmp_path})
-        with_backends.append(open_webdav("remote", section, idle=5.0, work=10.0))
-        return with_backends[-1]
-
-    yield open_by
-    for backend in with_backends:
-        backend.close()
-
-
-def fresh(opened: Open, url: str, **keys: Any) -> WebDAVBackend:
-    """Make a directory on the server and return it as a backend whose features are known."""
-    name = uuid.uuid4().hex
-    opened(url, **keys).make_directory(path(name))
-    backend = opened(f"{url}/{name}", **keys)
-    assert backend.stat(ROOT).is_directory
-    return backend
 
 
 def pieces(backend: StorageBackend, where: str, content: bytes = CONTENT, **expectations: Any) -> None:

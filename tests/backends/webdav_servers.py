@@ -217,7 +217,7 @@ class Scripted:
                 script.requests.append(self)
                 answer(self)
 
-        for method in ("GET", "HEAD", "PUT", "PROPFIND", "MKCOL", "DELETE", "MOVE", "COPY"):
+        for method in ("GET", "HEAD", "PUT", "POST", "PROPFIND", "MKCOL", "DELETE", "MOVE", "COPY", "OPTIONS"):
             setattr(Handler, f"do_{method}", Handler.handle_any)
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
