@@ -16,7 +16,7 @@ from backends.webdav.answers import OddAnswer
 from backends.webdav.aside import Aside, require_size
 from backends.webdav.multistatus import Resource
 from backends.webdav.reading import entry_of
-from backends.webdav.session import Session
+from backends.webdav.session import Answer, Session
 from backends.webdav.transport import Upload
 
 STORED = frozenset({200, 201, 204})
@@ -85,7 +85,7 @@ class WebDAVWriter(Writer):
         """Return why the server did not take the whole body."""
         self._upload = None
         answer = self._session.finish(upload, self._place)
-        refused = self._explained(answer.refusal())
+        refused = self._refusal(answer)
         if answer.status in STORED:
             return Unavailable(f"{answer.what}: the server has not waited for the whole content")
         return refused
@@ -100,7 +100,7 @@ class WebDAVWriter(Writer):
             assert upload is not None
             answer = self._session.finish(upload, self._place)
             if answer.status not in STORED:
-                raise self._explained(answer.refusal())
+                raise self._refusal(answer)
             answer.close()
             if self._aside is not None:
                 require_size(self._session, self._place, self.written)
@@ -120,8 +120,11 @@ class WebDAVWriter(Writer):
             raise
         self._litter = False
 
-    def _explained(self, refused: StorageError) -> StorageError:
+    def _refusal(self, answer: Answer) -> StorageError:
         """Say why the server has not taken a content, which many leave unclear."""
+        refused = answer.refusal()
+        if answer.status == 405 and self._aside:  # rclone, by golang.org/x/net/webdav, for all that fails in storing
+            return Unavailable(f"{answer.what}: the content was not stored, perhaps for want of space (405)")
         if isinstance(refused, OddAnswer) and self.is_new and self._session.find(self._path.parent) is None:
             return NotFound(f"/{self._path.parent}: nothing there")  # nginx: 500
         configured = self._session.configured

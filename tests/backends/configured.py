@@ -23,13 +23,13 @@ def opened(tmp_path: Path) -> Iterator[Open]:
     """Open a backend by the keys of its section; files are given as what they hold."""
     with_backends: list[WebDAVBackend] = []
 
-    def open_by(url: str, **keys: Any) -> WebDAVBackend:
+    def open_by(url: str, *, idle: float = 5.0, **keys: Any) -> WebDAVBackend:
         for key, value in keys.items():
             if isinstance(value, bytes):
                 keys[key] = str(tmp_path / key)
                 Path(keys[key]).write_bytes(value)
         section = WebDAVConfig.model_validate({"type": "webdav", "url": url, **keys}, context={"directory": tmp_path})
-        with_backends.append(open_webdav("remote", section, idle=5.0, work=10.0))
+        with_backends.append(open_webdav("remote", section, idle=idle, work=2 * idle))
         return with_backends[-1]
 
     yield open_by
