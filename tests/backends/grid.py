@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID, ObjectIdentifier
@@ -50,7 +50,7 @@ class Signed:
 
     name: x509.Name
     certificate: x509.Certificate
-    key: rsa.RSAPrivateKey
+    key: ec.EllipticCurvePrivateKey
 
     @property
     def pem(self) -> bytes:
@@ -63,7 +63,7 @@ class Signed:
 
 def signed(*names: str, by: Signed | None = None, extension: x509.ExtensionType, lasts: float = 24) -> Signed:
     """Make a certificate for `lasts` hours from an hour ago on; without `by` it signs itself."""
-    key = rsa.generate_private_key(65537, 2048)
+    key = ec.generate_private_key(ec.SECP256R1())
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names]
     name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Grid"), *attributes])
     begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
