@@ -98,6 +98,7 @@ class WebDAVBackend(StorageBackend):
         return self._session.look(StoragePath(), more=RIGHTS).rights
 
     def scan(self, path: StoragePath, batch: int = SCAN_BATCH) -> WebDAVScan:
+        self._require_visible(path)
         try:
             answer, listed = self._session.listing(path)
         except StorageError:
@@ -236,8 +237,7 @@ class WebDAVBackend(StorageBackend):
             self._configured.release()
 
     def _look(self, path: StoragePath) -> Resource:
-        if self._aside is not None and is_hidden(path):
-            raise NotFound(f"/{path}: nothing there")
+        self._require_visible(path)
         if not path.is_root:
             return self._session.look(path)
         resource = self._look_at_root()
@@ -264,6 +264,10 @@ class WebDAVBackend(StorageBackend):
             self._session.is_literal = is_literal(answer.headers.get("Server", ""))
             self._is_known = True
         return resource
+
+    def _require_visible(self, path: StoragePath) -> None:
+        if self._aside is not None and is_hidden(path):
+            raise NotFound(f"/{path}: nothing there")
 
     def _require_ours(self, path: StoragePath) -> None:
         """Refuse to make a name that could not be seen; raises PermissionDenied, InvalidPath."""

@@ -69,6 +69,16 @@ def test_a_share_of_it_is_read_and_written_from_the_other_gateway(
     assert sorted(one.name for one in folder.rglob("*")) == ["made", "notes", "one"]
 
 
+def test_the_log_says_at_the_start_what_is_wrong(link: tuple[FaultyLink, Path], tmp_path: Path) -> None:
+    """By the keys that it is about; and the gateway starts."""
+    (tmp_path / "guess").write_text("guess")
+    url = f"http://localhost:{link[0].port}/"
+    remote = {"type": "webdav", "url": url, "user": USER, "password_file": str(tmp_path / "guess")}
+    with Site(tmp_path, backends={"remote": remote}, mounts=[]) as site:
+        (line,) = [line for line in site.log.read_text().splitlines() if "storage is away" in line]
+    assert "the server judges backends.remote.user and backends.remote.password_file" in line
+
+
 def test_the_operator_is_told_which_storage_is_away_and_users_wait_for_nothing(
     pair: Pair, link: tuple[FaultyLink, Path], as_bob: Callable[..., Any]
 ) -> None:
