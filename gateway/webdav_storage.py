@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from backends.secret_file import SecretFile
 from backends.webdav import Configured, Credential, Response, Upload, WebDAVBackend
 from backends.webdav.credentials import Client, ClientCredentials, basic, bearer, nobody
+from gateway import __version__
 from gateway.config import OAuthConfig, WebDAVConfig
 from gateway.outbound import EVERYWHERE, Guard, OutboundError, OwnCertificates, SyncOutbound, SyncUpload, TLSFiles
 
-USER_AGENT = "ocm-gateway"
+USER_AGENT = f"ocm-gateway/{__version__}"
 IDLE_SECONDS = 30.0  # without a byte, until a server is given up
 WORK_SECONDS = 600.0  # until the answer of a server that copies, moves or removes, or has got all of an upload
 WORKING = frozenset({"COPY", "MOVE", "DELETE"})

@@ -259,7 +259,7 @@ class WebDAVBackend(StorageBackend):
         if not self._is_known:
             answer = self._session.request("OPTIONS", StoragePath(), directory=True)
             answer.close()
-            methods = {method.strip() for method in answer.headers.get("Allow", "COPY").split(",")}
+            methods = {method.strip() for method in answer.headers.get("Allow", "").split(",")}
             self.features = replace(self.features, server_side_copy="COPY" in methods)
             self._session.is_literal = is_literal(answer.headers.get("Server", ""))
             self._is_known = True
