@@ -54,6 +54,13 @@ class Aside:
                 raise
             self._move(place, target, replace=False)
 
+    def is_there(self, target: StoragePath) -> bool:
+        """Tell whether something is at `target` for certain, so that the place beside is not all that is left."""
+        try:
+            return self._session.find(target) is not None
+        except StorageError:
+            return False
+
     def drop(self, place: StoragePath) -> None:
         """Remove what is at `place`, if the server can do that now; else it is swept when it is stale."""
         with contextlib.suppress(StorageError):

@@ -212,19 +212,18 @@ class WebDAVBackend(StorageBackend):
         self, aside: Aside, source: StoragePath, target: StoragePath, resource: Resource, *, replace_present: bool
     ) -> None:
         place = aside.place_for(target)
-        litter = True
+        moving = False
         try:
             self._transfer("COPY", source, place, resource, replace_present=False)
             require_size(self._session, place, resource.size or 0)
-            litter = not replace_present  # if the move fails half-way, what was there may be gone
+            moving = replace_present
             aside.move(place, target, replace=replace_present)
-            litter = False
-        except PreconditionFailed as error:
-            litter = True
-            raise AlreadyExists(f"/{target}: the name is taken") from error
-        finally:
-            if litter:
+        except StorageError as error:
+            if not moving or aside.is_there(target):
                 aside.drop(place)
+            if isinstance(error, PreconditionFailed):
+                raise AlreadyExists(f"/{target}: the name is taken") from error
+            raise
 
     def space(self) -> Space:
         root = self._look(StoragePath())

@@ -116,7 +116,7 @@ class WebDAVWriter(Writer):
             self.check()  # it was made a moment ago, and only what may be replaced is
             aside.move(self._place, self._path, replace=True)
         except Unavailable:
-            self._litter = self.is_new  # what was there may be gone: then the place beside has all that is left
+            self._litter = self.is_new or aside.is_there(self._path)
             raise
         self._litter = False
 

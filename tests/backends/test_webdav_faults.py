@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from backends.webdav import Configured, Response, Transport, Upload, WebDAVBacke
 from gateway.outbound import PeerUnreachable, SyncOutbound
 
 from .configured import Open, fresh, opened
-from .conformance.actions import get, make, names, path, put
+from .conformance.actions import ROOT, get, make, names, path, put
 from .webdav_servers import PASSWORD, USER, apache, nginx, nobody, outbound, rclone_webdav
 
 __all__ = ["opened"]
@@ -214,40 +214,56 @@ class Losing:
         return self._transport.upload(method, url, headers, size)
 
 
+class Folder:
+    """A folder on Apache, as a backend whose moves fail so often, and as it really is."""
+
+    def __init__(self, url: str, transport: SyncOutbound, plain: WebDAVBackend) -> None:
+        self._url = url
+        self._transport = transport
+        self._plain = plain
+
+    def __call__(self, *, heard: int = 0, unheard: int = 0) -> WebDAVBackend:
+        carried = Losing(self._transport, heard=heard, unheard=unheard)
+        configured = Configured("backends.remote", "nothing")
+        return WebDAVBackend(self._url, transport=carried, credential=nobody, configured=configured)
+
+    def everything(self) -> list[bytes]:
+        """Return all names, hidden ones too."""
+        return names(self._plain)
+
+
 @pytest.fixture
-def losing(ports: Mapping[str, int], opened: Open) -> Iterator[Callable[..., WebDAVBackend]]:
-    """Make a backend on Apache whose moves fail so often."""
+def losing(ports: Mapping[str, int], opened: Open) -> Iterator[Folder]:
     url = f"http://127.0.0.1:{ports['apache']}"
     folder = f"moves-{time.monotonic_ns()}"
     make(opened(url), folder)
-    transport = outbound()
-
-    def make_losing(*, heard: int = 0, unheard: int = 0) -> WebDAVBackend:
-        configured = Configured("backends.remote", "nothing")
-        carried = Losing(transport, heard=heard, unheard=unheard)
-        return WebDAVBackend(f"{url}/{folder}", transport=carried, credential=nobody, configured=configured)
-
-    yield make_losing
-    transport.close()
+    with closing(outbound()) as transport:
+        yield Folder(f"{url}/{folder}", transport, opened(f"{url}/{folder}", uploads="direct"))
 
 
-def test_a_move_whose_answer_is_lost_has_happened(losing: Callable[..., WebDAVBackend]) -> None:
+def test_a_move_whose_answer_is_lost_has_happened(losing: Folder) -> None:
     for content in (b"new", b"replaced"):
         backend = losing(heard=1)
         assert put(backend, "file", content).size == len(content)
         assert (names(backend), get(backend, "file")) == ([b"file"], content)
 
 
-def test_a_move_that_never_arrives_leaves_what_was_there(losing: Callable[..., WebDAVBackend]) -> None:
+def test_a_move_that_never_arrives_leaves_what_was_there(losing: Folder) -> None:
     put(losing(), "old", b"old")
     backend = losing(unheard=2)
     for where in ("old", "new"):
         with pytest.raises(Unavailable):
             put(backend, where, b"new content")
         assert (names(backend), get(backend, "old")) == ([b"old"], b"old")
+        assert losing.everything() == [b"old"], "nothing is left beside it"
+        backend = losing(unheard=2)
+    assert backend.stat(ROOT).is_directory
+    with pytest.raises(Unavailable):
+        backend.copy(path("old"), path("copy"), overwrite=False)
+    assert losing.everything() == [b"old"]
 
 
-def test_what_a_move_has_left_half_done_is_finished(losing: Callable[..., WebDAVBackend]) -> None:
+def test_what_a_move_has_left_half_done_is_finished(losing: Folder) -> None:
     """RFC 4918 section 9.9.3: what is in the way is removed first; then all that is left is the place beside."""
     put(losing(), "file", b"old")
     backend = losing(unheard=1)
