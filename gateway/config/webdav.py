@@ -87,11 +87,13 @@ def _require_certificates(ca_file: Path | None, certificate: Path | None, key: P
     """Look into the files of TLS; they are read again when they change."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context.load_verify_locations(ca_file) if ca_file else None
+        if ca_file is not None:
+            context.load_verify_locations(ca_file)
     except ssl.SSLError:
         refuse("a PEM file with certificates in ca_file", f"{str(ca_file)!r}, which holds none")
     try:
-        context.load_cert_chain(certificate, key, password=lambda: b"") if certificate else None
+        if certificate is not None:
+            context.load_cert_chain(certificate, key, password=lambda: b"")
     except (ssl.SSLError, ValueError):  # ValueError: a key with a pass phrase
         allowed = "a client certificate and its own key in PEM form, without pass phrase"
         refuse(allowed, f"{str(certificate)!r} and a key that do not fit")
