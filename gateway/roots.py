@@ -39,11 +39,13 @@ from gateway.config import (
     Mistake,
     OwnershipConfig,
     ServiceOwnership,
+    WebDAVConfig,
 )
 from gateway.errors import Conflict, NoSuch
 from gateway.store import backend_roots, events, uploads
 from gateway.store.engine import Store
 from gateway.tree import Storage
+from gateway.webdav_storage import open_webdav
 
 FOLLOW = 1.0  # seconds between two looks at what other processes have recorded
 
@@ -59,6 +61,8 @@ def open_backend(name: str, config: BackendConfig, store: Store, state_dir: Path
             return _local(name, config, known, state_dir / "journals", _keeps(store))
         case MemoryConfig():
             return MemoryBackend()
+        case WebDAVConfig():
+            return open_webdav(name, config)
 
 
 def _local(
@@ -137,9 +141,13 @@ def _lacking(needed: tuple[str, ...]) -> str:
 
 
 def settle(storage: Storage, store: Store) -> None:
-    """Record the root's identity at its first start, and remove what a crash has left; waits for the storage."""
+    """Look at the storage; record a local root's identity at its first start, and remove what a crash has left there.
+
+    Waits for the storage.
+    """
     backend, name = as_service(storage).backend, storage.name
     if not isinstance(backend, LocalBackend):
+        _look(name, backend)
         return
     try:
         identity = str(backend.identity)
@@ -151,6 +159,14 @@ def settle(storage: Storage, store: Store) -> None:
         return
     if store.read_sync(lambda tx: backend_roots.get(tx, name)) is None:
         store.run_sync(lambda tx: backend_roots.put(tx, name, identity))
+
+
+def _look(name: str, backend: StorageBackend) -> None:
+    """Tell the operator at the start what is wrong with a storage that is reached over a network."""
+    try:
+        backend.stat(StoragePath())
+    except StorageError as error:
+        log.warning("storage is away", backend=name, reason=str(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from ipaddress import ip_network
 
 from gateway import __version__
 from gateway.admin.calling import Command
@@ -26,13 +25,11 @@ from gateway.doctor.itself import Itself, Self
 from gateway.doctor.peer import PeerDoctor
 from gateway.doctor.replay import Replay
 from gateway.explaining import Explaining
-from gateway.outbound import AsyncOutbound, Guard
+from gateway.outbound import EVERYWHERE, AsyncOutbound, Guard
 from gateway.roots import (
     Roots,
 )
 from gateway.users import Users
-
-EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
 def command_table(

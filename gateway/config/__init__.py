@@ -20,6 +20,7 @@ from gateway.config.model import (
 )
 from gateway.config.ownership import FixedOwnership, MapOwnership, OwnershipConfig, ServiceOwnership
 from gateway.config.values import Address, Network
+from gateway.config.webdav import OAuthConfig, WebDAVConfig
 
 __all__ = [
     "BACKENDS",
@@ -39,11 +40,13 @@ __all__ = [
     "Mistake",
     "MountConfig",
     "Network",
+    "OAuthConfig",
     "OwnershipConfig",
     "ProxyConfig",
     "ServiceOwnership",
     "TLSConfig",
     "UpstreamConfig",
+    "WebDAVConfig",
     "admin_socket",
     "is_open",
     "load",

@@ -47,6 +47,7 @@ from gateway.config.values import (
     names_host,
     refuse,
 )
+from gateway.config.webdav import WebDAVConfig
 
 
 class ListenConfig(Section):
@@ -118,8 +119,8 @@ class MemoryConfig(Section):
     type: Literal["memory"]
 
 
-BackendConfig = LocalConfig | MemoryConfig
-BACKENDS: Mapping[str, type[LocalConfig | MemoryConfig]] = {"local": LocalConfig, "memory": MemoryConfig}
+BackendConfig = LocalConfig | MemoryConfig | WebDAVConfig
+BACKENDS: Mapping[str, type[BackendConfig]] = {"local": LocalConfig, "memory": MemoryConfig, "webdav": WebDAVConfig}
 
 
 class MountConfig(Section):

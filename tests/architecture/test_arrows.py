@@ -73,7 +73,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "gateway.wayf",
         "gateway.withdrawing",
     ),
-    "storage": ("gateway.patient", "gateway.remote", "gateway.roots"),
+    "storage": ("gateway.patient", "gateway.remote", "gateway.roots", "gateway.webdav_storage"),
     "api": ("gateway.api",),
     "dav": ("gateway.dav",),
     "web": ("gateway.web",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -31,8 +32,13 @@ def on_share(served: Served) -> tuple[str, str]:
 @pytest.mark.parametrize("root", [on_files, on_memory, on_share])
 def test_litmus_passes_whole(served: Served, tmp_path, root: Callable[[Served], tuple[str, str]]) -> None:
     path, user = root(served)
+    judge(served.url(path), user, PASSWORD, tmp_path)
+
+
+def judge(url: str, user: str, password: str, tmp_path: Path) -> None:
+    """Let litmus judge what is at `url`."""
     done = subprocess.run(
-        ["litmus", "--keep-going", served.url(path), user, PASSWORD],
+        ["litmus", "--keep-going", url, user, password],
         capture_output=True,
         text=True,
         timeout=100,
