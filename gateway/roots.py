@@ -28,6 +28,7 @@ from backends.memory import MemoryBackend
 from backends.ownership import NewFiles, Owner
 from backends.paths import StoragePath
 from backends.root import RootIdentity
+from backends.sftp import Account, SFTPBackend
 from gateway.config import (
     BackendConfig,
     Config,
@@ -39,6 +40,7 @@ from gateway.config import (
     Mistake,
     OwnershipConfig,
     ServiceOwnership,
+    SFTPConfig,
 )
 from gateway.errors import Conflict, NoSuch
 from gateway.store import backend_roots, events, uploads
@@ -59,6 +61,8 @@ def open_backend(name: str, config: BackendConfig, store: Store, state_dir: Path
             return _local(name, config, known, state_dir / "journals", _keeps(store))
         case MemoryConfig():
             return MemoryBackend()
+        case SFTPConfig():
+            return _sftp(name, config, state_dir / "journals")
 
 
 def _local(
@@ -73,6 +77,19 @@ def _local(
             threads = CredentialThreads(name)
             service = open_local(new_files=new_files, as_service=partial(credentials.acting_with, threads.own))
             return MappedBackend(service, Accounts(minimum_uid), threads)
+
+
+def _sftp(name: str, config: SFTPConfig, journals: Path) -> SFTPBackend:
+    account = Account(
+        name,
+        config.host,
+        config.port,
+        config.user,
+        config.known_hosts_file,
+        key_file=config.key_file,
+        password_file=config.password_file,
+    )
+    return SFTPBackend(account, config.root, journals, connections=config.connections)
 
 
 def _new_files(ownership: OwnershipConfig) -> NewFiles:
@@ -139,6 +156,8 @@ def _lacking(needed: tuple[str, ...]) -> str:
 def settle(storage: Storage, store: Store) -> None:
     """Record the root's identity at its first start, and remove what a crash has left; waits for the storage."""
     backend, name = as_service(storage).backend, storage.name
+    if isinstance(backend, SFTPBackend):
+        _settle_remote(name, backend)
     if not isinstance(backend, LocalBackend):
         return
     try:
@@ -151,6 +170,15 @@ def settle(storage: Storage, store: Store) -> None:
         return
     if store.read_sync(lambda tx: backend_roots.get(tx, name)) is None:
         store.run_sync(lambda tx: backend_roots.put(tx, name, identity))
+
+
+def _settle_remote(name: str, backend: SFTPBackend) -> None:
+    """Say at the start what keeps the storage from being used, as a wrong key would."""
+    try:
+        backend.stat(StoragePath())
+        backend.sweep()
+    except StorageError as error:
+        log.warning("storage is away", backend=name, reason=str(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from gateway.config.model import (
     UpstreamConfig,
 )
 from gateway.config.ownership import FixedOwnership, MapOwnership, OwnershipConfig, ServiceOwnership
+from gateway.config.sftp import SFTPConfig
 from gateway.config.values import Address, Network
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Network",
     "OwnershipConfig",
     "ProxyConfig",
+    "SFTPConfig",
     "ServiceOwnership",
     "TLSConfig",
     "UpstreamConfig",

@@ -19,6 +19,7 @@ from gateway.config.limits import LimitsConfig
 from gateway.config.ownership import Ownership, ServiceOwnership
 from gateway.config.section import Section, chosen_by
 from gateway.config.servers import Server, matching
+from gateway.config.sftp import SFTPConfig
 from gateway.config.values import (
     CIDR,
     Address,
@@ -118,8 +119,8 @@ class MemoryConfig(Section):
     type: Literal["memory"]
 
 
-BackendConfig = LocalConfig | MemoryConfig
-BACKENDS: Mapping[str, type[LocalConfig | MemoryConfig]] = {"local": LocalConfig, "memory": MemoryConfig}
+BackendConfig = LocalConfig | MemoryConfig | SFTPConfig
+BACKENDS: Mapping[str, type[BackendConfig]] = {"local": LocalConfig, "memory": MemoryConfig, "sftp": SFTPConfig}
 
 
 class MountConfig(Section):
