@@ -410,8 +410,12 @@ def test_all_mistakes_are_reported_at_once(directory: Path) -> None:
 
 
 LAB = {
-    "type": "sftp", "host": "storage.lab.example", "user": "gateway", "root": "/srv/data",
-    "key_file": __file__, "known_hosts_file": __file__,
+    "type": "sftp",
+    "host": "storage.lab.example",
+    "user": "gateway",
+    "root": "/srv/data",
+    "key_file": __file__,
+    "known_hosts_file": __file__,
 }
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [

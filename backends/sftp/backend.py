@@ -54,7 +54,7 @@ class SFTPBackend(StorageBackend):
         self.features = Features()
         self._account = account
         self._tree = Tree(root.encode("utf-8", "surrogateescape"))
-        self._connections = Connections(self._connect, connections, account.patience)
+        self._connections = Connections(self._connect, connections, account.beginning)
         self._journal = Journal(journal_dir, account.name)
         self._leftovers = Leftovers(self._journal, self._connections, self._tree)
         self._locks = NameLocks()

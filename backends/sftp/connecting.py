@@ -18,6 +18,7 @@ from backends.sftp.known_hosts import HostKeys, fingerprint, host_keys, name_of
 from backends.sftp.session import BROKEN, Session
 
 PATIENCE = 30.0  # seconds that an answer may take
+BEGINNING = 20.0  # seconds that all may take until SFTP is spoken
 KEEPALIVE = 15  # seconds
 
 # Measured as the fastest, 252 MB/s both ways on loopback; paramiko's own reach 75 and 143.
@@ -50,6 +51,7 @@ class Account:
     key_file: Path | None = None
     password_file: Path | None = None
     patience: float = PATIENCE
+    beginning: float = BEGINNING
 
     def __str__(self) -> str:
         """Return a form for errors, without secrets."""
@@ -59,7 +61,7 @@ class Account:
     def prove(self, transport: paramiko.Transport) -> None:
         """Log in; the files are read each time, so what is in them may be changed. Raises Unavailable."""
         if self.key_file is not None:
-            key = _private_key(self.key_file)
+            key = _private_key(self, self.key_file)
             with _refused(f"{self}: the server does not accept the key in key_file {self.key_file} for this user"):
                 transport.auth_publickey(self.user, key)
             return
@@ -103,7 +105,7 @@ def connect(account: Account) -> Session:
         with _in_time(account, transport):
             _negotiate(account, transport, known)
             account.prove(transport)
-            channel = transport.open_session(timeout=account.patience)
+            channel = transport.open_session(timeout=account.beginning)
             channel.invoke_subsystem("sftp")
             session = Session(channel, str(account), account.patience)
     except BROKEN as error:
@@ -132,7 +134,7 @@ def _known(account: Account) -> HostKeys:
 
 def _socket(account: Account) -> PatientSocket:
     try:
-        plain = socket.create_connection((account.host, account.port), timeout=account.patience)
+        plain = socket.create_connection((account.host, account.port), timeout=account.beginning)
     except OSError as error:
         raise Unavailable(f"{account}: {error.strerror or error}") from error
     link = PatientSocket(plain.family, plain.type, plain.proto, plain.detach())
@@ -145,7 +147,7 @@ def _socket(account: Account) -> PatientSocket:
 
 def _negotiate(account: Account, transport: paramiko.Transport, known: HostKeys) -> None:
     transport.set_log_channel(_QUIET)
-    transport.banner_timeout = transport.auth_timeout = account.patience
+    transport.banner_timeout = transport.auth_timeout = account.beginning
     options = transport.get_security_options()
     options.ciphers, options.digests = CIPHERS, MACS
     # Only for kinds of keys that can be compared: else the server may show one that nobody knows.
@@ -155,7 +157,7 @@ def _negotiate(account: Account, transport: paramiko.Transport, known: HostKeys)
         raise Unavailable(f"{account}: {where} has only keys of kinds that are not used any more")
     options.key_types = kinds
     try:
-        transport.start_client(timeout=account.patience)
+        transport.start_client(timeout=account.beginning)
     except paramiko.ssh_exception.IncompatiblePeer as error:
         raise Unavailable(f"{account}: nothing in common with the server and {where}: {error}") from error
     key = transport.get_remote_server_key().asbytes()
@@ -167,16 +169,16 @@ def _negotiate(account: Account, transport: paramiko.Transport, known: HostKeys)
         )
 
 
-def _private_key(file: Path) -> paramiko.PKey:
+def _private_key(account: Account, file: Path) -> paramiko.PKey:
     try:
         return paramiko.PKey.from_path(file)
-    except paramiko.PasswordRequiredException:
+    except (TypeError, paramiko.PasswordRequiredException):  # cryptography says the former
         reason = "it has a pass phrase; ssh-keygen -p takes it away"
     except OSError as error:
         reason = error.strerror or "it cannot be read"
-    except (paramiko.SSHException, ValueError, TypeError, paramiko.pkey.UnknownKeyType):
+    except (paramiko.SSHException, ValueError, paramiko.pkey.UnknownKeyType):
         reason = "it holds no private key of a kind that is used"
-    raise Unavailable(f"key_file {file}: {reason}")
+    raise Unavailable(f"{account}: key_file {file}: {reason}")
 
 
 @contextlib.contextmanager
@@ -190,7 +192,7 @@ def _refused(sentence: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _in_time(account: Account, transport: paramiko.Transport) -> Iterator[None]:
     """Close the connection when it takes too long to begin: paramiko waits for some answers without an end."""
-    timer = threading.Timer(account.patience, transport.close)
+    timer = threading.Timer(account.beginning, transport.close)
     timer.daemon = True
     timer.start()
     try:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from backends import temporaries
 from backends.errors import InvalidPath, NotFound, PermissionDenied, StorageError, Unavailable
@@ -59,7 +60,7 @@ class Leftovers:
             fields = string(temporary.place), flags, Attributes(mode=mode).to_set()
             return temporary, session.ask(f"/{directory}", OPEN, *fields).string()
         except Unavailable:  # it may be there
-            self.remove(temporary)
+            self.remove(session, temporary)
             raise
         except BaseException:
             self.forget(temporary)
@@ -68,14 +69,16 @@ class Leftovers:
     def forget(self, temporary: Temporary) -> None:
         """Say that there is nothing any more under its hidden name."""
         with self._lock:
+            is_first = temporary in self._living
             self._living.discard(temporary)
             self._unremoved.discard(temporary)
-        self._journal.leave(temporary.noted)
+        if is_first:
+            self._journal.leave(temporary.noted)
 
-    def remove(self, temporary: Temporary) -> None:
-        """Remove it, if need be later; never raises."""
+    def remove(self, session: Session, temporary: Temporary) -> None:
+        """Remove it by a session, or, where that is lost, before the next write; never raises."""
         try:
-            self._connections.twice(lambda session: self._remove(session, temporary.place))
+            self._remove(session, temporary.place)
         except StorageError:
             with self._lock:
                 self._unremoved.add(temporary)
@@ -94,22 +97,25 @@ class Leftovers:
         if self._sweep_is_due:
             self.sweep()
         with self._lock:
-            waiting, self._unremoved = self._unremoved, set()
+            waiting = list(self._unremoved)
         for temporary in waiting:
-            self.remove(temporary)
+            with self._connections.take() as session:
+                self.remove(session, temporary)
 
     def sweep(self) -> int:
         """Remove the temporaries that dead processes have noted; returns how many. Raises Unavailable."""
         swept = 0
         for noted in self._journal.left_by_the_dead():
             for path in noted:
-                swept += self._connections.twice(lambda session, path=path: self._sweep(session, path))  # type: ignore[misc]
+                swept += self._connections.twice(partial(self._sweep, path=path))
         self._sweep_is_due = False
         return swept
 
     def is_stale(self, place: bytes, attributes: Attributes) -> bool:
         """Tell whether a temporary that was met can have no living writer."""
-        if any(one.place == place for one in list(self._living)):
+        with self._lock:
+            is_ours = any(one.place == place for one in self._living)
+        if is_ours:
             return False
         return self._clock() - (attributes.modified or 0) > temporaries.STALE_AFTER
 

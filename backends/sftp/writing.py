@@ -194,8 +194,8 @@ class SFTPWriter(Writer):
         self._session.forget(self._on_the_way)
         if self._handle:
             self._session.close_handle(self._handle)
+        self._leftovers.remove(self._session, self._temporary)
         self._lease.release()
-        self._leftovers.remove(self._temporary)
 
     def _demand(self, requests: list[Request]) -> list[Fields]:
         try:

@@ -8,15 +8,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
+from backends.errors import Unavailable
 from backends.sftp import Account, SFTPBackend
 
 START_TIME = 20.0  # seconds
 PASSWORD = "wonderland"
+
+T = TypeVar("T")
 
 SSHD = """
 ListenAddress 127.0.0.1:{port}
@@ -141,6 +145,18 @@ def rclone_sftp(command: str, place: Path) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+
+
+def soon(call: Callable[[], T]) -> T:
+    """Return what `call` returns as soon as the server is back: after a failure it is not asked for a second."""
+    deadline = time.monotonic() + START_TIME
+    while True:
+        try:
+            return call()
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def by_password(server: Server, password: str = PASSWORD) -> Account:
