@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from .sftp_servers import Server, sshd
+from sftp_servers import Server, sshd
 
 pytest.register_assert_rewrite("tests.backends.conformance", "tests.backends.local_contract")
 

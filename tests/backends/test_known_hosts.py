@@ -6,11 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from sftp_servers import make_key
 
 from backends.errors import Unavailable
 from backends.sftp.known_hosts import HostKeys, fingerprint, host_keys
-
-from .sftp_servers import make_key
 
 
 @pytest.fixture(scope="module")

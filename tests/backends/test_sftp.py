@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from sftp_servers import PLAIN, Server, sshd
 
 from backends.interface import Features, StorageBackend
 from backends.sftp import SFTPBackend
 
 from .conformance import BackendConformance
 from .conformance.actions import ROOT, path, put
-from .sftp_servers import PLAIN, Server, sshd
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sftp_servers import PASSWORD, Server, by_password, free_port, known_hosts_line, make_key, rclone_sftp, soon, sshd
 
 from backends.errors import StorageError, Unavailable
 from backends.sftp import Account
 
 from .conformance.actions import ROOT, get, make, names, path, put
-from .sftp_servers import PASSWORD, Server, by_password, free_port, known_hosts_line, make_key, rclone_sftp, soon, sshd
 
 
 @pytest.fixture

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from faults.disks import MIB, filled, tmpfs
 from faulty_link import FaultyLink
+from sftp_servers import PLAIN, Server, soon, sshd
 
 from backends.errors import NotFound, OutOfSpace, Unavailable
 from backends.sftp import SFTPBackend
 from backends.sftp.writing import SFTPWriter
 
 from .conformance.actions import ROOT, get, names, path, put
-from .sftp_servers import PLAIN, Server, soon, sshd
 
 CONTENT = os.urandom(3 * MIB + 17)
 PATIENCE = 2.0  # seconds

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sftp_servers import SFTP_SERVER, Server, sshd
 
 from backends.errors import InvalidPath, NotFound, PermissionDenied, PreconditionFailed, Unavailable, Unsupported
 from backends.interface import Reader, StorageBackend
@@ -17,7 +18,6 @@ from backends.paths import StoragePath
 from backends.sftp import SFTPBackend
 
 from .conformance.actions import ROOT, get, make, names, path, put
-from .sftp_servers import SFTP_SERVER, Server, sshd
 
 DAY = 24 * 3600
 
