@@ -192,11 +192,21 @@ def _refused(sentence: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _in_time(account: Account, transport: paramiko.Transport) -> Iterator[None]:
     """Close the connection when it takes too long to begin: paramiko waits for some answers without an end."""
-    timer = threading.Timer(account.beginning, transport.close)
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        transport.close()
+
+    timer = threading.Timer(account.beginning, give_up)
     timer.daemon = True
     timer.start()
     try:
         yield
+    except (*BROKEN, Unavailable) as error:
+        if late.is_set():
+            raise Unavailable(f"{account}: no SFTP session within {account.beginning:g} s") from error
+        raise
     finally:
         timer.cancel()
 

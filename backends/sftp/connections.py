@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from backends.errors import Unavailable
 from backends.sftp.session import Session
@@ -91,12 +91,6 @@ class Connections:
             self._changed.notify_all()
         for session in sessions:
             session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def _present(self) -> Session | None:
         """Return a session that is open already, or None when the caller has to open one; raises Unavailable."""

@@ -45,6 +45,24 @@ class Piece:
         return self.offset + self.size
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open file; its handle is good on the session of its lease alone."""
+
+    lease: Lease
+    handle: bytes
+    facts: Attributes
+    entry: Entry
+
+    @property
+    def session(self) -> Session:
+        return self.lease.session
+
+    def close(self) -> None:
+        self.session.close_handle(self.handle)
+        self.lease.release()
+
+
 class SFTPReader(Reader):
     """An open file: if its name is replaced it stays what it was; if it is changed in place, reading is Unavailable."""
 
@@ -58,7 +76,8 @@ class SFTPReader(Reader):
         self._next = 0  # the offset at which a reader goes straight on
         self._depth = 1  # pieces to ask for beyond what is wanted now
         self._closed = False
-        self._lease = connections.keeping(self._open)
+        self._file = connections.keeping(self._open)
+        self.entry = self._file.entry
 
     def read_at(self, offset: int, size: int) -> bytes:
         if self._closed:
@@ -69,42 +88,43 @@ class SFTPReader(Reader):
         try:
             return self._read(offset, size)
         except Lost:
-            before = self.entry
-            self._ahead.clear()
-            self._lease.release()
-            self._lease = self._connections.keeping(self._open)
-            if self.entry != before:
-                self.close()
-                raise self._changed() from None
+            self._reopen()
             return self._read(offset, size)
 
     def close(self) -> None:
         if not self._closed:
             self._closed = True
             self._drop()
-            self._session.close_handle(self._handle)
-            self._lease.release()
+            self._file.close()
 
-    def _open(self, lease: Lease) -> Lease:
-        """Open the file by `lease`, and return that."""
-        self._session = lease.session
-        self.entry = self._opened(self._session)
-        return lease
+    @property
+    def _session(self) -> Session:
+        return self._file.session
 
-    def _opened(self, session: Session) -> Entry:
+    def _reopen(self) -> None:
+        """Open the file on another connection; raises Unavailable where it is not the same any more."""
+        self._ahead.clear()
+        self._file.lease.release()
+        self._file = self._connections.keeping(self._open)
+        if self._file.entry != self.entry:
+            self.close()
+            raise self._changed()
+
+    def _open(self, lease: Lease) -> Opened:
+        session = lease.session
         found = self._tree.look(session, self._path)
         require_file(found, self._path)  # a FIFO, for one, would hold up the server
         opening = string(found.place), u32(FOR_READING), Attributes().to_set()
-        self._handle = session.ask(self._what, OPEN, *opening).string()
+        handle = session.ask(self._what, OPEN, *opening).string()
         try:
-            self._facts = session.ask(self._what, FSTAT, string(self._handle)).attributes()
-            entry = entry_of(self._path.name, self._facts)
+            facts = session.ask(self._what, FSTAT, string(handle)).attributes()
+            entry = entry_of(self._path.name, facts)
             if entry.is_directory:
                 raise NotFound(f"{self._what}: it was replaced meanwhile")
         except StorageError:
-            session.close_handle(self._handle)
+            session.close_handle(handle)
             raise
-        return entry
+        return Opened(lease, handle, facts, entry)
 
     def _read(self, offset: int, size: int) -> bytes:
         end = offset + size
@@ -166,14 +186,14 @@ class SFTPReader(Reader):
         number, look.number = look.number, None
         if number is not None:
             now = self._session.end(number).attributes()
-            if (now.size, now.modified) != (self._facts.size, self._facts.modified):
+            if (now.size, now.modified) != (self._file.facts.size, self._file.facts.modified):
                 raise self._changed()
 
     def _begin_read(self, offset: int, size: int) -> int:
-        return self._session.begin(self._what, READ, string(self._handle), u64(offset), u32(size))
+        return self._session.begin(self._what, READ, string(self._file.handle), u64(offset), u32(size))
 
     def _begin_look(self) -> int:
-        return self._session.begin(self._what, FSTAT, string(self._handle))
+        return self._session.begin(self._what, FSTAT, string(self._file.handle))
 
     def _changed(self) -> Unavailable:
         return Unavailable(f"{self._session.name}: {self._what} changed while it was read", retry_after=1)

@@ -23,7 +23,10 @@ PACKET_MAX = 1 << 20  # bytes; an answer that announces more is none
 RECEIVE = 512 * 1024  # bytes taken from the channel at once
 SAFE_DATA = 32 * 1024  # bytes of data in one packet that every server takes (draft-ietf-secsh-filexfer-02 section 3)
 BEST_DATA = 255 * 1024  # what OpenSSH takes, and the fastest
-FSYNC_FACTOR = 4  # as long as other requests a disk may take to write out all that it was given
+BESIDE_DATA = 1024  # more than the other fields of such a packet take
+
+# A disk may take longer to write out all that it was given; meanwhile a server answers nobody on this connection.
+SLOW_KINDS, SLOW_FACTOR = frozenset({packets.EXTENDED, packets.CLOSE}), 4
 
 POSIX_RENAME, FSYNC, STATVFS = b"posix-rename@openssh.com", b"fsync@openssh.com", b"statvfs@openssh.com"
 LIMITS, COPY_DATA = b"limits@openssh.com", b"copy-data"
@@ -81,19 +84,20 @@ class Session:
 
     def begin(self, what: str, kind: int, *fields: bytes) -> int:
         """Send a request and return its number, with which `end` or `forget` has to be called; raises Lost."""
-        body = b"".join(fields)
+        size = 5 + sum(map(len, fields))
         with self._changed:
             self._require_alive()
             self._last = number = self._last + 1 & 0xFFFF_FFFF
             self._asked[number] = (kind, what)
-        self._send(u32(len(body) + 5) + bytes((kind,)) + u32(number) + body)
+        self._send(b"".join((u32(size), bytes((kind,)), u32(number), *fields)))
         return number
 
     def end(self, number: int) -> Fields:
         """Wait for the answer to a request and return its fields; raises what its status means, Lost."""
         with self._changed:
             kind, what = self._asked[number]
-        answer, fields = self._wait(number, what, self._patience_for(kind))
+            patience = self._patience_now()
+        answer, fields = self._wait(number, what, patience)
         if answer == packets.STATUS:
             code, text = fields.u32(), _text(fields)
             if code != OK:
@@ -152,12 +156,13 @@ class Session:
         if not self.offers(LIMITS):
             return SAFE_DATA, SAFE_DATA
         answer = self.ask("limits", packets.EXTENDED, string(LIMITS))
-        packet, read, write = answer.u64(), answer.u64(), answer.u64()
-        most = min(BEST_DATA, packet - 1024) if packet > 1024 + SAFE_DATA else BEST_DATA if not packet else SAFE_DATA
-        return min(read or SAFE_DATA, most), min(write or SAFE_DATA, most)
+        packet, read, write = answer.u64(), answer.u64(), answer.u64()  # 0 is no limit
+        most = max(SAFE_DATA, min(BEST_DATA, packet - BESIDE_DATA)) if packet else BEST_DATA
+        return min(read or most, most), min(write or most, most)
 
-    def _patience_for(self, kind: int) -> float:
-        return self._patience * (FSYNC_FACTOR if kind in (packets.EXTENDED, packets.CLOSE) else 1)
+    def _patience_now(self) -> float:
+        is_slow = any(kind in SLOW_KINDS for kind, _ in self._asked.values())
+        return self._patience * (SLOW_FACTOR if is_slow else 1)
 
     def _require_alive(self) -> None:
         if self._lost is not None:

@@ -165,7 +165,9 @@ class SFTPWriter(Writer):
         newer = self._versions.after(place, present.attributes if present else None, own)
         requests: list[Request] = []
         if old is not None and old.owner is not None and old.owner != self._facts.owner:
-            self._session.together(self._what, [self._set(Attributes(owner=old.owner))])  # as far as permitted
+            group_alone = (self._facts.owner or old.owner)[0], old.owner[1]
+            wanted = [self._set(Attributes(owner=owner)) for owner in (group_alone, old.owner)]
+            self._session.together(self._what, wanted)  # as far as permitted
         if old is not None and old.mode is not None:
             requests.append(self._set(Attributes(mode=stat.S_IMODE(old.mode) & 0o777)))
         if newer != own:

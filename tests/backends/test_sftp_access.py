@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from sftp_servers import PASSWORD, Server, by_password, free_port, known_hosts_l
 
 from backends.errors import StorageError, Unavailable
 from backends.sftp import Account
+from backends.sftp.connecting import PatientSocket
 
 from .conformance.actions import ROOT, get, make, names, path, put
 
@@ -156,6 +158,25 @@ def test_what_is_no_ssh_server_is_named(server: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         account = replace(server.account(silent.getsockname()[1]), beginning=0.5)
         assert str(account) in refusal(server, account)
+
+
+def test_a_peer_that_takes_nothing_is_given_up() -> None:
+    """paramiko would try to send for ever: the socket that it is given counts the time without any progress."""
+    near, far = socket.socketpair()
+    with far, PatientSocket(near.family, near.type, near.proto, near.detach()) as link:
+        link.patience = 0.3
+        link.settimeout(0.05)
+        for _ in range(2):
+            with pytest.raises(ConnectionError, match="takes nothing"):
+                send_for_ever(link)
+            far.recv(1 << 20)
+
+
+def send_for_ever(link: socket.socket) -> None:
+    """Send as paramiko does, which takes a time-out for a reason to try again."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            link.send(bytes(1 << 16))
 
 
 def test_a_server_without_sftp_is_named(tmp_path: Path) -> None:
