@@ -18,7 +18,7 @@ from faults.disks import MIB, filled, tmpfs
 from faulty_link import FaultyLink
 from sftp_servers import PLAIN, Server, soon, sshd
 
-from backends.errors import NotFound, OutOfSpace, Unavailable
+from backends.errors import IsADirectory, NotFound, OutOfSpace, Unavailable
 from backends.sftp import SFTPBackend
 from backends.sftp.writing import SFTPWriter
 
@@ -277,6 +277,19 @@ def test_a_sweep_waits_for_its_server(ssh_server: Server, ssh_root: Path, link: 
             backend.sweep()
         link.up()
         assert soon(backend.sweep) == 1
+
+
+def test_nothing_stays_noted_when_all_is_done(ssh_server: Server, ssh_root: Path, tmp_path: Path) -> None:
+    """After a commit, an abort and a failure there is nothing for the next start to look for."""
+    with closing(SFTPBackend(ssh_server.account(), str(ssh_root), tmp_path)) as backend:
+        put(backend, "file", b"x")
+        backend.open_write(path("file")).abort()
+        with backend.open_write(path("name")) as writer:
+            backend.make_directory(path("name"))
+            with pytest.raises(IsADirectory):
+                writer.commit()
+        assert len(os.listdir(tmp_path)) == 1
+    assert os.listdir(tmp_path) == []
 
 
 # --------------------------------------------------------------------------------------------------- connections

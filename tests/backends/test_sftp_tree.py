@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,7 +13,15 @@ from pathlib import Path
 import pytest
 from sftp_servers import SFTP_SERVER, Server, sshd
 
-from backends.errors import InvalidPath, NotFound, PermissionDenied, PreconditionFailed, Unavailable, Unsupported
+from backends.errors import (
+    IncompleteWrite,
+    InvalidPath,
+    NotFound,
+    PermissionDenied,
+    PreconditionFailed,
+    Unavailable,
+    Unsupported,
+)
 from backends.interface import Reader, StorageBackend
 from backends.paths import StoragePath
 from backends.sftp import SFTPBackend
@@ -139,18 +148,18 @@ def test_no_link_leads_out_of_the_bounds_of_a_path(remote: SFTPBackend, ssh_root
 
 
 def test_a_directory_that_became_a_link_on_the_way_does_not_exist(remote: SFTPBackend, ssh_root: Path) -> None:
-    make(remote, "tree", "tree/folder", "other")
-    put(remote, "other/file", b"x")
+    make(remote, "tree", "tree/folder", "tree/other")
+    put(remote, "tree/other/file", b"x")
     walked = path("tree/folder").walked_from(1)
     assert remote.stat(walked).is_directory
     (ssh_root / "tree" / "folder").rmdir()
-    (ssh_root / "tree" / "folder").symlink_to("../other")
+    (ssh_root / "tree" / "folder").symlink_to("other")
     assert remote.stat(path("tree/folder")).is_directory
     with pytest.raises(NotFound):
         remote.stat(walked)
     with pytest.raises(NotFound):
         remote.remove(walked.child(b"file"))
-    assert get(remote, "other/file") == b"x"
+    assert get(remote, "tree/other/file") == b"x"
 
 
 # --------------------------------------------------------------------------------------------------- temporaries
@@ -293,6 +302,40 @@ def test_a_file_keeps_its_permissions_when_it_is_replaced(remote: SFTPBackend, s
     put(remote, "new", b"")
     (ssh_root / "usual").touch()
     assert (ssh_root / "new").stat().st_mode == (ssh_root / "usual").stat().st_mode
+
+
+def test_a_name_is_never_missing_while_it_is_replaced(remote: SFTPBackend, ssh_root: Path) -> None:
+    """Seen by another program on the server, which looks all the time."""
+    put(remote, "file", b"0")
+    missing, done = [], threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            if not (ssh_root / "file").exists():
+                missing.append(time.monotonic())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for number in range(40):
+            put(remote, "file", b"%d" % number)
+    finally:
+        done.set()
+        thread.join()
+    assert missing == []
+
+
+def test_what_is_not_whole_on_the_server_gets_no_name(remote: SFTPBackend, ssh_root: Path) -> None:
+    """Whatever its statuses have said: here another program cuts the temporary short."""
+    put(remote, "file", b"old")
+    with remote.open_write(path("file")) as writer:
+        writer.write(b"x" * 600_000)
+        writer.prepare()
+        hidden = next(one for one in ssh_root.iterdir() if one.name.startswith(".ocm-gateway-"))
+        os.truncate(hidden, 5)
+        with pytest.raises(IncompleteWrite, match="5 of 600000 bytes"):
+            writer.commit()
+    assert (os.listdir(ssh_root), get(remote, "file")) == (["file"], b"old")
 
 
 def test_many_names_arrive_as_they_come(remote: SFTPBackend, ssh_root: Path) -> None:
