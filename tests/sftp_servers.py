@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
+
+from sites import children, free_port
 
 from backends.errors import Unavailable
 from backends.sftp import Account, SFTPBackend
@@ -42,12 +45,6 @@ PLAIN = f"{SFTP_SERVER} -P posix-rename,statvfs,fstatvfs,hardlink,fsync,lsetstat
 
 def user() -> str:
     return subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def make_key(file: Path, kind: str = "ed25519") -> Path:
@@ -167,16 +164,12 @@ def by_password(server: Server, password: str = PASSWORD) -> Account:
 
 
 def _descendants(parent: int) -> list[int]:
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = {int(pid): int(ppid) for pid, ppid in (line.split() for line in listed.splitlines())}
-    found, new = [], {parent}
-    while new := {pid for pid, ppid in parents.items() if ppid in new}:
-        found += new
-    return found
+    """Return the processes below one, as far as they have not ended meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        return [one for child in children(parent) for one in (child, *_descendants(child))]
+    return []
 
 
 def _end(process: int) -> None:
-    try:
-        os.kill(process, 15)
-    except ProcessLookupError:
-        print(f"{process} has ended by itself", file=sys.stderr)
+    with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+        os.kill(process, signal.SIGTERM)

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sftp_servers import PASSWORD, Server, by_password, free_port, known_hosts_line, make_key, rclone_sftp, soon, sshd
+from sftp_servers import PASSWORD, Server, by_password, known_hosts_line, make_key, rclone_sftp, soon, sshd
+from sites import free_port
 
 from backends.errors import StorageError, Unavailable
 from backends.sftp import Account
