@@ -475,6 +475,10 @@ class StorageBackend(ABC):
         """
         raise Unsupported("this storage keeps its own modification times")
 
+    def sweep(self) -> int:
+        """Remove what dead processes have left, as far as it is known without a search; raises Unavailable."""
+        return 0
+
     def require_writable(self, path: StoragePath) -> None:
         """Make sure that the storage lets what is at `path` be changed or replaced, and change nothing.
 

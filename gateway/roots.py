@@ -28,6 +28,7 @@ from backends.memory import MemoryBackend
 from backends.ownership import NewFiles, Owner
 from backends.paths import StoragePath
 from backends.root import RootIdentity
+from backends.sftp import Account, SFTPBackend
 from gateway.config import (
     BackendConfig,
     Config,
@@ -39,6 +40,7 @@ from gateway.config import (
     Mistake,
     OwnershipConfig,
     ServiceOwnership,
+    SFTPConfig,
     WebDAVConfig,
 )
 from gateway.errors import Conflict, NoSuch
@@ -61,6 +63,8 @@ def open_backend(name: str, config: BackendConfig, store: Store, state_dir: Path
             return _local(name, config, known, state_dir / "journals", _keeps(store))
         case MemoryConfig():
             return MemoryBackend()
+        case SFTPConfig():
+            return _sftp(name, config, state_dir / "journals")
         case WebDAVConfig():
             return open_webdav(name, config)
 
@@ -77,6 +81,19 @@ def _local(
             threads = CredentialThreads(name)
             service = open_local(new_files=new_files, as_service=partial(credentials.acting_with, threads.own))
             return MappedBackend(service, Accounts(minimum_uid), threads)
+
+
+def _sftp(name: str, config: SFTPConfig, journals: Path) -> SFTPBackend:
+    account = Account(
+        name,
+        config.host,
+        config.port,
+        config.user,
+        config.known_hosts_file,
+        key_file=config.key_file,
+        password_file=config.password_file,
+    )
+    return SFTPBackend(account, config.root, journals, connections=config.connections)
 
 
 def _new_files(ownership: OwnershipConfig) -> NewFiles:
@@ -162,9 +179,10 @@ def settle(storage: Storage, store: Store) -> None:
 
 
 def _look(name: str, backend: StorageBackend) -> None:
-    """Tell the operator at the start what is wrong with a storage that is reached over a network."""
+    """Tell the operator at the start what is wrong with a storage that is reached over a network; sweep it."""
     try:
         backend.stat(StoragePath())
+        backend.sweep()
     except StorageError as error:
         log.warning("storage is away", backend=name, reason=str(error))
 

@@ -26,6 +26,7 @@ from gateway.config import (
     MemoryConfig,
     Mistake,
     ServiceOwnership,
+    SFTPConfig,
     admin_socket,
     is_open,
     load,
@@ -282,6 +283,18 @@ def test_who_is_accepted_without_asking_is_named_in_one_form(directory: Path, gi
     assert loaded(directory, federation={"auto_accept": [given]}).federation.auto_accept == (wanted,)
 
 
+def test_an_sftp_backend_needs_little(directory: Path) -> None:
+    """Port and number of connections have their usual values, and a root there is no directory here."""
+    backend = loaded(directory, state_dir="/srv/data/state", mounts=None, backends={"lab": LAB}).backends["lab"]
+    assert isinstance(backend, SFTPConfig)
+    assert (backend.port, backend.connections, backend.root) == (22, 4, "/srv/data")
+
+
+def test_an_sftp_backend_proves_itself_in_some_way(directory: Path) -> None:
+    mistake = only(directory, mounts=None, backends={"lab": {key: LAB[key] for key in LAB if key != "key_file"}})
+    assert (mistake.path, mistake.found) == ("backends.lab", "neither")
+
+
 # ------------------------------------------------------------------------------------------ the example file
 
 
@@ -318,6 +331,9 @@ def test_the_example_loads_with_every_optional_key(tmp_path: Path) -> None:
     (tmp_path / "var/webdav").mkdir()
     for secret in ("password", "token", "secret"):
         (tmp_path / "var/webdav" / secret).write_text("secret\n")
+    (tmp_path / "var/ssh").mkdir()
+    for name in ("key", "password", "known_hosts"):
+        (tmp_path / "var/ssh" / name).touch()
     config = load(written(tmp_path, uncommented()))
     assert config.tls is not None
     assert config.groups == {"lab": ("alice", "carol")}
@@ -389,12 +405,21 @@ def test_all_mistakes_are_reported_at_once(directory: Path) -> None:
     ]
     lines = [str(mistake) for mistake in found]
     assert lines[0] == "state_dir: found nothing; allowed: a directory for the gateway's own data"
-    assert lines[4] == "backends.tape.type: found 'tape'; allowed: one of local, memory, webdav"
+    assert lines[4] == "backends.tape.type: found 'tape'; allowed: one of local, memory, sftp, webdav"
     assert lines[5] == "mounts[0].rights: found 'rw'; allowed: read or write"
     assert lines[6] == "mounts[1].pth: found an unknown key; allowed: perhaps path was meant"
     assert lines[7] == "federaton: found an unknown key; allowed: perhaps federation was meant"
     assert lines[8] == "mounts[0].backend: found 'naas'; allowed: a name under backends: nas, tape"
 
+
+LAB = {
+    "type": "sftp",
+    "host": "storage.lab.example",
+    "user": "gateway",
+    "root": "/srv/data",
+    "key_file": __file__,
+    "known_hosts_file": __file__,
+}
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     # change, path of the mistake, word in what is allowed
@@ -491,10 +516,30 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"proxy": {"trusted": [10]}}, "proxy.trusted[0]", "CIDR"),
     ({"backends": ["nas"]}, "backends", "a mapping of names"),
     ({"backends": {"nas": "data"}}, "backends.nas", "a mapping with `type`"),
-    ({"backends": {"nas": {"root": "data"}}}, "backends.nas.type", "one of local, memory, webdav"),
-    ({"backends": {"nas": {"type": ["local"]}}}, "backends.nas.type", "one of local, memory, webdav"),
+    ({"backends": {"nas": {"root": "data"}}}, "backends.nas.type", "one of local, memory, sftp, webdav"),
+    ({"backends": {"nas": {"type": ["local"]}}}, "backends.nas.type", "one of local, memory, sftp, webdav"),
     ({"backends": {"nas": {"type": "local"}}}, "backends.nas.root", "a directory"),
-    ({"backends": {"nas": {"type": "memory", "root": "data"}}}, "backends.nas.root", "ownership, password_file"),
+    ({"backends": {"nas": {"type": "memory", "root": "data"}}}, "backends.nas.root", "ownership, "),
+    *(
+        ({"backends": {"lab": {**LAB, **change}}}, f"backends.lab{key}", allowed)
+        for change, key, allowed in (
+            ({"host": "sftp://storage"}, ".host", "a host name"),
+            ({"port": 0}, ".port", "from 1 to 65535"),
+            ({"port": "22"}, ".port", "from 1 to 65535"),
+            ({"user": "two words"}, ".user", "without spaces"),
+            ({"user": None}, ".user", "name of an account"),
+            ({"root": "../etc"}, ".root", "without '..'"),
+            ({"root": ""}, ".root", "a directory on the server"),
+            ({"root": None}, ".root", "a directory on the server"),
+            ({"connections": 0}, ".connections", "from 1 to 32"),
+            ({"connections": True}, ".connections", "from 1 to 32"),
+            ({"known_hosts_file": "missing"}, ".known_hosts_file", "can read"),
+            ({"known_hosts_file": None}, ".known_hosts_file", "a path"),
+            ({"key_file": "missing"}, ".key_file", "can read"),
+            ({"password_file": __file__}, "", "one of key_file and password_file"),
+            ({"password": "wonderland"}, ".password", "password_file was meant"),
+        )
+    ),
     ({"backends": {"nas": {"type": "local", "root": "data", "watch": -1}}}, "backends.nas.watch", "from 0 (none)"),
     ({"backends": {"nas": {"type": "local", "root": "data", "watch": True}}}, "backends.nas.watch", "from 0 (none)"),
     *(

@@ -102,5 +102,5 @@ def _models(annotation: object) -> list[type[Section]]:
 
 def _nearest(key: str, known: list[str]) -> str:
     others = [name for name in known if name != key]  # `key` itself may belong to another type of the same section
-    near = difflib.get_close_matches(key, others, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(key, others, n=1, cutoff=0.6)
     return f"perhaps {near[0]} was meant" if near else f"one of {', '.join(others)}"

@@ -19,6 +19,7 @@ from gateway.config.limits import LimitsConfig
 from gateway.config.ownership import Ownership, ServiceOwnership
 from gateway.config.section import Section, chosen_by
 from gateway.config.servers import Server, matching
+from gateway.config.sftp import SFTPConfig
 from gateway.config.values import (
     CIDR,
     Address,
@@ -119,8 +120,13 @@ class MemoryConfig(Section):
     type: Literal["memory"]
 
 
-BackendConfig = LocalConfig | MemoryConfig | WebDAVConfig
-BACKENDS: Mapping[str, type[BackendConfig]] = {"local": LocalConfig, "memory": MemoryConfig, "webdav": WebDAVConfig}
+BackendConfig = LocalConfig | MemoryConfig | SFTPConfig | WebDAVConfig
+BACKENDS: Mapping[str, type[BackendConfig]] = {
+    "local": LocalConfig,
+    "memory": MemoryConfig,
+    "sftp": SFTPConfig,
+    "webdav": WebDAVConfig,
+}
 
 
 class MountConfig(Section):

@@ -85,7 +85,8 @@ def _state_is_not_shared(document: Document) -> Iterator[Mistake]:
     """A state directory inside a backend would put keys and password hashes into the users' trees."""
     state = document.content.get("state_dir")
     for name, backend in document.section("backends").items():
-        root = backend.get("root") if isinstance(backend, Mapping) else None
+        is_here = isinstance(backend, Mapping) and backend.get("type") == "local"
+        root = backend.get("root") if is_here else None
         if isinstance(state, str) and isinstance(root, str) and _inside(document.directory, state, root):
             yield Mistake("state_dir", shown(state), f"a directory outside backends.{name}.root: it holds the keys")
 

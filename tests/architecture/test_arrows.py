@@ -138,7 +138,9 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "gateway.supervisor",  # a pair to each worker
         "gateway.dav.stream",  # writes to one that a client has opened
         "gateway.resetting",  # ends one that a client has opened
+        "backends.sftp.connecting",  # paramiko is given one
     ),
+    "paramiko": ("backends.sftp",),
     "pydantic": ("gateway.config",),
     "yaml": ("gateway.config", "gateway.cli.first_config"),
     "click": ("gateway.cli",),
@@ -164,6 +166,7 @@ MAY_CONNECT = (
     "gateway.cli.client",  # to the admin socket
     "gateway.systemd",  # to the service manager's socket
     "gateway.upstream.connection",  # to the operator's own URL, and to no other
+    "backends.sftp.connecting",  # to the operator's own server, and to no other
 )
 MAKES_ENGINES = "gateway.store.engine"
 

@@ -1,0 +1,77 @@
+"""Changes of names: one at a time for each, onto free ones without replacing, durable where a file has the name."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from threading import Lock
+
+from backends import temporaries
+from backends.errors import NotFound, PermissionDenied, StorageError, Unavailable
+from backends.paths import StoragePath, printable
+from backends.sftp.packets import CLOSE, EXTENDED, FOR_READING, OPEN, REMOVE, RENAME, Attributes, string, u32
+from backends.sftp.session import FSYNC, POSIX_RENAME, Session
+
+_LOCKS = 64
+
+
+class NameLocks:
+    """Among the threads of one backend, changes of one name come one after the other; SFTP itself has no locks."""
+
+    def __init__(self) -> None:
+        self._locks = [Lock() for _ in range(_LOCKS)]
+
+    @contextlib.contextmanager
+    def held(self, *places: bytes) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for number in sorted({hash(place) % _LOCKS for place in places}):
+                stack.enter_context(self._locks[number])
+            yield
+
+
+def rename_to_free_name(session: Session, path: StoragePath, source: bytes, target: bytes) -> None:
+    """Rename without replacing anything; raises Failure where the name is taken.
+
+    OpenSSH links and unlinks a file, so that nobody can come in between; a directory is looked for first.
+    """
+    session.ask(f"/{path}", RENAME, string(source), string(target))
+
+
+def replace(session: Session, path: StoragePath, source: bytes, target: bytes) -> None:
+    """Rename over what has the name `target`: in one step where the server can (posix-rename), else in two.
+
+    In the latter case a reader may find nothing for a moment, and a crash in it leaves the old content under the
+    hidden name `.ocm-gateway-old-...` beside it, which is never swept.
+    """
+    if session.offers(POSIX_RENAME):
+        session.ask(f"/{path}", EXTENDED, string(POSIX_RENAME), string(source), string(target))
+        return
+    directory = target.rpartition(b"/")[0]
+    aside = directory + b"/" + temporaries.PREFIX + b"old-" + secrets.token_hex(8).encode()
+    rename_to_free_name(session, path, target, aside)
+    try:
+        rename_to_free_name(session, path, source, target)
+    except StorageError as error:
+        try:
+            rename_to_free_name(session, path, aside, target)
+        except StorageError:
+            raise Unavailable(f"{session.name}: /{path}: the old content is at {printable(aside)} now") from error
+        raise
+    session.ask(f"/{path}", REMOVE, string(aside))
+
+
+def make_name_durable(session: Session, path: StoragePath, place: bytes) -> None:
+    """Let the server write out a file once more after its name was changed; raises Unavailable.
+
+    SFTP has no fsync of directories. On ext4, XFS and btrfs that of a file also writes out the change of its name,
+    which belongs to the same transaction or an earlier one. A server that does not offer it can be asked no more.
+    """
+    if not session.offers(FSYNC):
+        return
+    opening = string(place), u32(FOR_READING), Attributes().to_set()
+    try:
+        handle = string(session.ask(f"/{path}", OPEN, *opening).string())
+    except (NotFound, PermissionDenied):  # replaced or removed by another meanwhile, or not ours to read
+        return
+    session.all_of(f"/{path}", [(EXTENDED, string(FSYNC) + handle), (CLOSE, handle)])

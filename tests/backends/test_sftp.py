@@ -1,0 +1,75 @@
+"""The SFTP backend keeps the contract on OpenSSH's own server, whatever of its extensions that offers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from sftp_servers import PLAIN, Server, sshd
+
+from backends.interface import Features, StorageBackend
+from backends.sftp import SFTPBackend
+
+from .conformance import BackendConformance
+from .conformance.actions import ROOT, path, put
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with sshd(tmp_path_factory.mktemp("sshd")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def plain_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with sshd(tmp_path_factory.mktemp("plain"), PLAIN) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def on_server(server: Server) -> Iterator[SFTPBackend]:
+    with closing(server.backend(server.data)) as backend:
+        yield backend
+
+
+@pytest.fixture(scope="module")
+def on_plain_server(plain_server: Server) -> Iterator[SFTPBackend]:
+    with closing(plain_server.backend(plain_server.data)) as backend:
+        yield backend
+
+
+def emptied(backend: SFTPBackend, server: Server) -> SFTPBackend:
+    """Return the backend, which has been at the server, over an empty root; connecting anew would take longer."""
+    shutil.rmtree(server.data)
+    server.data.mkdir()
+    backend.stat(ROOT)
+    return backend
+
+
+class TestOpenSSH(BackendConformance):
+    expected = Features(atomic_replace=True, server_side_copy=True, quota=True)
+
+    @pytest.fixture
+    def backend(self, on_server: SFTPBackend, server: Server) -> SFTPBackend:
+        return emptied(on_server, server)
+
+
+class TestWithoutExtensions(BackendConformance):
+    """A server that speaks the draft and nothing else."""
+
+    expected = Features()
+
+    @pytest.fixture
+    def backend(self, on_plain_server: SFTPBackend, plain_server: Server) -> SFTPBackend:
+        return emptied(on_plain_server, plain_server)
+
+    def test_a_reader_keeps_its_content_when_the_name_changes_hands(self, backend: StorageBackend) -> None:
+        """Though a name is replaced in two steps here, and may be missing for a moment."""
+        put(backend, "file", b"old")
+        with backend.open_read(path("file")) as reader:
+            put(backend, "file", b"new content")
+            assert (reader.entry.size, reader.read_at(0, 100)) == (3, b"old")
+            backend.remove(path("file"))
+            assert reader.read_at(0, 100) == b"old"
