@@ -98,6 +98,7 @@ class Features:
     quota: bool = False  # space() exists
     identity: bool = False  # Entry.identity is set and survives a rename
     foreign_changes: bool = False  # other programs write here too; a directory's etag tells when its names change
+    conditional_write: bool = False  # the storage itself compares if_match and if_none_match, whoever else writes
     resumable: bool = False  # Writer.park(), open_write(resume=...) and discard() exist
     modified_precision: int = 1_000_000_000  # nanoseconds
     checksums: frozenset[str] = field(default_factory=frozenset)
@@ -481,6 +482,13 @@ class StorageBackend(ABC):
     def watch(self, limit: int) -> Watcher | None:
         """Return a Watcher over at most `limit` directories; None where the storage tells nothing by itself."""
         return None
+
+    def sweep(self) -> int:
+        """Remove what a crash has left, as far as its process is provably gone, and return how many things that were.
+
+        Waits for the storage; raises Unavailable, and then it is done at the next start.
+        """
+        return 0
 
     def close(self) -> None:
         """Release what the backend holds; open Readers and Writers become invalid."""

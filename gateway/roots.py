@@ -38,6 +38,7 @@ from gateway.config import (
     MemoryConfig,
     Mistake,
     OwnershipConfig,
+    S3Config,
     ServiceOwnership,
 )
 from gateway.errors import Conflict, NoSuch
@@ -59,6 +60,8 @@ def open_backend(name: str, config: BackendConfig, store: Store, state_dir: Path
             return _local(name, config, known, state_dir / "journals", _keeps(store))
         case MemoryConfig():
             return MemoryBackend()
+        case S3Config():
+            return _s3(name, config, state_dir / "journals")
 
 
 def _local(
@@ -73,6 +76,22 @@ def _local(
             threads = CredentialThreads(name)
             service = open_local(new_files=new_files, as_service=partial(credentials.acting_with, threads.own))
             return MappedBackend(service, Accounts(minimum_uid), threads)
+
+
+def _s3(name: str, config: S3Config, journals: Path) -> StorageBackend:
+    from backends.s3 import KeyFiles, Location, S3Backend  # boto3 takes a fifth of a second, and 30 MB
+
+    location = Location(
+        bucket=config.bucket,
+        prefix=config.prefix,
+        endpoint=config.endpoint,
+        region=config.region,
+        addressing=config.addressing,
+        ca_file=config.ca_file,
+    )
+    access_key, secret_key = config.access_key_file, config.secret_key_file
+    keys = KeyFiles(access_key, secret_key) if access_key is not None and secret_key is not None else None
+    return S3Backend(location, journals, keys=keys, name=name)
 
 
 def _new_files(ownership: OwnershipConfig) -> NewFiles:
@@ -140,6 +159,7 @@ def settle(storage: Storage, store: Store) -> None:
     """Record the root's identity at its first start, and remove what a crash has left; waits for the storage."""
     backend, name = as_service(storage).backend, storage.name
     if not isinstance(backend, LocalBackend):
+        _look(backend, name)
         return
     try:
         identity = str(backend.identity)
@@ -151,6 +171,15 @@ def settle(storage: Storage, store: Store) -> None:
         return
     if store.read_sync(lambda tx: backend_roots.get(tx, name)) is None:
         store.run_sync(lambda tx: backend_roots.put(tx, name, identity))
+
+
+def _look(backend: StorageBackend, name: str) -> None:
+    """Look at another server's storage, and remove what a crash has left there: what is wrong is said at the start."""
+    try:
+        backend.stat(StoragePath())
+        backend.sweep()
+    except StorageError as error:
+        log.warning("storage is away", backend=name, reason=str(error))
 
 
 @dataclass(frozen=True, slots=True)

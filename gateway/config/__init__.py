@@ -19,6 +19,7 @@ from gateway.config.model import (
     UpstreamConfig,
 )
 from gateway.config.ownership import FixedOwnership, MapOwnership, OwnershipConfig, ServiceOwnership
+from gateway.config.s3 import S3Config
 from gateway.config.values import Address, Network
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Network",
     "OwnershipConfig",
     "ProxyConfig",
+    "S3Config",
     "ServiceOwnership",
     "TLSConfig",
     "UpstreamConfig",

@@ -17,6 +17,7 @@ from gateway.config.accepting import Accept, ServerOrAddress
 from gateway.config.legacy import LegacyConfig
 from gateway.config.limits import LimitsConfig
 from gateway.config.ownership import Ownership, ServiceOwnership
+from gateway.config.s3 import S3Config
 from gateway.config.section import Section, chosen_by
 from gateway.config.servers import Server, matching
 from gateway.config.values import (
@@ -46,6 +47,7 @@ from gateway.config.values import (
     Workers,
     names_host,
     refuse,
+    require_certificates,
 )
 
 
@@ -79,15 +81,6 @@ class ProxyConfig(Section):
     trusted: tuple[CIDR, ...] = Field(default=(), description="a list of networks")
 
 
-def require_certificates(path: Path) -> Path:
-    """Refuse a file that holds no certificates."""
-    try:
-        ssl.create_default_context(cafile=path)
-    except ssl.SSLError:
-        refuse("a PEM file with certificates", f"{str(path)!r}, which holds none")
-    return path
-
-
 class UpstreamConfig(Section):
     """The HTTP server that was there before; it gets every path that is not the gateway's own."""
 
@@ -118,8 +111,12 @@ class MemoryConfig(Section):
     type: Literal["memory"]
 
 
-BackendConfig = LocalConfig | MemoryConfig
-BACKENDS: Mapping[str, type[LocalConfig | MemoryConfig]] = {"local": LocalConfig, "memory": MemoryConfig}
+BackendConfig = LocalConfig | MemoryConfig | S3Config
+BACKENDS: Mapping[str, type[LocalConfig | MemoryConfig | S3Config]] = {
+    "local": LocalConfig,
+    "memory": MemoryConfig,
+    "s3": S3Config,
+}
 
 
 class MountConfig(Section):

@@ -137,6 +137,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "gateway.dav.stream",  # writes to one that a client has opened
         "gateway.resetting",  # ends one that a client has opened
     ),
+    "boto3": ("backends.s3",),
+    "botocore": ("backends.s3",),
     "pydantic": ("gateway.config",),
     "yaml": ("gateway.config", "gateway.cli.first_config"),
     "click": ("gateway.cli",),
