@@ -8,7 +8,6 @@ before the last of this one are read, so that a distant server is waited for onc
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import Any
 
 from backends.errors import NotFound, PreconditionFailed, StorageError, Unavailable
 from backends.interface import Reader
@@ -26,10 +25,14 @@ LOST_MAX = 3  # connections in a row that may be lost without a byte gained
 
 
 class _Range:
-    """An answer: the bytes from `position` to `end` of the object that are still to come."""
+    """An answer: the bytes from `position` to `end` of the object that are still to come.
 
-    def __init__(self, answer: Parameters, first: int, end: int) -> None:
+    `in_order`: it was asked for because the one before it was read to its end.
+    """
+
+    def __init__(self, answer: Parameters, first: int, end: int, *, in_order: bool) -> None:
         self._body = answer["Body"]
+        self.in_order = in_order
         self.first = first
         self.position = first
         self.end = end
@@ -55,7 +58,7 @@ class S3Reader(Reader):
         self._key = key
         self._found = found
         self._range: _Range | None = None
-        self._next: tuple[int, Future[_Range]] | None = None  # where it begins
+        self._next: Future[_Range] | None = None  # begins where this one ends
         self._closed = False
 
     def read_at(self, offset: int, size: int) -> bytes:
@@ -103,35 +106,35 @@ class S3Reader(Reader):
                 pass
             if present.position == offset:
                 return present
-        in_order = present is not None and offset == present.position == present.end
-        if self._next is not None and in_order and self._next[0] == offset:
-            _, future = self._next
-            self._next, self._range = None, None
-            self._range = future.result()
-            return self._range
-        length = max(size, GROWTH * (present.end - present.first)) if present is not None and in_order else size
-        self._drop()
-        self._range = self._ask(offset, length)
+        if present is None or not offset == present.position == present.end:
+            self._drop()
+            self._range = self._ask(offset, size, in_order=False)
+        elif self._next is not None:
+            following, self._next = self._next, None
+            self._drop()
+            self._range = following.result()
+        else:
+            length = max(size, GROWTH * (present.end - present.first))
+            self._drop()
+            self._range = self._ask(offset, length, in_order=True)
         return self._range
 
     def _look_ahead(self) -> None:
         """Ask for the next range, in a thread, when this one is read in order and nearly at its end."""
         present = self._range
-        if present is None or self._next is not None or present.end >= self.entry.size:
+        if present is None or not present.in_order or self._next is not None or present.end == self.entry.size:
             return
-        length = present.end - present.first
-        if present.position - present.first >= min(length // 2, AHEAD) and present.end - present.position <= AHEAD:
-            begin = present.end
-            if present.first > 0 or length > MIB:
-                self._next = begin, self._threads.submit(lambda: self._ask(begin, GROWTH * length))
+        if present.end - present.position <= AHEAD:
+            begin, length = present.end, GROWTH * (present.end - present.first)
+            self._next = self._threads.submit(lambda: self._ask(begin, length, in_order=True))
 
-    def _ask(self, offset: int, length: int) -> _Range:
+    def _ask(self, offset: int, length: int, *, in_order: bool) -> _Range:
         end = min(offset + length, self.entry.size)
         try:
             answer = self._bucket.get(self._key, self._found.etag, offset, end - 1)
         except (PreconditionFailed, NotFound) as error:
             raise self._changed("it is another version than at the beginning") from error
-        found = _Range(answer, offset, end)
+        found = _Range(answer, offset, end, in_order=in_order)
         try:
             self._check(answer, offset, end)
         except StorageError:
@@ -159,9 +162,8 @@ class S3Reader(Reader):
             self._range.close()
             self._range = None
         if self._next is not None:
-            future: Future[Any] = self._next[1]
+            self._next.add_done_callback(_close_unread)
             self._next = None
-            future.add_done_callback(_close_unread)
 
 
 def _close_unread(future: Future[_Range]) -> None:

@@ -84,6 +84,7 @@ class RcloneServer:
 
     def __init__(self, command: str, place: Path, directory: Path) -> None:
         self.server = Server(free_port())
+        self.directory = directory
         self._command = [command, "serve", "s3", str(directory), "--addr", f"127.0.0.1:{self.server.port}"]
         self._command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
         self._log = place / "rclone.log"
@@ -150,8 +151,7 @@ class MotoServer:
         answer = self.fault(environ) if self.fault else None
         if answer is None:
             return self._app(environ, start_response)
-        while environ["wsgi.input"].read(65536):
-            pass
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         status, body = answer
         start_response(status, [("Content-Length", str(len(body))), ("Content-Type", "application/xml")])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
