@@ -82,8 +82,8 @@ class Bucket:
         """Begin to read the bytes `first` to `last` of this version; raises NotFound, PreconditionFailed."""
         return self.call("get_object", key, IfMatch=f'"{etag}"', Range=f"bytes={first}-{last}")
 
-    def put(self, key: str, body: bytes | bytearray, conditions: Parameters) -> None:
-        """Store the object; raises PreconditionFailed, OutOfSpace."""
+    def put(self, key: str, body: Any, conditions: Parameters) -> None:
+        """Store the object; raises PreconditionFailed, OutOfSpace. `body` is bytes or a file."""
         self.call("put_object", key, once=bool(conditions), Body=body, **conditions)
 
     def delete(self, key: str) -> None:
@@ -102,8 +102,10 @@ class Bucket:
         answer = self.call("list_objects_v2", None, about=prefix, Prefix=prefix, Delimiter="/", MaxKeys=most, **more)
         objects = {one["Key"]: _found(one) for one in answer.get("Contents", ())}
         prefixes = [one["Prefix"] for one in answer.get("CommonPrefixes", ())]
-        token = answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
-        if answer.get("IsTruncated") and not token:
+        if "IsTruncated" not in answer:
+            raise Unavailable(f"{self.location}: the answer is none of an S3 server (`endpoint`)")
+        token = answer.get("NextContinuationToken") if answer["IsTruncated"] else None
+        if answer["IsTruncated"] and not token:
             raise Unavailable(f"{self.location}: the listing of /{prefix} does not say how to go on")
         return Page(objects, prefixes, token)
 
@@ -171,6 +173,8 @@ class Bucket:
         what = f"{self.location}: {operation.replace('_', ' ')} /{key or about}"
         end, pause = time.monotonic() + self._patience.total, FIRST_PAUSE
         for left in reversed(range(attempts or self._patience.attempts)):
+            if hasattr(parameters.get("Body"), "seek"):
+                parameters["Body"].seek(0)
             try:
                 client = self._client(self._patience.work if patient else self._patience.read)
                 answer: Parameters = getattr(client, operation)(Bucket=self.location.bucket, **parameters)
@@ -204,7 +208,9 @@ class Bucket:
 
 def _found(told: Parameters) -> Found:
     """Read what HEAD or a listing tells of an object; times to the second, which is all that HEAD has."""
-    modified: datetime = told["LastModified"]
-    nanoseconds = int(modified.timestamp()) * 1_000_000_000
-    size = told["ContentLength"] if "ContentLength" in told else told["Size"]
+    modified: datetime | None = told.get("LastModified")
+    nanoseconds = int(modified.timestamp()) * 1_000_000_000 if modified else 0
+    size = told.get("ContentLength", told.get("Size"))
+    if size is None:
+        raise Unavailable("the server does not tell the size of an object")
     return Found(int(size), min(max(nanoseconds, MODIFIED_MIN), MODIFIED_MAX), str(told.get("ETag", "")).strip('"'))

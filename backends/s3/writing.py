@@ -106,9 +106,7 @@ class S3Writer(Writer):
         with self._lock:
             conditions = self._conditions(self._check())
             if self._upload is None:
-                body = self._part.rewound()
-                assert isinstance(body, bytearray)
-                self._store.bucket.put(self._key, body, conditions)
+                self._store.bucket.put(self._key, self._part.reader(), conditions)
             else:
                 self._upload.complete(conditions)
                 self._upload = None

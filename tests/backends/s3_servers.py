@@ -25,7 +25,7 @@ from backends.s3 import KeyFiles, Location, Patience, S3Backend
 ACCESS_KEY, SECRET_KEY = "an-access-key", "a-secret-key-of-alice"
 BUCKET = "lab-data"
 START_TIME = 20.0  # seconds
-QUICK = Patience(connect=2.0, read=2.0, work=5.0, total=5.0)
+QUICK = Patience(connect=1.0, read=2.0, work=5.0, total=3.0)
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,13 @@ def key_files(directory: Path, access: str = ACCESS_KEY, secret: str = SECRET_KE
 
 
 def backend_at(server: Server | int, state: Path, prefix: str = "", **changes: Any) -> S3Backend:
-    """Return the backend on a server, or on a port in front of one; `changes` are to the location or the patience."""
+    """Return the backend on a server, or on a port in front of one; `changes` are to location, patience or keys."""
     port = server if isinstance(server, int) else server.port
-    patience, keys = changes.pop("patience", Patience()), changes.pop("keys", None)
-    given = {"bucket": BUCKET, "prefix": prefix, "endpoint": f"http://127.0.0.1:{port}", **changes}
+    patience = changes.pop("patience", Patience())
     state.mkdir(exist_ok=True)
-    return S3Backend(Location(**given), state, keys=keys or key_files(state), patience=patience)
+    keys = changes.pop("keys") if "keys" in changes else key_files(state)
+    given = {"bucket": BUCKET, "prefix": prefix, "endpoint": f"http://127.0.0.1:{port}", **changes}
+    return S3Backend(Location(**given), state, keys=keys, patience=patience)
 
 
 # ------------------------------------------------------------------------------------------------ rclone serve s3
@@ -82,11 +83,11 @@ def backend_at(server: Server | int, state: Path, prefix: str = "", **changes: A
 class RcloneServer:
     """`rclone serve s3` over a directory, which can be stopped and started again at the same port."""
 
-    def __init__(self, command: str, place: Path, directory: Path) -> None:
+    def __init__(self, command: str, place: Path, directory: Path, *more: str) -> None:
         self.server = Server(free_port())
         self.directory = directory
         self._command = [command, "serve", "s3", str(directory), "--addr", f"127.0.0.1:{self.server.port}"]
-        self._command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
+        self._command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", *more]
         self._log = place / "rclone.log"
         (directory / BUCKET).mkdir(parents=True, exist_ok=True)
 
@@ -109,8 +110,9 @@ class RcloneServer:
 
 
 @contextmanager
-def rclone_s3(command: str, place: Path) -> Iterator[RcloneServer]:
-    server = RcloneServer(command, place, place / "data")
+def rclone_s3(command: str, place: Path, *more: str) -> Iterator[RcloneServer]:
+    """Run it over the directory `data` in `place`; `more` are arguments."""
+    server = RcloneServer(command, place, place / "data", *more)
     server.start()
     try:
         yield server

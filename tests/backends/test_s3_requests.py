@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import signal
 import subprocess
@@ -29,7 +30,7 @@ from backends.s3.abilities import Abilities
 from backends.s3.bucket import Found, Page
 from backends.s3.leftovers import Leftovers
 from backends.s3.listing import S3Scan
-from backends.s3.parts import IN_MEMORY, MIB, PART_MAX, PARTS_MAX, Part, PartedUpload, part_size
+from backends.s3.parts import IN_MEMORY, MIB, PART_MAX, PARTS_MAX, Part, PartedUpload, Sending, part_size
 
 from .conformance.actions import ROOT, get, make, names, path, put
 from .s3_servers import BUCKET, Environ, MotoServer, RcloneServer, backend_at, empty, rclone_s3, refusal
@@ -461,3 +462,14 @@ def test_nothing_is_left_in_the_journal_when_all_has_ended(moto: MotoServer, tmp
             writer.write(CONTENT)
         assert list((tmp_path / "state").glob("*.journal"))
     assert list((tmp_path / "state").glob("*.journal")) == []
+
+
+def test_a_part_in_memory_is_sent_in_pieces_without_a_copy() -> None:
+    """In one piece, all of it would have to pass within one time-out."""
+    content = bytearray(CONTENT[: MIB + 1])
+    sending = Sending(content)
+    assert (sending.seek(0, io.SEEK_END), sending.seek(0)) == (MIB + 1, 0)
+    pieces = list(iter(lambda: sending.read(16 * 1024), b""))
+    assert [len(piece) for piece in pieces] == [Sending.PIECE] * 4 + [1]
+    assert b"".join(pieces) == content
+    assert pieces[0].obj is content
