@@ -21,7 +21,6 @@ from backends.errors import (
     NotADirectory,
     NotFound,
     PermissionDenied,
-    Unavailable,
     Unsupported,
 )
 from backends.interface import SCAN_BATCH, Entry, Features, Parked, StorageBackend
@@ -35,6 +34,7 @@ from backends.s3.keys import Keys
 from backends.s3.leftovers import Leftovers
 from backends.s3.listing import S3Scan
 from backends.s3.reading import S3Reader
+from backends.s3.renaming import rename_directory, rename_file
 from backends.s3.threads import Threads
 from backends.s3.tree import DIRECTORY, Directory, Tree, entry_of
 from backends.s3.writing import S3Writer, Store
@@ -149,9 +149,7 @@ class S3Backend(StorageBackend):
             self._tree.keep_parent(path)
 
     def rename(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> None:
-        """S3 cannot: a file is copied and then removed, so a crash in between leaves both; of a directory the caller
-        has to copy what is in it.
-        """
+        """S3 cannot: what is there is copied and then removed (`renaming.py`), so a crash in between leaves both."""
         _require_below_root(source)
         _require_below_root(target)
         if source != target and target.is_within(source):
@@ -161,12 +159,12 @@ class S3Backend(StorageBackend):
             if source == target:
                 return
             self._require_replaceable(found, target, overwrite=overwrite)
-            if isinstance(found, Directory):
-                raise Unsupported(f"/{source}: S3 cannot rename a directory")
-            copy_object(self._store, self._keys.of(source), found, self._keys.of(target), target)
-            if self._bucket.find(self._keys.of(source)) != found:
-                raise Unavailable(f"/{source} changed while it was copied to /{target}, so it was not removed")
-            self._bucket.delete(self._keys.of(source))
+            if isinstance(found, Found):
+                rename_file(self._store, self._keys.of(source), found, self._keys.of(target), target)
+            else:
+                old, new = self._keys.directory(source), self._keys.directory(target)
+                self._tree.mark(source)  # so that there is something to be copied, and the target is there at the end
+                rename_directory(self._store, old, new, target)
             self._tree.keep_parent(source)
 
     def copy(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> Entry:

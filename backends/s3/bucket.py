@@ -96,10 +96,21 @@ class Bucket:
 
     # --- listings -------------------------------------------------------------------------------------------------
 
-    def page(self, prefix: str, following: str | None = None, most: int = PAGE) -> Page:
+    def walk(self, prefix: str) -> Iterator[tuple[str, Found]]:
+        """Give every object whose key begins with `prefix`, however deep, page by page."""
+        following = None
+        while True:
+            page = self.page(prefix, following, delimiter="")
+            yield from page.objects.items()
+            following = page.following
+            if following is None:
+                return
+
+    def page(self, prefix: str, following: str | None = None, most: int = PAGE, delimiter: str = "/") -> Page:
         """Return a page of what is directly below `prefix`."""
-        more: Parameters = {} if following is None else {"ContinuationToken": following}
-        answer = self.call("list_objects_v2", None, about=prefix, Prefix=prefix, Delimiter="/", MaxKeys=most, **more)
+        more: Parameters = {"Delimiter": delimiter} if delimiter else {}
+        more |= {} if following is None else {"ContinuationToken": following}
+        answer = self.call("list_objects_v2", None, about=prefix, Prefix=prefix, MaxKeys=most, **more)
         objects = {one["Key"]: _found(one) for one in answer.get("Contents", ())}
         prefixes = [one["Prefix"] for one in answer.get("CommonPrefixes", ())]
         if "IsTruncated" not in answer:

@@ -68,9 +68,11 @@ class Part:
         self.length += len(piece)
         return len(piece)
 
-    def reader(self) -> BinaryIO | Sending:
-        """Return the body as a file."""
-        return Sending(self.body) if isinstance(self.body, bytearray) else self.body
+    def content(self) -> bytearray | BinaryIO | Sending:
+        """Return the body as it is best sent: for a file botocore first asks the server whether it may (Expect)."""
+        if isinstance(self.body, bytearray) and self.length > Sending.PIECE:
+            return Sending(self.body)
+        return self.body
 
     def close(self) -> None:
         """Release what it holds; may be called more than once."""
@@ -151,7 +153,7 @@ class PartedUpload:
 
         def sent(number: int) -> str:
             try:
-                return self._bucket.part(self._key, self.id, number, part.reader())
+                return self._bucket.part(self._key, self.id, number, part.content())
             finally:
                 part.close()
 

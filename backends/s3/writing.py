@@ -106,7 +106,7 @@ class S3Writer(Writer):
         with self._lock:
             conditions = self._conditions(self._check())
             if self._upload is None:
-                self._store.bucket.put(self._key, self._part.reader(), conditions)
+                self._store.bucket.put(self._key, self._part.content(), conditions)
             else:
                 self._upload.complete(conditions)
                 self._upload = None

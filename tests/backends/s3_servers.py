@@ -130,6 +130,10 @@ Fault = Callable[[Environ], tuple[str, bytes] | None]
 class _Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def handle_expect_100(self) -> bool:
+        """Leave it to werkzeug, which says it again."""
+        return True
+
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 -- werkzeug's name
         """Say nothing."""
 

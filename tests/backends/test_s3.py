@@ -7,13 +7,13 @@ from contextlib import closing
 
 import pytest
 
-from backends.errors import InvalidPath, NotFound, Unsupported
+from backends.errors import InvalidPath, NotFound
 from backends.interface import Features, StorageBackend
 from backends.paths import StoragePath
 from backends.s3 import S3Backend
 
 from .conformance import BackendConformance
-from .conformance.actions import ROOT, get, make, names, path, put
+from .conformance.actions import ROOT, get, names, put
 from .conformance.names import HOSTILE_NAMES
 from .conformance.remote import OneRequestAfterTheOther
 from .s3_servers import MotoServer, RcloneServer, backend_at, empty, rclone_s3
@@ -44,37 +44,10 @@ def over_moto(moto: MotoServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 class S3Conformance(OneRequestAfterTheOther, BackendConformance):
-    """The contract less what no object store has: names in any bytes, and one step that renames a tree."""
+    """The contract less what no object store has: names in any bytes, and paths of any length."""
 
     expected = Features(server_side_copy=True)
     not_taken: frozenset[bytes] = frozenset()
-
-    def test_a_directory_is_renamed_with_what_is_in_it(self, backend: StorageBackend) -> None:
-        """It is not: the caller is told to copy, and nothing has changed."""
-        make(backend, "old", "old/inner", "other")
-        put(backend, "old/inner/file", b"content")
-        for overwrite in (False, True):
-            with pytest.raises(Unsupported):
-                backend.rename(path("old"), path("other/new"), overwrite=overwrite)
-        assert (names(backend), names(backend, "other")) == ([b"old", b"other"], [])
-        assert get(backend, "old/inner/file") == b"content"
-
-    def test_a_directory_replaces_an_empty_one(self, backend: StorageBackend) -> None:
-        """It does not, as it is not renamed either."""
-        make(backend, "folder", "taken folder")
-        put(backend, "folder/inside", b"x")
-        with pytest.raises(Unsupported):
-            backend.rename(path("folder"), path("taken folder"), overwrite=True)
-        assert (names(backend, "folder"), names(backend, "taken folder")) == ([b"inside"], [])
-
-    def test_a_new_name_is_not_mistaken_for_a_path_inside(self, backend: StorageBackend) -> None:
-        """`file2` is beside `file`, not in it; and so is `folder2`, though no directory is renamed."""
-        put(backend, "file", b"content")
-        make(backend, "folder")
-        backend.rename(path("file"), path("file2"), overwrite=False)
-        with pytest.raises(Unsupported):
-            backend.rename(path("folder"), path("folder2"), overwrite=False)
-        assert names(backend) == [b"file2", b"folder"]
 
     @pytest.mark.parametrize("name", HOSTILE_NAMES)
     def test_a_hostile_name_is_a_name_like_any_other(self, backend: StorageBackend, name: bytes) -> None:

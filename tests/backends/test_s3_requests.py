@@ -22,6 +22,7 @@ from backends.errors import (
     DirectoryNotEmpty,
     IncompleteWrite,
     NotFound,
+    PermissionDenied,
     PreconditionFailed,
     Unavailable,
 )
@@ -473,3 +474,43 @@ def test_a_part_in_memory_is_sent_in_pieces_without_a_copy() -> None:
     assert [len(piece) for piece in pieces] == [Sending.PIECE] * 4 + [1]
     assert b"".join(pieces) == content
     assert pieces[0].obj is content
+
+
+# ------------------------------------------------------------------------------------------------------- renaming
+
+
+def test_what_changes_in_a_directory_while_it_is_renamed_is_not_removed(moto: MotoServer, backend: S3Backend) -> None:
+    for name in ("old", "old/inner"):
+        make(backend, name)
+    put(backend, "old/inner/file", b"first")
+
+    def meanwhile(environ: Environ) -> None:
+        if environ["REQUEST_METHOD"] == "DELETE":
+            return
+        if environ.get("HTTP_X_AMZ_COPY_SOURCE", "").endswith("old/inner/file"):
+            moto.fault = after
+
+    def after(environ: Environ) -> None:
+        if environ["REQUEST_METHOD"] == "GET":  # the second walk begins
+            moto.fault = None
+            put_object(moto, "root/old/new", b"new")
+            put_object(moto, "root/old/inner/file", b"longer than the first")
+
+    moto.fault = meanwhile
+    with pytest.raises(Unavailable, match="changed while it was renamed"):
+        backend.rename(path("old"), path("target"), overwrite=False)
+    assert get(backend, "target/inner/file") == b"first"
+    assert (get(backend, "old/new"), get(backend, "old/inner/file")) == (b"new", b"longer than the first")
+
+
+def test_a_directory_that_cannot_be_copied_whole_keeps_its_name(moto: MotoServer, backend: S3Backend) -> None:
+    make(backend, "old")
+    for name in ("a", "b", "c"):
+        put(backend, f"old/{name}", name.encode())
+    moto.fault = lambda environ: (
+        refusal("403 x", "AccessDenied") if environ.get("HTTP_X_AMZ_COPY_SOURCE", "").endswith("old/b") else None
+    )
+    with pytest.raises(PermissionDenied):
+        backend.rename(path("old"), path("target"), overwrite=False)
+    moto.fault = None
+    assert (names(backend), names(backend, "old")) == ([b"old"], [b"a", b"b", b"c"])
