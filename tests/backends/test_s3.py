@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from s3_servers import MotoServer, RcloneServer, backend_at, empty, rclone_s3
 
 from backends.errors import InvalidPath, NotFound
 from backends.interface import Features, StorageBackend
@@ -16,7 +17,6 @@ from .conformance import BackendConformance
 from .conformance.actions import ROOT, get, names, put
 from .conformance.names import HOSTILE_NAMES
 from .conformance.remote import OneRequestAfterTheOther
-from .s3_servers import MotoServer, RcloneServer, backend_at, empty, rclone_s3
 
 
 @pytest.fixture(scope="module")

@@ -17,14 +17,7 @@ import pytest
 from certificates import self_signed
 from faults import disks
 from faulty_link import FaultyLink
-from sites import free_port
-
-from backends.errors import NotFound, OutOfSpace, StorageError, Unavailable
-from backends.interface import Writer
-from backends.s3 import KeyFiles, S3Backend
-
-from .conformance.actions import ROOT, get, names, path, put
-from .s3_servers import (
+from s3_servers import (
     BUCKET,
     QUICK,
     SECRET_KEY,
@@ -36,6 +29,13 @@ from .s3_servers import (
     rclone_s3,
     refusal,
 )
+from sites import free_port
+
+from backends.errors import NotFound, OutOfSpace, StorageError, Unavailable
+from backends.interface import Writer
+from backends.s3 import KeyFiles, S3Backend
+
+from .conformance.actions import ROOT, get, names, path, put
 
 MIB = 1024 * 1024
 CONTENT = os.urandom(20 * MIB + 17)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from s3_servers import BUCKET, Environ, MotoServer, RcloneServer, backend_at, empty, rclone_s3, refusal
 
 from backends.errors import (
     DigestMismatch,
@@ -34,7 +35,6 @@ from backends.s3.listing import S3Scan
 from backends.s3.parts import IN_MEMORY, MIB, PART_MAX, PARTS_MAX, Part, PartedUpload, Sending, part_size
 
 from .conformance.actions import ROOT, get, make, names, path, put
-from .s3_servers import BUCKET, Environ, MotoServer, RcloneServer, backend_at, empty, rclone_s3, refusal
 
 TIB = 1024**4
 CONTENT = os.urandom(20 * MIB + 17)
