@@ -180,6 +180,9 @@ def _look(backend: StorageBackend, name: str) -> None:
         backend.sweep()
     except StorageError as error:
         log.warning("storage is away", backend=name, reason=str(error))
+        return
+    if not backend.features.conditional_write:
+        log.info("storage compares no conditions", backend=name, hint="other programs should not write the same files")
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,10 @@ class RcloneServer:
                 time.sleep(0.02)
         raise AssertionError(f"rclone did not start:\n{self._log.read_text()}")
 
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def stop(self) -> None:
         self._process.kill()
         self._process.wait(START_TIME)

@@ -7,13 +7,13 @@ have no object whose name ends in a slash. Neither is told by the server, nor by
 from __future__ import annotations
 
 import contextlib
-import secrets
 import threading
+import time
 from dataclasses import dataclass
 
 from backends.errors import PermissionDenied, PreconditionFailed, StorageError, Unavailable
 from backends.s3.bucket import Bucket, Parameters
-from backends.temporaries import PREFIX
+from backends.temporaries import PREFIX, STALE_AFTER, is_temporary, new_name
 
 NO_ETAG = '"00000000000000000000000000000000"'  # no object's
 CREATE: Parameters = {"IfNoneMatch": "*"}
@@ -55,8 +55,9 @@ class Probe:
             return self.known
 
     def _find_out(self) -> Abilities:
-        key = f"{self._root}{PREFIX.decode()}{secrets.token_hex(16)}"
+        key = f"{self._root}{new_name().decode()}"
         marker = f"{key}-directory/"
+        self._drop_stale()
         try:
             self._bucket.put(key, b"probe", {})
             return Abilities(
@@ -70,6 +71,13 @@ class Probe:
             for one in (key, marker):
                 with contextlib.suppress(StorageError):
                     self._bucket.delete(one)
+
+    def _drop_stale(self) -> None:
+        """Remove what such a trial has left when its process died in the middle."""
+        for key, found in self._bucket.page(f"{self._root}{PREFIX.decode()}").objects.items():
+            name = key[len(self._root) :].encode()
+            if is_temporary(name) and found.modified < time.time_ns() - STALE_AFTER * 1_000_000_000:
+                self._bucket.delete(key)
 
     def _keeps(self, key: str, condition: Parameters) -> bool:
         """Tell whether the server refuses to store what the condition forbids."""

@@ -6,6 +6,7 @@ expected to be there is compared by the server where it can, else right before, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -20,18 +21,16 @@ from backends.s3.threads import Threads
 from backends.s3.tree import Tree, entry_of
 
 
+@dataclass(frozen=True, slots=True)
 class Store:
-    """What writers of one backend share."""
+    """What writers of one backend share; `spool` is where parts lie that are too large for memory."""
 
-    def __init__(
-        self, bucket: Bucket, tree: Tree, probe: Probe, threads: Threads, leftovers: Leftovers, spool: Path
-    ) -> None:
-        self.bucket = bucket
-        self.tree = tree
-        self.probe = probe
-        self.threads = threads
-        self.leftovers = leftovers
-        self.spool = spool
+    bucket: Bucket
+    tree: Tree
+    probe: Probe
+    threads: Threads
+    leftovers: Leftovers
+    spool: Path
 
 
 class S3Writer(Writer):

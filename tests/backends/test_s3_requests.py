@@ -12,6 +12,7 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -514,3 +515,45 @@ def test_a_directory_that_cannot_be_copied_whole_keeps_its_name(moto: MotoServer
         backend.rename(path("old"), path("target"), overwrite=False)
     moto.fault = None
     assert (names(backend), names(backend, "old")) == ([b"old"], [b"a", b"b", b"c"])
+
+
+# ----------------------------------------------------------------------------------------------------- connections
+
+
+@pytest.mark.parametrize(
+    ("location", "host"),
+    [
+        ({"endpoint": "http://s3.lab.example:9000"}, "http://s3.lab.example:9000/lab-data/"),
+        ({"endpoint": "http://s3.lab.example:9000", "addressing": "virtual"}, "http://lab-data.s3.lab.example:9000/"),
+        ({"endpoint": None, "region": "eu-central-1"}, "https://s3.eu-central-1.amazonaws.com/lab-data/"),
+        (
+            {"endpoint": None, "region": "eu-central-1", "addressing": "virtual"},
+            "https://lab-data.s3.eu-central-1.amazonaws.com/",
+        ),
+    ],
+)
+def test_a_bucket_is_addressed_as_the_operator_says(tmp_path: Path, location: dict[str, Any], host: str) -> None:
+    """And what only Amazon's servers are known to take is sent to them alone."""
+    client = backend_at(1, tmp_path, **location)._bucket._client(1.0)
+    assert client.generate_presigned_url("get_object", {"Bucket": BUCKET, "Key": "key"}).startswith(f"{host}key?")
+    wanted = "when_required" if location["endpoint"] else "when_supported"
+    assert client.meta.config.request_checksum_calculation == wanted
+    assert client.meta.config.response_checksum_validation == wanted
+
+
+def test_what_a_trial_of_a_dead_process_has_left_is_removed_after_a_day(moto: MotoServer, tmp_path: Path) -> None:
+    old, young = ("root/.ocm-gateway-" + number * 32 for number in "01")
+    put_object(moto, old)
+    put_object(moto, young)
+    with closing(backend_at(moto.server, tmp_path / "state", "root")) as backend:
+        page = backend._bucket.page
+
+        def aged(*arguments: Any, **named: Any) -> Page:
+            found = page(*arguments, **named)
+            objects = {key: replace(one, modified=0) if key == old else one for key, one in found.objects.items()}
+            return replace(found, objects=objects)
+
+        backend._bucket.page = aged
+        backend.sweep()
+    told = moto.server.client().list_objects_v2(Bucket=BUCKET)["Contents"]
+    assert [one["Key"] for one in told] == [young]
