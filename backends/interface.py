@@ -153,6 +153,14 @@ class Reader(ABC):
 
     entry: Entry
 
+    @property
+    def digests(self) -> Mapping[str, bytes]:
+        """Return what the storage itself says of the whole content, as digests by names of hashlib.
+
+        Empty where it says nothing, and until something was read.
+        """
+        return {}
+
     @abstractmethod
     def read_at(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes from `offset`; fewer only at the end of the file, b"" beyond it."""
@@ -484,10 +492,7 @@ class StorageBackend(ABC):
         return None
 
     def sweep(self) -> int:
-        """Remove what a crash has left, as far as its process is provably gone, and return how many things that were.
-
-        Waits for the storage; raises Unavailable, and then it is done at the next start.
-        """
+        """Remove what provably dead processes have left and return how much that was; raises Unavailable."""
         return 0
 
     def close(self) -> None:

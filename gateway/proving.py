@@ -112,10 +112,12 @@ class Proving:
                 peers.put(tx, server, **news)
             return not once or seen_signatures.remember(tx, signed.signature_hash, now + REPLAY_WINDOW, now)
 
-        record = await self._store.read(lambda tx: peers.get(tx, server))
-        self._require_enough(record, signed)
-        changes = once or bool(_news(record, signed))  # most messages leave nothing to be written
-        if changes and not await self._store.run(work):
+        if not once:
+            record = await self._store.read(lambda tx: peers.get(tx, server))
+            self._require_enough(record, signed)
+            if not _news(record, signed):  # most messages that may come again leave nothing to be written
+                return Peer(server, signed.evidence)
+        if not await self._store.run(work):
             raise Unproven("SIGNATURE_REPLAYED", f"{server}: this signature was used before")
         return Peer(server, signed.evidence)
 

@@ -26,10 +26,11 @@ from gateway.peers import Peers
 from gateway.profiles import profile_of
 from gateway.proof import Evidence, Peer
 from gateway.remote import Remote
-from gateway.store import contacts, events, exchanged_tokens, last_seen, outbox, received_shares, users
+from gateway.store import contacts, events, exchanged_tokens, kept, last_seen, outbox, received_shares, users
 from gateway.store.contacts import Contact
 from gateway.store.engine import Store
 from gateway.store.events import Event
+from gateway.store.kept import Kept
 from gateway.store.outbox import Message
 from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer, secret_hash
@@ -52,6 +53,7 @@ class ReceivedShareView:
     history: tuple[Event, ...] = ()
     waiting: str | None = None  # why a message about it is still on its way
     unreachable_since: int | None = None  # when its server was first silent after its last answer
+    kept: tuple[Kept, ...] = ()  # where its content was written as files
 
 
 class Receiving:
@@ -102,12 +104,14 @@ class Receiving:
         share = row_of(peer, notification, webdav, int(self._clock()))
         secret = webdav.shared_secret.reveal()
 
-        def work(tx: Connection) -> list[str]:
+        def work(tx: Connection) -> tuple[str, list[str]]:
             recipients = self._recipients(tx, recipient, sender, notification.share_type)
+            is_group = notification.share_type == ShareType.GROUP
+            shown = recipient if is_group else users.shown_name(tx, recipient)
             digest = secret_hash(secret)
             for known in received_shares.by_provider_id(tx, peer.server, share.provider_id):
                 if known.payload_digest == share.payload_digest:
-                    return []
+                    return shown, []
                 # Seafile has one id for everything: in its form, without a uri, the secret joins the key (wire.md).
                 same_key = share.uri is not None or received_shares.with_secret(tx, known.id, digest)
                 if known.state in RECEIVED_LIVE and same_key:
@@ -117,12 +121,11 @@ class Receiving:
             if not with_room:
                 raise Busy("TOO_MANY_PENDING", f"too many Shares wait for the answer of {recipient}", retry_after=3600)
             given = [self.give(tx, share, secret, user, recipients[user]) for user in with_room]
-            return [share_id for share_id in given if share_id is not None]
+            return shown, [share_id for share_id in given if share_id is not None]
 
-        self.begin(await self._store.run(work))
-        if notification.share_type == ShareType.GROUP:
-            return recipient
-        return await self._store.read(lambda tx: users.shown_name(tx, recipient))
+        shown, accepted = await self._store.run(work)
+        self.begin(accepted)
+        return shown
 
     def give(self, tx: Connection, share: ReceivedShare, secret: str, user: str, contact: Contact | None) -> str | None:
         """Store for `user`, who has its sender as `contact`, a Share that nobody has looked at, under an id of its own.
@@ -267,15 +270,16 @@ class Receiving:
         return [self._view(share) for share in shares]
 
     async def show(self, user: str | None, share_id: str) -> ReceivedShareView:
-        """Return one Share with its history; raises NoSuch."""
+        """Return one Share with its history, and with where it was kept; raises NoSuch."""
 
-        def work(tx: Connection) -> tuple[ReceivedShare, list[Event], list[Message]]:
+        def work(tx: Connection) -> tuple[ReceivedShare, list[Event], list[Message], list[Kept]]:
             share = self.own(tx, user, share_id)
-            return share, events.about(tx, share.id), outbox.pending_of(tx, ROLE, share.id)
+            pending = outbox.pending_of(tx, ROLE, share.id)
+            return share, events.about(tx, share.id), pending, kept.of_share(tx, share.id)
 
-        share, history, pending = await self._store.read(work)
+        share, history, pending, copies = await self._store.read(work)
         waiting = next((message.last_error or "not sent yet" for message in pending), None)
-        return self._view(share, tuple(history), waiting)
+        return replace(self._view(share, tuple(history), waiting), kept=tuple(copies))
 
     async def accept(self, user: str | None, share_id: str, actor: str) -> tuple[ReceivedShareView, str | None]:
         """Mount a pending Share under /received/ and tell the sender.
@@ -356,6 +360,7 @@ class Receiving:
         received_shares.set_mount(tx, share.id, None)
         exchanged_tokens.forget(tx, share.id)
         last_seen.forget(tx, share.id)
+        kept.forget_versions(tx, share.id)
         belongings.forget(tx, share.storage)
         if not outbox.pending_of(tx, ROLE, share.id):
             received_shares.wipe_secret(tx, share.id)

@@ -7,7 +7,6 @@ taken and kept like any other, and shown to nobody.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -127,7 +126,8 @@ class Requesting:
             raise NotAllowed("SHARE_WITH_MISMATCH", f"{peer.server} asks for somebody at {asker.server}")
         if owner.server != self._server:
             raise NoSuch("SHARE_NOT_FOUND", f"{owner.server} is not this server, {self._server} is")
-        request = self._new(
+        request = share_requests.unanswered(
+            int(self._clock()),
             direction=INCOMING,
             kind=NotificationType.REQUEST_SHARE,
             user=owner.identifier,
@@ -218,7 +218,8 @@ class Requesting:
         await self._trust.require(address.server)
         if not (is_identifier(resource, URI_MAX) and resource.strip()):
             raise Invalid("INVALID_RESOURCE", "what is asked for is one line of text: a path, a URL or an id")
-        request = self._new(
+        request = share_requests.unanswered(
+            int(self._clock()),
             direction=OUTGOING,
             kind=NotificationType.REQUEST_SHARE,
             user=user,
@@ -324,36 +325,6 @@ class Requesting:
         return request
 
     # --- what becomes of a request ------------------------------------------------------------------------------
-
-    def _new(
-        self,
-        *,
-        direction: str,
-        kind: NotificationType,
-        user: str,
-        owner: OCMAddress,
-        share_with: OCMAddress,
-        server: str,
-        resource: str,
-        permissions: frozenset[Permission],
-    ) -> RequestRecord:
-        now = int(self._clock())
-        return RequestRecord(
-            id=secrets.token_hex(16),
-            direction=direction,
-            kind=kind.value,
-            user=user,
-            server=server,
-            owner=str(owner),
-            share_with=str(share_with),
-            resource=resource,
-            share=None,
-            permissions=permissions,
-            state=RequestState.PENDING,
-            granted=None,
-            created=now,
-            updated=now,
-        )
 
     @staticmethod
     def add(tx: Connection, request: RequestRecord, actor: str, action: str) -> None:

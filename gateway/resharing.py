@@ -20,7 +20,7 @@ from gateway.ocm.errors import ProtocolError
 from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
 from gateway.ocm.secret import Secret
 from gateway.ocm.shares import Permission, ShareType
-from gateway.ocm.states import SENT_ON_NOTIFICATION, ReceivedState, RequestState, SentState
+from gateway.ocm.states import SENT_ON_NOTIFICATION, ReceivedState, SentState
 from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.profiles import profile_of
@@ -166,12 +166,14 @@ class Resharing:
     def _incoming(
         self, peer: Peer, share: SentShare, third: OCMAddress, wanted: frozenset[Permission]
     ) -> RequestRecord:
-        return self._request(
+        return share_requests.unanswered(
+            int(self._clock()),
             direction=INCOMING,
+            kind=KIND,
             user=share.owner,
             server=peer.server,
-            owner=f"{share.owner}@{self._server}",
-            share_with=str(third),
+            owner=OCMAddress.parse(f"{share.owner}@{self._server}"),
+            share_with=third,
             resource=share.provider_id,
             share=share.id,
             permissions=wanted & share.permissions,
@@ -203,12 +205,14 @@ class Resharing:
             if Permission.SHARE not in share.permissions or not wanted <= share.permissions:
                 has = ", ".join(sorted(share.permissions))
                 raise NotAllowed("RESHARE_NOT_PERMITTED", f"this Share has {has}: that does not permit to share it so")
-            request = self._request(
+            request = share_requests.unanswered(
+                int(self._clock()),
                 direction=OUTGOING,
+                kind=KIND,
                 user=user,
                 server=share.server,
-                owner=str(OCMAddress.normalise(share.owner)),
-                share_with=str(third),
+                owner=OCMAddress.normalise(share.owner),
+                share_with=third,
                 resource=share.provider_id,
                 share=share.id,
                 permissions=wanted,
@@ -222,36 +226,6 @@ class Resharing:
         request_id, message_id = await self._store.run(work)
         message = await self._outbox.attempted(message_id, FIRST_ATTEMPT)
         return await self._requesting.show(user, request_id), message.last_error
-
-    def _request(
-        self,
-        *,
-        direction: str,
-        user: str,
-        server: str,
-        owner: str,
-        share_with: str,
-        resource: str,
-        share: str,
-        permissions: frozenset[Permission],
-    ) -> RequestRecord:
-        now = int(self._clock())
-        return RequestRecord(
-            id=secrets.token_hex(16),
-            direction=direction,
-            kind=KIND.value,
-            user=user,
-            server=server,
-            owner=owner,
-            share_with=share_with,
-            resource=resource,
-            share=share,
-            permissions=permissions,
-            state=RequestState.PENDING,
-            granted=None,
-            created=now,
-            updated=now,
-        )
 
     async def _deliver(self, message: Message) -> None:
         """Ask the owner's server; raises PeerFailed."""

@@ -40,11 +40,13 @@ from gateway.config import (
     OwnershipConfig,
     S3Config,
     ServiceOwnership,
+    WebDAVConfig,
 )
 from gateway.errors import Conflict, NoSuch
 from gateway.store import backend_roots, events, uploads
 from gateway.store.engine import Store
 from gateway.tree import Storage
+from gateway.webdav_storage import open_webdav
 
 FOLLOW = 1.0  # seconds between two looks at what other processes have recorded
 
@@ -62,6 +64,8 @@ def open_backend(name: str, config: BackendConfig, store: Store, state_dir: Path
             return MemoryBackend()
         case S3Config():
             return _s3(name, config, state_dir / "journals")
+        case WebDAVConfig():
+            return open_webdav(name, config)
 
 
 def _local(
@@ -156,10 +160,13 @@ def _lacking(needed: tuple[str, ...]) -> str:
 
 
 def settle(storage: Storage, store: Store) -> None:
-    """Record the root's identity at its first start, and remove what a crash has left; waits for the storage."""
+    """Look at the storage; record a local root's identity at its first start, and remove what a crash has left there.
+
+    Waits for the storage.
+    """
     backend, name = as_service(storage).backend, storage.name
     if not isinstance(backend, LocalBackend):
-        _look(backend, name)
+        _look(name, backend)
         return
     try:
         identity = str(backend.identity)
@@ -173,7 +180,7 @@ def settle(storage: Storage, store: Store) -> None:
         store.run_sync(lambda tx: backend_roots.put(tx, name, identity))
 
 
-def _look(backend: StorageBackend, name: str) -> None:
+def _look(name: str, backend: StorageBackend) -> None:
     """Look at another server's storage, and remove what a crash has left there: what is wrong is said at the start."""
     try:
         backend.stat(StoragePath())

@@ -62,7 +62,7 @@ async def _alone(config: Config, seat: Seat) -> None:
         _announce(config, [seat.doors])
         systemd.notify("READY=1")
 
-    await _run(config, seat, ready, systemd.keep_alive())
+    await _run(config, seat, ready, systemd.keep_alive)
 
 
 def _supervise(config: Config, team: Team, tally: Tally, doors: list[Doors]) -> int:
@@ -88,14 +88,14 @@ def _supervise(config: Config, team: Team, tally: Tally, doors: list[Doors]) -> 
 
 
 async def _worker(config: Config, seat: Seat, line: Line) -> None:
-    await _run(config, seat, line.ready, line.keep_alive(), line.watch)
+    await _run(config, seat, line.ready, line.keep_alive, line.watch)
 
 
 async def _run(
     config: Config,
     seat: Seat,
     ready: Callable[[], None],
-    signs: Coroutine[Any, Any, None],
+    signs: Callable[[], Coroutine[Any, Any, None]],
     watch: Callable[[Callable[[], None]], None] | None = None,
 ) -> None:
     """Be one process of the gateway until it is told to stop; `signs` tells until all is closed that it lives."""
@@ -113,7 +113,7 @@ async def _run(
         if seat.is_first:
             await _until(leads, leading_task)
         ready()
-        life.push_async_callback(_end, asyncio.create_task(signs))
+        life.push_async_callback(_end, asyncio.create_task(signs()))
         await _until(stop, leading_task)
         if watch is None:
             log.info("stopping", seconds_for_running_requests=STOP_TIME)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,13 @@ class Storage:
     def acting_as(self, user: str) -> Storage:
         """Return this storage as `user` may use it; every Place holds one for its user, or for the Share's owner."""
         return self if self.view is None else Storage(self.name, self.view(user), self.pool)
+
+    async def release(self, close: Callable[[], None]) -> None:
+        """Run `close`, which frees a Reader, Writer or Scan, in the threads, even when this task is cancelled."""
+        try:
+            await asyncio.shield(asyncio.ensure_future(self.pool.run(close)))
+        except Unavailable:  # the line is full, but what is open must not stay so
+            threading.Thread(target=close, daemon=True).start()
 
 
 @dataclass(frozen=True, slots=True)

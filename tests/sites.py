@@ -57,13 +57,17 @@ class Site:
         base_path: str = "",
         certificate: tuple[Path, Path] | None = None,
         workers: int = 1,
+        port: int | None = None,
         **config: Any,
     ) -> None:
-        """Prepare a site in `directory`; `certificate` and key make it speak TLS, `config` replaces whole sections."""
+        """Prepare a site in `directory`; `certificate` and key make it speak TLS, `config` replaces whole sections.
+
+        `port` is where it is met, if that is not where it listens.
+        """
         self.directory = directory
         self.data = directory / "data"
         self.data.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+        self.port = port or free_port()
         self.metrics_port = free_port()
         self.server = f"localhost:{self.port}"
         self.certificate = certificate

@@ -318,6 +318,9 @@ def test_the_example_loads_with_every_optional_key(tmp_path: Path) -> None:
     (tmp_path / "var/s3").mkdir()
     for name in ("access-key", "secret-key"):
         (tmp_path / "var/s3" / name).write_text("a-key\n")
+    (tmp_path / "var/webdav").mkdir()
+    for secret in ("password", "token", "secret"):
+        (tmp_path / "var/webdav" / secret).write_text("secret\n")
     config = load(written(tmp_path, uncommented()))
     assert config.tls is not None
     assert config.groups == {"lab": ("alice", "carol")}

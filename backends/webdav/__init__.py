@@ -2,6 +2,7 @@
 
 from backends.webdav.answers import RemoteRefused
 from backends.webdav.backend import WebDAVBackend
+from backends.webdav.configured import Configured
 from backends.webdav.transport import Credential, Response, Transport, Upload
 
-__all__ = ["Credential", "RemoteRefused", "Response", "Transport", "Upload", "WebDAVBackend"]
+__all__ = ["Configured", "Credential", "RemoteRefused", "Response", "Transport", "Upload", "WebDAVBackend"]

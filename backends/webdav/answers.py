@@ -58,7 +58,7 @@ MEANING: dict[int, tuple[type[StorageError], str]] = {
 def refusal(status: int, headers: Mapping[str, str], what: str) -> StorageError:
     """Return the error for an answer that was not the one hoped for; `what` names server, method and path."""
     if status in REDIRECTS:
-        return Unavailable(f"{what}: the server redirects ({status}), which is not followed")
+        return OddAnswer(f"{what}: the server redirects ({status}), which is not followed")
     kind, reason = MEANING.get(status, (OddAnswer, "not an answer to this"))
     sentence = f"{what}: {reason} ({status})"
     if issubclass(kind, RemoteRefused):

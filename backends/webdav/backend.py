@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import chain, islice
 from threading import Lock
 
+from backends import temporaries
 from backends.errors import (
     AlreadyExists,
     DirectoryNotEmpty,
@@ -28,6 +29,9 @@ from backends.errors import (
 from backends.interface import SCAN_BATCH, Entry, Features, Parked, Scan, Space, StorageBackend
 from backends.paths import StoragePath, check_name
 from backends.webdav.answers import OddAnswer
+from backends.webdav.aside import DELETED, MOVED, Aside, is_hidden, is_stale, require_size
+from backends.webdav.configured import Configured
+from backends.webdav.dialect import is_literal, require_literal
 from backends.webdav.multistatus import RIGHTS, Resource
 from backends.webdav.reading import WebDAVReader, entry_of, with_size
 from backends.webdav.session import Answer, Session
@@ -35,8 +39,7 @@ from backends.webdav.transport import Credential, Transport
 from backends.webdav.writing import WebDAVWriter
 
 LOCKS = 64
-MOVED = frozenset({201, 204})
-DELETED = frozenset({200, 202, 204})
+SWEPT_MAX = 100  # names of crashed uploads that one listing removes
 MADE = frozenset({200, 201, 204})
 
 # What servers answer, each in its own way, where a parent is missing or a file; so this side looks.
@@ -73,10 +76,18 @@ class WebDAVScan(Scan):
 class WebDAVBackend(StorageBackend):
     """The tree below `url`, or the single file there; `transport` and `credential` belong to who builds it."""
 
-    def __init__(self, url: str, *, transport: Transport, credential: Credential) -> None:
-        """Nothing is asked of the server yet. Raises InvalidPath for a URL that cannot be a root."""
-        self.features = Features(server_side_copy=True)
-        self._session = Session(url, transport, credential)
+    def __init__(
+        self, url: str, *, transport: Transport, credential: Credential, configured: Configured | None = None
+    ) -> None:
+        """Nothing is asked of the server yet, and what a `configured` one can do is known after a look at its root.
+
+        Raises InvalidPath for a URL that cannot be a root.
+        """
+        self.features = Features(server_side_copy=configured is None)
+        self._session = Session(url, transport, credential, configured)
+        self._configured = configured
+        self._is_known = configured is None
+        self._aside = Aside(self._session) if configured and configured.aside else None
         self._locks = [Lock() for _ in range(LOCKS)]
 
     def stat(self, path: StoragePath) -> Entry:
@@ -87,6 +98,7 @@ class WebDAVBackend(StorageBackend):
         return self._session.look(StoragePath(), more=RIGHTS).rights
 
     def scan(self, path: StoragePath, batch: int = SCAN_BATCH) -> WebDAVScan:
+        self._require_visible(path)
         try:
             answer, listed = self._session.listing(path)
         except StorageError:
@@ -121,16 +133,27 @@ class WebDAVBackend(StorageBackend):
     ) -> WebDAVWriter:
         if resume is not None:
             raise Unsupported(f"{self._session.host}: WebDAV has no way to go on with a content")
+        self._require_ours(path)
         lock = self._locks[hash(path) % LOCKS]
         writer = WebDAVWriter(
-            self._session, path, lock, size=size, if_match=if_match, if_none_match=if_none_match, hashes=hashes
+            self._session,
+            path,
+            lock,
+            size=size,
+            if_match=if_match,
+            if_none_match=if_none_match,
+            hashes=hashes,
+            aside=self._aside,
         )
         if writer.is_new:
             self._require_parent(path)
         return writer
 
     def make_directory(self, path: StoragePath) -> Entry:
+        self._require_ours(path)
         self._require_free(path)  # some servers make a directory again and call it created
+        if self._configured is not None:
+            self._require_parent(path)  # XRootD would make it
         try:
             self._session.demand("MKCOL", path, MADE, directory=True)
         except UNCLEAR:
@@ -151,28 +174,56 @@ class WebDAVBackend(StorageBackend):
         _require_below_root(target)
         if source != target and target.is_within(source):
             raise InvalidPath(f"/{source} cannot be renamed into itself")
+        self._require_ours(target)
         resource = self._look(source)
         if source == target:
             return
         present = self._session.find(target)
         if present is not None:
             self._require_replaceable(resource, target, present, overwrite=overwrite)
+        elif self._configured is not None:  # nginx and XRootD make the directories that are missing
+            self._require_parent(target)
         self._transfer("MOVE", source, target, resource, replace_present=present is not None)
 
     def copy(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> Entry:
+        if not self.features.server_side_copy:
+            raise Unsupported(f"{self._session.host} does not copy by itself")
         resource = self._look(source)
         if resource.is_collection:
             raise IsADirectory(f"/{source} is a directory")
+        self._require_ours(target)
         present = self._session.find(target)
         if present is not None:
             if present.is_collection:
                 raise IsADirectory(f"/{target} is a directory")
             self._require_replaceable(resource, target, present, overwrite=overwrite)
-        self._transfer("COPY", source, target, resource, replace_present=present is not None)
+        elif self._configured is not None:
+            self._require_parent(target)
+        if self._aside is None:
+            self._transfer("COPY", source, target, resource, replace_present=present is not None)
+        else:
+            self._copy_aside(self._aside, source, target, resource, replace_present=present is not None)
         made = self._look(target)
         if made.size != resource.size:
             raise Unavailable(f"{self._session.host}: COPY /{source}: {made.size} of {resource.size} bytes were copied")
         return entry_of(made, target.name)
+
+    def _copy_aside(
+        self, aside: Aside, source: StoragePath, target: StoragePath, resource: Resource, *, replace_present: bool
+    ) -> None:
+        place = aside.place_for(target)
+        moving = False
+        try:
+            self._transfer("COPY", source, place, resource, replace_present=False)
+            require_size(self._session, place, resource.size or 0)
+            moving = replace_present
+            aside.move(place, target, replace=replace_present)
+        except StorageError as error:
+            if not moving or aside.is_there(target):
+                aside.drop(place)
+            if isinstance(error, PreconditionFailed):
+                raise AlreadyExists(f"/{target}: the name is taken") from error
+            raise
 
     def space(self) -> Space:
         root = self._look(StoragePath())
@@ -180,19 +231,68 @@ class WebDAVBackend(StorageBackend):
             raise Unsupported(f"{self._session.host} does not tell its free space")
         return Space(root.available, root.available + root.used)
 
+    def close(self) -> None:
+        if self._configured is not None:
+            self._configured.release()
+
     def _look(self, path: StoragePath) -> Resource:
-        resource = self._session.look(path)
-        if path.is_root:
-            told = resource.available is not None and resource.used is not None
-            if told is not self.features.quota:
-                self.features = replace(self.features, quota=told)
+        self._require_visible(path)
+        if not path.is_root:
+            return self._session.look(path)
+        resource = self._look_at_root()
+        told = resource.available is not None and resource.used is not None
+        if told is not self.features.quota:
+            self.features = replace(self.features, quota=told)
         return resource
+
+    def _look_at_root(self) -> Resource:
+        """Look at the root, at that of a configured server for the first time also at what it can do."""
+        if self._configured is None:
+            return self._session.look(StoragePath())
+        try:
+            resource = self._session.look(StoragePath())
+        except StorageError as error:
+            raise self._configured.about_root(error) from error
+        if not resource.is_collection:
+            raise self._configured.no_collection(f"{self._session.host}: a file is there")
+        if not self._is_known:
+            answer = self._session.request("OPTIONS", StoragePath(), directory=True)
+            answer.close()
+            methods = {method.strip() for method in answer.headers.get("Allow", "").split(",")}
+            self.features = replace(self.features, server_side_copy="COPY" in methods)
+            self._session.is_literal = is_literal(answer.headers.get("Server", ""))
+            self._is_known = True
+        return resource
+
+    def _require_visible(self, path: StoragePath) -> None:
+        if self._aside is not None and is_hidden(path):
+            raise NotFound(f"/{path}: nothing there")
+
+    def _require_ours(self, path: StoragePath) -> None:
+        """Refuse to make a name that could not be seen; raises PermissionDenied, InvalidPath."""
+        if not self._is_known:
+            self._look_at_root()
+        if self._session.is_literal:
+            require_literal(path)
+        if self._aside is not None and is_hidden(path):
+            raise PermissionDenied(f"/{path}: names like this one are for uploads that are on their way")
 
     def _children(self, path: StoragePath, listed: Iterator[Resource], what: str) -> Iterator[Entry]:
         first, base = self._first(path, listed, what)
         if first.parts == base and not first.is_collection:
             raise NotADirectory(f"/{path} is not a directory")
-        return _entries_below(base, first, listed)
+        return self._visible(path, _below(base, first, listed))
+
+    def _visible(self, path: StoragePath, found: Iterator[tuple[bytes, Resource]]) -> Iterator[Entry]:
+        """Yield what may be seen, and remove at the end what a crash has left."""
+        stale: list[StoragePath] = []
+        for name, resource in found:
+            if self._aside is None or not temporaries.is_hidden(name):
+                yield entry_of(resource, name)
+            elif is_stale(resource) and len(stale) < SWEPT_MAX:
+                stale.append(path.child(name))
+        for left in stale:
+            Aside(self._session).drop(left)
 
     def _first(self, path: StoragePath, listed: Iterator[Resource], what: str) -> tuple[Resource, tuple[bytes, ...]]:
         """Return the first resource of a listing, and the path by which the server knows the directory.
@@ -255,7 +355,7 @@ class WebDAVBackend(StorageBackend):
         """MOVE or COPY (RFC 4918 sections 9.8, 9.9); without `replace_present` a name taken meanwhile is refused."""
         directory = resource.is_collection
         headers = {
-            "Destination": self._session.url(target, directory=directory),
+            "Destination": self._session.destination(target, directory=directory),
             "Overwrite": "T" if replace_present else "F",
         }
         try:
@@ -267,7 +367,7 @@ class WebDAVBackend(StorageBackend):
             raise
 
 
-def _entries_below(base: tuple[bytes, ...], first: Resource, listed: Iterator[Resource]) -> Iterator[Entry]:
+def _below(base: tuple[bytes, ...], first: Resource, listed: Iterator[Resource]) -> Iterator[tuple[bytes, Resource]]:
     """Yield the children of `base`; itself, other levels and names that no StoragePath can hold are left out."""
     for resource in chain((first,), listed):
         if len(resource.parts) == len(base) + 1 and resource.parts[:-1] == base:
@@ -275,7 +375,7 @@ def _entries_below(base: tuple[bytes, ...], first: Resource, listed: Iterator[Re
                 name = check_name(resource.parts[-1])
             except InvalidPath:
                 continue
-            yield entry_of(resource, name)
+            yield name, resource
 
 
 def _require_below_root(path: StoragePath) -> None:

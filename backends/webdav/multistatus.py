@@ -61,12 +61,13 @@ def request_body(names: tuple[str, ...]) -> bytes:
     return f'<?xml version="1.0" encoding="utf-8"?><propfind xmlns="DAV:"><prop>{properties}</prop></propfind>'.encode()
 
 
-def resources(read: Callable[[int], bytes], what: str) -> Iterator[Resource]:
+def resources(read: Callable[[int], bytes], what: str, *, literal: bool = False) -> Iterator[Resource]:
     """Yield the resources of a multistatus body as far as `read` has brought it; `what` names the request in errors.
 
+    `literal`: the names in hrefs are not encoded (`dialect.py`).
     Raises Unavailable for a body that is no multistatus, is cut off, or is beyond the bounds.
     """
-    parser = _Parser()
+    parser = _Parser(literal=literal)
     size = 0
     try:
         while piece := read(PIECE):
@@ -86,13 +87,14 @@ def resources(read: Callable[[int], bytes], what: str) -> Iterator[Resource]:
         raise Unavailable(f"{what}: the answer is not a multistatus")
 
 
-def path_of(href: str) -> tuple[bytes, ...] | None:
+def path_of(href: str, *, literal: bool = False) -> tuple[bytes, ...] | None:
     """Return the components of an href, an absolute path or a URL, decoded once; None for what is neither.
 
     The host is not compared: behind a proxy, servers name others, and only names are taken from here.
     """
-    text = _SCHEME_AND_AUTHORITY.sub("", href.strip(), count=1)
-    return tuple(unquote_to_bytes(part) for part in text.split("/") if part) if text.startswith("/") else None
+    text = _SCHEME_AND_AUTHORITY.sub("", href if literal else href.strip(), count=1)
+    decode = str.encode if literal else unquote_to_bytes
+    return tuple(decode(part) for part in text.split("/") if part) if text.startswith("/") else None
 
 
 class OutOfBounds(Exception):
@@ -112,7 +114,8 @@ class _Response:
 class _Parser:
     """Collects what was asked for; anything else, and the same names elsewhere, are passed over."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, literal: bool) -> None:
+        self._literal = literal
         self.complete: deque[Resource] = deque()
         self.is_multistatus = False
         self._open: tuple[str, ...] = ()
@@ -158,7 +161,8 @@ class _Parser:
     def _end(self, name: str) -> None:
         here, self._open = self._open, self._open[:-1]
         if self._text is not None:
-            self._take(here, "".join(self._text).strip())
+            text = "".join(self._text)
+            self._take(here, text if self._literal and here == _HREF else text.strip())
             self._text = None
         elif here == _PROPSTAT and "200" in self._status.split():
             self._response.properties |= self._properties
@@ -177,7 +181,7 @@ class _Parser:
             self._status = text
 
     def _finish(self) -> None:
-        parts = path_of(self._response.href)
+        parts = path_of(self._response.href, literal=self._literal)
         if parts is not None and self._response.described and "200" in self._response.status.split():
             self.complete.append(_resource(parts, self._response.properties))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from backends.errors import Unavailable, Unsupported
 from backends.interface import Entry, Kind, Reader
 from backends.paths import StoragePath
+from backends.webdav.digests import digest_of
 from backends.webdav.multistatus import Resource, number_of, time_of
 from backends.webdav.session import Answer, Session
 
@@ -39,7 +41,12 @@ class WebDAVReader(Reader):
         self._answer: Answer | None = None
         self._position = 0  # in the open answer
         self._version: tuple[str | None, str | None] | None = None  # ETag and Last-Modified of the first answer
+        self._digests: Mapping[str, bytes] = {}  # as the first answer says
         self._closed = False
+
+    @property
+    def digests(self) -> Mapping[str, bytes]:
+        return self._digests
 
     def read_at(self, offset: int, size: int) -> bytes:
         if self._closed:
@@ -89,7 +96,9 @@ class WebDAVReader(Reader):
             gap -= len(self._take(min(gap, PIECE)))
 
     def _open(self, offset: int) -> None:
-        answer = self._session.request("GET", self._path, {"Range": f"bytes={offset}-"} if offset else None)
+        # With an end: XRootD 5 answers a range without one with nothing.
+        part = {"Range": f"bytes={offset}-{self.entry.size - 1}"} if offset else None
+        answer = self._session.request("GET", self._path, part)
         if answer.status not in (200, 206):
             raise answer.refusal()
         self._answer = answer
@@ -107,6 +116,9 @@ class WebDAVReader(Reader):
     def _check_version(self, answer: Answer) -> None:
         """Compare an answer with the one before, or the first with the listing."""
         version = (answer.headers.get("ETag"), answer.headers.get("Last-Modified"))
+        if version == (None, None):  # XRootD tells neither with a content
+            self._require_as_listed()
+            return
         if self._version is not None:
             if any(None not in pair and pair[0] != pair[1] for pair in zip(version, self._version, strict=True)):
                 raise self._changed("it is another version than at the beginning")
@@ -116,10 +128,13 @@ class WebDAVReader(Reader):
         same_etag = None in (version[0], listed.etag) or version[0] == listed.etag
         if not (same_time and same_etag):
             # A server may write its etags differently here and there; then the listing is still what it was.
-            present = self._session.find(self._path)
-            if present is None or entry_of(present, self._path.name) != self.entry:
-                raise self._changed("it is another version than the one listed")
-        self._version = version
+            self._require_as_listed()
+        self._version, self._digests = version, digest_of(answer.headers)
+
+    def _require_as_listed(self) -> None:
+        present = self._session.find(self._path)
+        if present is None or entry_of(present, self._path.name) != self.entry:
+            raise self._changed("it is another version than the one listed")
 
     def _changed(self, how: str) -> Unavailable:
         return Unavailable(f"{self._session.host}: /{self._path} changed while it was read: {how}", retry_after=1)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote, quote_from_bytes
 
 from backends.errors import InvalidPath, NotFound, StorageError, Unavailable
 from backends.paths import StoragePath
 from backends.webdav.answers import REDIRECTS, refusal
+from backends.webdav.configured import Configured
+from backends.webdav.dialect import literal_destination
 from backends.webdav.multistatus import PROPERTIES, QUOTA, Resource, path_of, request_body, resources
 from backends.webdav.transport import Credential, Response, Transport, Upload
 
-# What servers say of a path below a file, beside 404: Apache 400, others as to any mistake of the client.
-BELOW_A_FILE = frozenset({400, 405, 409})
+# What servers say of a path below a file, beside 404: Apache 400, XRootD 500, others as to any mistake of the client.
+BELOW_A_FILE = frozenset({400, 405, 409, 500})
 
 _ROOT = re.compile(r"(https?://([^/?#@\\\s]+))(/[^?#\s\\]*)?")
 _KEPT_IN_URLS = "/%:@!$&'()*+,;=~"  # what a path may hold as it is (RFC 3986 section 3.3), and escapes made before
@@ -28,6 +31,7 @@ class Answer:
     host: str
     request: str
     failures: tuple[type[Exception], ...]
+    configured: Configured | None = None
 
     @property
     def what(self) -> str:
@@ -46,7 +50,7 @@ class Answer:
         try:
             return self.response.read(size)
         except self.failures as error:
-            raise Unavailable(f"{self.request}: {error}") from error
+            raise Unavailable(f"{_place(self.configured)}{self.request}: {error}") from error
 
     def close(self) -> None:
         self.response.close()
@@ -54,21 +58,27 @@ class Answer:
     def refusal(self) -> StorageError:
         """Close the answer and return what its status means."""
         self.close()
-        return refusal(self.status, self.headers, self.what)
+        refused = refusal(self.status, self.headers, self.what)
+        return self.configured.about_credential(refused) if self.configured else refused
 
 
 class Session:
     """One root on one server; safe for several threads, as its transport and credential are."""
 
-    def __init__(self, url: str, transport: Transport, credential: Credential) -> None:
+    def __init__(
+        self, url: str, transport: Transport, credential: Credential, configured: Configured | None = None
+    ) -> None:
         """Raises InvalidPath for a URL that cannot be the root of anything."""
         parts = _ROOT.fullmatch(url)
         components = path_of(parts[3] or "/") if parts else None
         if parts is None or components is None or {b".", b".."} & set(components):
             raise InvalidPath("the URL is not an http or https one without query, fragment and dot segments")
-        self.host = parts[2]
+        self.configured = configured
+        self.host = f"{_place(configured)}{parts[2]}"  # as errors call it
         self.components: tuple[bytes, ...] = components
-        self._given = parts[1] + quote(parts[3] or "/", safe=_KEPT_IN_URLS)
+        self._origin = parts[1]
+        self._given = self._origin + quote(parts[3] or "/", safe=_KEPT_IN_URLS)
+        self.is_literal = False  # the server speaks the dialect of `dialect.py`
         self._transport = transport
         self._credential = credential
 
@@ -78,6 +88,12 @@ class Session:
             return self._given
         quoted = "".join(f"/{quote_from_bytes(part, safe='')}" for part in path.parts)
         return f"{self._given.rstrip('/')}{quoted}{'/' if directory else ''}"
+
+    def destination(self, path: StoragePath, *, directory: bool = False) -> str:
+        """Return the header Destination for `path`."""
+        if self.is_literal:
+            return literal_destination(self._origin, self.components + path.parts)
+        return self.url(path, directory=directory)
 
     def request(
         self,
@@ -95,10 +111,17 @@ class Session:
         url = self.url(path, directory=directory)
         credential = self._credential(None)
         answer = self._send(method, path, url, {**(headers or {}), **credential}, body)
-        if answer.status == 401:
+        if answer.status == 401 and (renewed := self._renewed(answer, credential)) != credential:
             answer.close()
-            answer = self._send(method, path, url, {**(headers or {}), **self._credential(credential)}, body)
+            answer = self._send(method, path, url, {**(headers or {}), **renewed}, body)
         return answer
+
+    def _renewed(self, answer: Answer, refused: Mapping[str, str]) -> Mapping[str, str]:
+        try:
+            return self._credential(refused)
+        except BaseException:
+            answer.close()
+            raise
 
     def demand(
         self,
@@ -120,17 +143,14 @@ class Session:
 
         Raises Unavailable.
         """
-        try:
-            return self._transport.upload("PUT", self.url(path), {**headers, **self._credential(None)}, size)
-        except self._transport.failures as error:
-            raise Unavailable(f"PUT /{path}: {error}") from error
+        credential = self._credential(None)
+        with self._failing("PUT", path):
+            return self._transport.upload("PUT", self.url(path), {**headers, **credential}, size)
 
     def finish(self, upload: Upload, path: StoragePath) -> Answer:
         """End an upload and return its answer; raises Unavailable."""
-        try:
+        with self._failing("PUT", path):
             return self._answer(upload.finish(), "PUT", path)
-        except self._transport.failures as error:
-            raise Unavailable(f"PUT /{path}: {error}") from error
 
     def look(self, path: StoragePath, *, more: tuple[str, ...] = ()) -> Resource:
         """Return what is at `path` (PROPFIND, Depth 0); raises NotFound, RemoteRefused, Unavailable.
@@ -141,7 +161,8 @@ class Session:
         wanted = self.components + path.parts
         first: Resource | None = None
         try:
-            for resource in resources(answer.read, answer.what):  # servers that know no Depth list everything
+            # Servers that know no Depth list everything.
+            for resource in resources(answer.read, answer.what, literal=self.is_literal):
                 if resource.parts == wanted:
                     return resource
                 first = first or resource
@@ -161,7 +182,7 @@ class Session:
     def listing(self, path: StoragePath) -> tuple[Answer, Iterator[Resource]]:
         """Open the listing of a directory (PROPFIND, Depth 1), which the caller closes; raises as `look`."""
         answer = self._propfind(path, "1", PROPERTIES, directory=True)
-        return answer, resources(answer.read, answer.what)
+        return answer, resources(answer.read, answer.what, literal=self.is_literal)
 
     def _propfind(self, path: StoragePath, depth: str, names: tuple[str, ...], *, directory: bool = False) -> Answer:
         headers = {"Depth": depth, "Content-Type": "application/xml; charset=utf-8"}
@@ -181,10 +202,20 @@ class Session:
         raise refused
 
     def _send(self, method: str, path: StoragePath, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
-        try:
+        with self._failing(method, path):
             return self._answer(self._transport.request(method, url, headers, body), method, path)
+
+    @contextmanager
+    def _failing(self, method: str, path: StoragePath) -> Iterator[None]:
+        try:
+            yield
         except self._transport.failures as error:
-            raise Unavailable(f"{method} /{path}: {error}") from error
+            raise Unavailable(f"{_place(self.configured)}{method} /{path}: {error}") from error
 
     def _answer(self, response: Response, method: str, path: StoragePath) -> Answer:
-        return Answer(response, self.host, f"{method} /{path}", self._transport.failures)
+        return Answer(response, self.host, f"{method} /{path}", self._transport.failures, self.configured)
+
+
+def _place(configured: Configured | None) -> str:
+    """Return what errors begin with."""
+    return f"{configured.section}: " if configured else ""

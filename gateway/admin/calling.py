@@ -96,11 +96,11 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and not any("\ud800" <= char <= "\udfff" for char in value)
 
 
-def path(arguments: Arguments) -> StoragePath:
-    """Return the path; bytes that are not UTF-8 come as surrogates, as os.fsdecode makes them."""
-    value = arguments.get("path")
+def path(arguments: Arguments, name: str = "path") -> StoragePath:
+    """Return a path; bytes that are not UTF-8 come as surrogates, as os.fsdecode makes them."""
+    value = arguments.get(name)
     if not isinstance(value, str) or not value:
-        raise Invalid("ARGUMENT_MISSING", "the argument path is missing")
+        raise Invalid("ARGUMENT_MISSING", f"the argument {name} is missing")
     try:
         return StoragePath.parse(value)
     except InvalidPath as error:

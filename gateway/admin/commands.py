@@ -179,7 +179,8 @@ class Commands:
 
     async def _received_show(self, caller: Caller, arguments: Arguments) -> Any:
         view = await self._receiving.show(await self._scope(caller, arguments), text(arguments, "id"))
-        return views.received_share(view) | {"events": views.history(view.history)}
+        copies = [views.kept(copy) for copy in view.kept]
+        return views.received_share(view) | {"events": views.history(view.history), "kept": copies}
 
     async def _received_accept(self, caller: Caller, arguments: Arguments) -> Any:
         scope = await self._scope(caller, arguments)

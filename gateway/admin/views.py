@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.breaker import Standing
 from gateway.explaining import Explanation
+from gateway.keeping import Run
 from gateway.ocm.discovery import parse_discovery
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.fields import decode_object
@@ -16,6 +17,7 @@ from gateway.roots import BackendStatus
 from gateway.sending import SentShareView
 from gateway.signing_keys import KeyRecord
 from gateway.store.events import Event
+from gateway.store.kept import Kept
 from gateway.store.outbox import Message
 from gateway.store.peers import WORKED, PeerRecord
 from gateway.store.users import User
@@ -72,6 +74,31 @@ def received_share(view: ReceivedShareView) -> dict[str, Any]:
         "created": share.created,
         "updated": share.updated,
         "waiting": view.waiting,
+    }
+
+
+def kept(copy: Kept) -> dict[str, Any]:
+    """Return a copy of a Share; `source` is a path in the Share, empty for all of it."""
+    return {
+        "share": copy.share,
+        "source": str(copy.source),
+        "path": f"/{copy.target}",
+        "state": copy.state,
+        "reason": copy.reason,
+        "files": copy.files,
+        "bytes": copy.bytes,
+        "skipped": copy.skipped,
+        "failed": copy.failed,
+        "begun": copy.begun,
+        "ended": copy.ended,
+    }
+
+
+def running_copy(run: Run) -> dict[str, Any]:
+    """Return a copy as it is now, with what is moving, and what has failed and why."""
+    return kept(run.row()) | {
+        "failures": [{"path": str(path) or ".", "reason": reason} for path, reason in run.failures],
+        "moving": [{"path": str(one.path) or ".", "bytes": one.moved, "size": one.size} for one in run.moving],
     }
 
 

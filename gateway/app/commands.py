@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from ipaddress import ip_network
 
 from gateway import __version__
 from gateway.admin.calling import Command
@@ -15,6 +14,7 @@ from gateway.admin.directory_commands import DirectoryCommands
 from gateway.admin.doctor_commands import DoctorCommands
 from gateway.admin.explain_commands import ExplainCommands
 from gateway.admin.invite_commands import InviteCommands
+from gateway.admin.keeping_commands import KeepingCommands
 from gateway.admin.request_commands import RequestCommands
 from gateway.app.doors import document_of
 from gateway.app.ground import Ground, Seat
@@ -25,13 +25,11 @@ from gateway.doctor.itself import Itself, Self
 from gateway.doctor.peer import PeerDoctor
 from gateway.doctor.replay import Replay
 from gateway.explaining import Explaining
-from gateway.outbound import AsyncOutbound, Guard
+from gateway.outbound import EVERYWHERE, AsyncOutbound, Guard
 from gateway.roots import (
     Roots,
 )
 from gateway.users import Users
-
-EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
 def command_table(
@@ -56,6 +54,7 @@ def command_table(
         **RequestCommands(ground.access, sharing.requesting, sharing.resharing).table,
         **DepartureCommands(sharing.departing).table,
         **DirectoryCommands(outside.directories).table,
+        **KeepingCommands(ground.access, sharing.copies).table,
         **ExplainCommands(ground.access, explaining).table,
     }
 

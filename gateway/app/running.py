@@ -96,6 +96,8 @@ async def _lead(
         team.hear()
         sharing.outbox.kick()
 
+    await sharing.copies.start()
+    stack.push_async_callback(sharing.copies.close, STOP_TIME)
     background(stack, sharing.remote.refresh(), "refresh")
     # Before the outbox looks for the first time: what is written after that look rings, and is heard.
     loop.add_reader(team.bell, hear)

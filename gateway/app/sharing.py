@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from gateway.admitting import Admitting
 from gateway.app.ground import Ground
 from gateway.app.outside import Outside
+from gateway.arriving import Arriving
+from gateway.belongings import Belongings
 from gateway.config import Config
 from gateway.contacts import Contacts
 from gateway.departing import Departing
@@ -17,7 +19,9 @@ from gateway.group_shares import GroupShares
 from gateway.hinting import Hints
 from gateway.inviting import Inviting
 from gateway.issuing import Issuing
+from gateway.keeping import Copies
 from gateway.last_seen import LastSeen
+from gateway.locks import Locks
 from gateway.outbox import Outbox
 from gateway.receiving import Receiving
 from gateway.remote import Remote
@@ -52,6 +56,7 @@ class Sharing:
     expiring: Expiring
     inviting: Inviting
     contacts: Contacts
+    copies: Copies
 
 
 def build_sharing(stack: AsyncExitStack, config: Config, ground: Ground, outside: Outside, team: Team) -> Sharing:
@@ -61,17 +66,8 @@ def build_sharing(stack: AsyncExitStack, config: Config, ground: Ground, outside
     peers.breakers.when_returned(lambda server: hop(outbox.returned, server))
     remote = _remote(stack, config, ground, outside)
     tree = Tree(store, ground.mounts, ground.storages, remote.storage, ground.changes, clock)
-    sending = Sending(
-        store,
-        tree,
-        ground.access,
-        outside.trust,
-        peers,
-        outbox,
-        sealer,
-        **names_of(config),
-        clock=clock,
-    )
+    names = names_of(config)
+    sending = Sending(store, tree, ground.access, outside.trust, peers, outbox, sealer, **names, clock=clock)
     policy = Admitting(config.federation.accept, config.federation.auto_accept, outside.trust.is_listed)
     receiving = Receiving(
         *(store, peers, outbox, remote, sealer),
@@ -91,13 +87,15 @@ def build_sharing(stack: AsyncExitStack, config: Config, ground: Ground, outside
     )
     hints = Hints(store, receiving, remote, peers, ground.legacy, clock)
     stack.push_async_callback(hints.close)
+    watch = Watch(ground.access)
+    uploads = Uploads(store, ground.access, ground.mounts, clock, parked=team.parked)
     return Sharing(
         outbox=outbox,
         remote=remote,
         last_seen=LastSeen(store, clock),
         tree=tree,
-        watch=Watch(ground.access),
-        uploads=Uploads(store, ground.access, ground.mounts, clock, parked=team.parked),
+        watch=watch,
+        uploads=uploads,
         sending=sending,
         receiving=receiving,
         requesting=requesting,
@@ -113,7 +111,14 @@ def build_sharing(stack: AsyncExitStack, config: Config, ground: Ground, outside
         expiring=Expiring(store, sending, receiving, clock),
         inviting=Inviting(store, peers, server=config.server, public_url=config.public_url, policy=policy, clock=clock),
         contacts=Contacts(store, server=config.server, clock=clock),
+        copies=_copies(ground, tree, watch, uploads),
     )
+
+
+def _copies(ground: Ground, tree: Tree, watch: Watch, uploads: Uploads) -> Copies:
+    store = ground.store
+    arriving, locks = Arriving(uploads, Belongings(store)), Locks(store, ground.clock)
+    return Copies(store, ground.access, tree, watch, locks, arriving, ground.changes, ground.clock)
 
 
 def _remote(stack: AsyncExitStack, config: Config, ground: Ground, outside: Outside) -> Remote:

@@ -27,11 +27,12 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def call(path: Path, command: str, /, *, timeout: float = TIMEOUT, **arguments: Any) -> Any:
+def call(path: Path, command: str, /, *, timeout: float | None = None, **arguments: Any) -> Any:
     """Run `command` in the gateway that listens at `path` and return its result; ends the program when refused.
 
-    `timeout` is how many seconds the gateway may take.
+    `timeout` is how many seconds the gateway may take, TIMEOUT if it is not given.
     """
+    timeout = TIMEOUT if timeout is None else timeout
     given = {name: value for name, value in arguments.items() if value is not None}
     connection = _UnixConnection(path, timeout)
     try:

@@ -15,6 +15,7 @@ TIMES = frozenset(
     (
         *("created", "updated", "expiration", "discovered", "seen", "next_attempt", "finished", "probed", "at", "used"),
         *("fetched", "checked", "expires", "accepted", "silent_since", "unreachable_since", "retry"),
+        *("begun", "ended"),
     )
 )
 

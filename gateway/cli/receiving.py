@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from gateway.cli import keeping
 from gateway.cli.client import FAILED
 from gateway.cli.options import as_json, as_user, gateway
 from gateway.cli.printing import ago, facts, history, note, say, show_json, table, text
 from gateway.cli.sharing import PERMISSIONS
-from gateway.cli.values import placeholder
 
 COLUMNS = ("id", "state", "sender", "name", "permissions", "mount", "user")
+KEPT = ("path", "source", "state", "files", "bytes", "skipped", "failed", "begun", "ended")
 FACTS = (
     "id",
     "state",
@@ -71,15 +72,21 @@ def show(share_id: str, user: str | None, json_output: bool) -> None:
         return
     facts(result | {"last_seen": ago(result["probed"])}, FACTS)
     history(result["events"])
+    if result["kept"]:
+        say("kept as files:")
+        table(result["kept"], KEPT, "")
 
 
 @received.command()
 @click.argument("share_id", metavar="ID")
 @as_user
+@click.option("--into", metavar="/MOUNT/PATH", help="Copy its content there too, as `received cp` does.")
 @as_json
-def accept(share_id: str, user: str | None, json_output: bool) -> None:
+def accept(share_id: str, user: str | None, into: str | None, json_output: bool) -> None:
     """Accept a Share: it appears in your tree under /received/."""
     result = gateway("received.accept", id=share_id, **{"as": user})
+    if into is not None and json_output:
+        _keep(share_id, user, into, result)
     if json_output:
         show_json(result)
         return
@@ -87,6 +94,13 @@ def accept(share_id: str, user: str | None, json_output: bool) -> None:
     _say_what_waits(result)
     if result["problem"]:
         note(f"its content cannot be seen yet: {result['problem']}")
+    if into is not None:
+        _keep(share_id, user, into)
+
+
+def _keep(share_id: str, user: str | None, into: str, accepted: dict[str, Any] | None = None) -> NoReturn:
+    arguments = {"id": share_id, "path": into, "as": user}
+    keeping.keep(arguments, overwrite=False, json_output=accepted is not None, shown=accepted)
 
 
 @received.command()
@@ -140,4 +154,4 @@ def _say_what_waits(result: dict[str, Any]) -> None:
         note(f"the sender could not be told yet ({result['waiting']}); it is tried again until it answers")
 
 
-received.add_command(placeholder("cp", "`received cp`"))
+received.add_command(keeping.cp)

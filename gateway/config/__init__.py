@@ -21,6 +21,7 @@ from gateway.config.model import (
 from gateway.config.ownership import FixedOwnership, MapOwnership, OwnershipConfig, ServiceOwnership
 from gateway.config.s3 import S3Config
 from gateway.config.values import Address, Network
+from gateway.config.webdav import OAuthConfig, WebDAVConfig
 
 __all__ = [
     "BACKENDS",
@@ -40,12 +41,14 @@ __all__ = [
     "Mistake",
     "MountConfig",
     "Network",
+    "OAuthConfig",
     "OwnershipConfig",
     "ProxyConfig",
     "S3Config",
     "ServiceOwnership",
     "TLSConfig",
     "UpstreamConfig",
+    "WebDAVConfig",
     "admin_socket",
     "is_open",
     "load",

@@ -49,6 +49,7 @@ from gateway.config.values import (
     refuse,
     require_certificates,
 )
+from gateway.config.webdav import WebDAVConfig
 
 
 class ListenConfig(Section):
@@ -111,11 +112,12 @@ class MemoryConfig(Section):
     type: Literal["memory"]
 
 
-BackendConfig = LocalConfig | MemoryConfig | S3Config
-BACKENDS: Mapping[str, type[LocalConfig | MemoryConfig | S3Config]] = {
+BackendConfig = LocalConfig | MemoryConfig | S3Config | WebDAVConfig
+BACKENDS: Mapping[str, type[BackendConfig]] = {
     "local": LocalConfig,
     "memory": MemoryConfig,
     "s3": S3Config,
+    "webdav": WebDAVConfig,
 }
 
 

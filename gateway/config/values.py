@@ -57,7 +57,7 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        return is_loopback(self.host)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -140,7 +140,8 @@ def _origin(value: object) -> str:
     return url
 
 
-def _web_url(value: object) -> str:
+def web_url(value: object) -> str:
+    """Return an http or https URL as it was given."""
     allowed = "an http or https URL without user name and fragment, as in https://directory.example.org/list"
     if not isinstance(value, str) or not all("!" <= char <= "~" for char in value):
         refuse(allowed)
@@ -154,6 +155,12 @@ def _web_url(value: object) -> str:
     if "@" in parts.netloc:
         refuse(allowed, "a URL with a user name")
     return value
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether `host`, of a URL, is this machine by its name or address."""
+    address = canonical_ip(host)
+    return host == "localhost" or (address is not None and ipaddress.ip_address(address).is_loopback)
 
 
 def _seconds(value: object) -> float:
@@ -178,7 +185,7 @@ HTTPHost = Annotated[str, PlainValidator(http_host)]
 PeerHost = Annotated[str, PlainValidator(_peer_host)]
 PublicURL = Annotated[str, PlainValidator(public_url)]
 Origin = Annotated[str, PlainValidator(_origin)]
-WebURL = Annotated[str, PlainValidator(_web_url)]
+WebURL = Annotated[str, PlainValidator(web_url)]
 Seconds = Annotated[float, PlainValidator(_seconds)]
 
 

@@ -13,7 +13,7 @@ from aiohttp import ClientPayloadError, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
-from backends.errors import NotFound, Unavailable
+from backends.errors import NotFound
 from backends.paths import StoragePath
 from gateway.access import Grant
 from gateway.changes import Changes, Touched
@@ -21,7 +21,7 @@ from gateway.dav.conditions import CONDITIONAL, expectation
 from gateway.dav.errors import DavError
 from gateway.dav.paths import Location
 from gateway.locks import Holder
-from gateway.tree import Place, Storage
+from gateway.tree import Place
 
 T = TypeVar("T")
 
@@ -65,14 +65,6 @@ async def in_pool(place: Place, job: Callable[..., T], *args: Any, **named: Any)
 def _checked(place: Place, job: Callable[..., T], *args: Any, **named: Any) -> T:
     place.check()
     return job(*args, **named)
-
-
-async def release(storage: Storage, close: Callable[[], None]) -> None:
-    """Run `close`, which frees a Reader, Writer or Scan, in the storage's threads, even when this task is cancelled."""
-    try:
-        await asyncio.shield(asyncio.ensure_future(storage.pool.run(close)))
-    except Unavailable:  # the line is full, but what is open must not stay so
-        threading.Thread(target=close, daemon=True).start()
 
 
 def require_conditions(call: Call) -> None:

@@ -17,6 +17,7 @@ from backends.errors import NotFound
 from backends.paths import printable
 from backends.pool import Pool
 from gateway.access import Access, Grant
+from gateway.arriving import Arriving
 from gateway.belongings import Belongings
 from gateway.changes import Changes, Touched
 from gateway.dav import credentials, if_header
@@ -122,7 +123,7 @@ class DavDoor:
             "OPTIONS": self._options,
             "GET": get,
             "HEAD": get,
-            "PUT": Put(access, tree, watch, uploads, guard, belongings, body_time),
+            "PUT": Put(access, tree, watch, uploads, guard, Arriving(uploads, belongings), body_time),
             "PROPFIND": self._propfind,
             "MOVE": moving.move,
             "COPY": moving.copy,

@@ -12,7 +12,7 @@ from backends.errors import StorageError
 from backends.interface import Entry, Reader
 from backends.pool import Pool
 from gateway.dav import conditions
-from gateway.dav.call import Call, in_pool, release
+from gateway.dav.call import Call, in_pool
 from gateway.dav.conditions import ByteRange, http_date
 from gateway.dav.stream import CACHED_PIECE, Cut, open_outlet, pump, reset
 from gateway.ocm.shares import Permission
@@ -50,7 +50,7 @@ class Get:
         try:
             return await self._answer(call, reader)
         finally:
-            await release(place.storage, reader.close)
+            await place.storage.release(reader.close)
 
     async def _answer(self, call: Call, reader: Reader) -> web.StreamResponse:
         entry = reader.entry

@@ -14,7 +14,7 @@ from backends.interface import Entry, Kind, Scan, Space
 from gateway.access import Grant
 from gateway.belongings import Belongings
 from gateway.changes import Generation, shown
-from gateway.dav.call import Call, in_pool, read_body, release
+from gateway.dav.call import Call, in_pool, read_body
 from gateway.dav.errors import DavError
 from gateway.dav.kept import Kept
 from gateway.dav.paths import Location, quote
@@ -58,7 +58,7 @@ class Propfind:
         try:
             answer = await self._answer(call, listing)
         finally:
-            await release(call.place.storage, listing.close)
+            await call.place.storage.release(listing.close)
         self._keep(call, listing)
         return answer
 

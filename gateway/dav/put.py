@@ -18,9 +18,9 @@ from aiohttp import web
 from backends.errors import DigestMismatch, NotADirectory, NotFound, StorageError
 from backends.interface import Entry, Writer
 from gateway.access import Access
-from gateway.belongings import Belongings
+from gateway.arriving import Arriving
 from gateway.dav import parts
-from gateway.dav.call import Call, in_pool, invite_body, receiving, release
+from gateway.dav.call import Call, in_pool, invite_body, receiving
 from gateway.dav.conditions import expectation
 from gateway.dav.errors import REFUSALS, DavError
 from gateway.dav.guard import Guard
@@ -50,7 +50,7 @@ class Put:
         watch: Watch,
         uploads: Uploads,
         guard: Guard,
-        belongings: Belongings,
+        arriving: Arriving,
         body_time: float,
     ) -> None:
         """Wait `body_time` seconds for any one piece of a body."""
@@ -59,7 +59,7 @@ class Put:
         self._watch = watch
         self._uploads = uploads
         self._guard = guard
-        self._belongings = belongings
+        self._arriving = arriving
         self._body_time = body_time
 
     async def __call__(self, call: Call) -> web.StreamResponse:
@@ -150,11 +150,7 @@ class Put:
                 self._uploads.drop(call.place.backend, opening.known)
             raise
         self._guard.require(call)  # again: what came before this may have lasted hours, and the change of name does not
-        if opening.present is None:
-            self._belongings.make_way(call.place)
-        entry = writer.commit()
-        with contextlib.suppress(StorageError):  # the file is there, and that is the answer
-            self._uploads.finished(principal, call.place)
+        entry = self._arriving.commit(writer, call.place, principal, is_new=opening.present is None)
         return web.Response(status=201 if opening.present is None else 204, headers={"ETag": f'"{entry.etag}"'})
 
     async def _leave(self, call: Call, opening: _Opening, error: BaseException) -> None:
@@ -162,7 +158,7 @@ class Put:
         close = opening.writer.abort
         if _is_cut(error) and opening.is_worth_keeping and await self._is_still_allowed(call):
             close = functools.partial(self._keep, call, opening)
-        await release(call.place.storage, close)
+        await call.place.storage.release(close)
 
     def _keep(self, call: Call, opening: _Opening) -> None:
         writer, place, total = opening.writer, call.place, opening.total

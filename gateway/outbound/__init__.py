@@ -8,19 +8,23 @@ followed for bare GETs that ask for it, and their targets checked like any other
 
 from gateway.outbound.asynchronous import AsyncOutbound, Response
 from gateway.outbound.errors import OutboundError, OutboundRefused, PeerUnreachable, Step
-from gateway.outbound.guard import Destination, Guard
+from gateway.outbound.guard import EVERYWHERE, Destination, Guard
+from gateway.outbound.own_certificates import OwnCertificates, TLSFiles
 from gateway.outbound.synchronous import SyncOutbound, SyncResponse, SyncUpload
 
 __all__ = [
+    "EVERYWHERE",
     "AsyncOutbound",
     "Destination",
     "Guard",
     "OutboundError",
     "OutboundRefused",
+    "OwnCertificates",
     "PeerUnreachable",
     "Response",
     "Step",
     "SyncOutbound",
     "SyncResponse",
     "SyncUpload",
+    "TLSFiles",
 ]

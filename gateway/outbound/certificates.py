@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from gateway.outbound.errors import in_words
 
@@ -16,14 +17,28 @@ from gateway.outbound.errors import in_words
 _NO_CHAIN = frozenset({2, 7, 18, 19, 20, 21})
 
 
+class Verifying(Protocol):
+    """What a way out asks about TLS."""
+
+    def of(self, host: str) -> ssl.SSLContext:
+        """Return the context for `host`, as `Destination` writes it; raises PeerUnreachable."""
+        ...
+
+    def in_words(self, error: BaseException, host: str) -> str:
+        """Say what went wrong on the way to `host`, and which key of the configuration may be about it."""
+        ...
+
+
 class Certificates:
     """A context for each host; `kind` is the class of context."""
 
     def __init__(self, kind: type[ssl.SSLContext], authorities: Mapping[str, Path] | None = None) -> None:
         """`authorities`: by host, without port, the PEM file of the authority that alone may sign for it."""
-        self._public = _context(kind)
+        self._public = new_context(kind)
         self._public.load_default_certs(ssl.Purpose.SERVER_AUTH)
-        self._own = {host.lower(): _context(kind, path) for host, path in (authorities or {}).items()}
+        self._own = {host.lower(): new_context(kind) for host in authorities or {}}
+        for host, path in (authorities or {}).items():
+            self._own[host.lower()].load_verify_locations(cafile=path)
 
     def of(self, host: str) -> ssl.SSLContext:
         """Return the context that verifies `host`, as `Destination` writes it."""
@@ -32,7 +47,7 @@ class Certificates:
     def in_words(self, error: BaseException, host: str) -> str:
         """Say what went wrong on the way to `host`, and which key of the configuration may be about it."""
         words = in_words(error)
-        if not isinstance(error, ssl.SSLCertVerificationError) or error.verify_code not in _NO_CHAIN:
+        if not has_no_chain(error):
             return words
         key = f"federation.peers.{host}.ca_file"
         if host in self._own:
@@ -40,10 +55,14 @@ class Certificates:
         return f"{words}; if the host has an authority of its own, name that in {key}"
 
 
-def _context(kind: type[ssl.SSLContext], authority: Path | None = None) -> ssl.SSLContext:
-    context = kind(ssl.PROTOCOL_TLS_CLIENT)  # checks the certificate and its name
+def has_no_chain(error: BaseException) -> bool:
+    """Tell whether a certificate was refused because no authority that is believed has signed it."""
+    return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _NO_CHAIN
+
+
+def new_context(kind: type[ssl.SSLContext] = ssl.SSLContext) -> ssl.SSLContext:
+    """Return a context that checks the certificate and its name, and believes nobody yet."""
+    context = kind(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if authority is not None:
-        context.load_verify_locations(cafile=authority)
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -50,6 +50,7 @@ SPECIAL: tuple[tuple[Network, str], ...] = tuple(
         ("ff00::/8", "multicast"),
     )
 )
+EVERYWHERE: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))  # for what the operator has named
 GLOBAL_UNICAST = IPv6Network("2000::/3")  # RFC 4291 section 2.4: nothing else has been given out
 
 # The last 32 bits are an IPv4 address: RFC 4291 sections 2.5.5.1 and 2.5.5.2, RFC 6052 section 2.2. Below the /48 a

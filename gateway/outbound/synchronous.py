@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -22,12 +23,13 @@ from typing import Any, cast
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from gateway.outbound.certificates import Certificates
+from gateway.outbound.certificates import Certificates, Verifying
 from gateway.outbound.errors import OutboundError, PeerUnreachable, Step, in_words
 from gateway.outbound.guard import Destination, Guard, check_headers, is_address
 
 CONNECT_SECONDS = 5.0  # for all addresses together, and again for the handshake
 IDLE_SECONDS = 30.0  # between two reads or writes; a transfer as a whole has no limit, so large files finish
+INVITATION_SECONDS = 2.0  # for the answer to the header Expect
 KEEP_SECONDS = 4.0  # Apache closes idle connections after 5: one that may be closing is not used again
 KEEP_CONNECTIONS = 8  # idle ones to one host
 DRAIN_MAX = 64 * 1024  # bytes of an unread answer worth reading to keep the connection
@@ -60,19 +62,26 @@ class _TLSConnection(HTTPSConnection):
 _Connection = _PlainConnection | _TLSConnection
 
 
-@contextmanager
-def _failing_at(step: Step, destination: Destination, certificates: Certificates | None = None) -> Iterator[None]:
-    """Translate what socket, ssl, http.client and urllib3 raise; `certificates` were used to verify."""
-    try:
-        yield
-    except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError) as error:
-        cause: BaseException = error
-        while isinstance(cause, urllib3.exceptions.HTTPError) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        cut = isinstance(cause, http.client.IncompleteRead | urllib3.exceptions.ProtocolError)
-        words = certificates.in_words(cause, destination.host) if certificates else in_words(cause)
-        reason = "the answer was cut off" if cut else words
-        raise PeerUnreachable(step, str(destination), reason) from None
+@dataclass(frozen=True, slots=True)
+class _Failing:
+    """Translates what socket, ssl, http.client and urllib3 raise on the way to `destination`."""
+
+    destination: Destination
+    certificates: Verifying
+
+    @contextmanager
+    def at(self, step: Step) -> Iterator[None]:
+        """Raise PeerUnreachable at `step` for whatever fails in the block."""
+        try:
+            yield
+        except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError) as error:
+            cause: BaseException = error
+            while isinstance(cause, urllib3.exceptions.HTTPError) and cause.__cause__ is not None:
+                cause = cause.__cause__
+            cut = isinstance(cause, http.client.IncompleteRead | urllib3.exceptions.ProtocolError)
+            # In TLS 1.3 a server judges our certificate after the handshake is over for us.
+            words = self.certificates.in_words(cause, self.destination.host)
+            raise PeerUnreachable(step, str(self.destination), "the answer was cut off" if cut else words) from None
 
 
 class _Reading(io.RawIOBase):
@@ -81,15 +90,32 @@ class _Reading(io.RawIOBase):
     The socket's own time-out begins anew with each byte, and so never ends for a server that trickles.
     """
 
-    def __init__(self, connection: socket.socket, head_time: float | None) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._idle = connection.gettimeout()
-        self._deadline = None if head_time is None else time.monotonic() + head_time
+        self._deadline: float | None = None
         self._raw = connection.makefile("rb", buffering=0)  # keeps the socket open, also when its owner closes it
+        self._file: io.BufferedReader | None = None  # until it is asked for
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """Return the file that http.client asks its socket for."""
-        return io.BufferedReader(self)
+        file, self._file = self._file or io.BufferedReader(self), None
+        return file
+
+    def head_within(self, seconds: float | None) -> None:
+        """Let the head take so long in all; None: as long as the idle time is kept."""
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+
+    def has_begun(self, seconds: float) -> bool:
+        """Wait so long for the first byte; without one, nothing can be read from here any more."""
+        self.head_within(seconds)
+        self._file = io.BufferedReader(self)
+        try:
+            self._file.peek(1)
+        except TimeoutError:
+            self.close()
+            return False
+        return True
 
     def readable(self) -> bool:
         return True
@@ -108,6 +134,7 @@ class _Reading(io.RawIOBase):
         self._socket.settimeout(self._idle)
 
     def close(self) -> None:
+        self._file = None
         self._raw.close()
         super().close()
 
@@ -117,20 +144,22 @@ class SyncResponse:
 
     def __init__(
         self,
-        destination: Destination,
+        failing: _Failing,
         connection: _Connection,
         method: str,
         keep: Callable[[], None] | None,
         head_time: float | None,
+        begun: _Reading | None = None,
     ) -> None:
         """Read the status and the headers, within `head_time` seconds; `keep` takes the connection back, None when it
-        cannot be used again."""
-        self._destination = destination
+        cannot be used again. `begun`: what has been read from already."""
+        self._failing = failing
         self._connection = connection
         self._keep = keep
         self._closed = False
-        with _failing_at("http", destination):
-            reading = _Reading(connection.sock, head_time)
+        with failing.at("http"):
+            reading = begun or _Reading(connection.sock)
+            reading.head_within(head_time)
             # urllib3's getresponse() answers only to its own request(), which cannot be pushed to.
             connection.response_class = partial(_answer_from, reading)  # type: ignore[assignment]
             self._raw = http.client.HTTPConnection.getresponse(connection)
@@ -154,7 +183,7 @@ class SyncResponse:
         """Return `size` bytes, fewer only at the true end; raises PeerUnreachable when the answer is cut off."""
         pieces: list[bytes] = []
         wanted = size
-        with _failing_at("http", self._destination):
+        with self._failing.at("http"):
             while wanted > 0 and (piece := self._body.read(wanted)):
                 pieces.append(piece)
                 wanted -= len(piece)
@@ -184,18 +213,29 @@ class SyncUpload:
 
     def __init__(
         self,
-        destination: Destination,
+        failing: _Failing,
         connection: _Connection,
         method: str,
         size: int | None,
         keep: Callable[[], None],
     ) -> None:
-        self._destination = destination
+        self._failing = failing
         self._connection = connection
         self._method = method
         self._left = size
         self._keep = keep
         self._accepting = True
+        self._begun: _Reading | None = None
+
+    def wait_for_invitation(self) -> None:
+        """Wait a moment for 100, or an answer, which `finish` reads (RFC 9110 section 10.1.1); raises PeerUnreachable.
+
+        Then the body is sent in any case: some servers do not know this expectation.
+        """
+        with self._failing.at("http"):
+            reading = _Reading(self._connection.sock)
+            if reading.has_begun(INVITATION_SECONDS):
+                self._begun = reading
 
     def send(self, data: bytes) -> bool:
         """Send `data`; False means that the server takes no more, and `finish` tells its answer."""
@@ -225,13 +265,15 @@ class SyncUpload:
                 raise ValueError(f"the body and its announced size differ by {self._left} bytes")
             keep = self._keep if self._accepting else None
             head_time = self._connection.sock.gettimeout() if patience is None else patience
-            return SyncResponse(self._destination, self._connection, self._method, keep, head_time)
+            return SyncResponse(self._failing, self._connection, self._method, keep, head_time, self._begun)
         except BaseException:
-            self._connection.close()
+            self.abort()
             raise
 
     def abort(self) -> None:
         """Close the connection in the middle of the body, so that the server sees it cut off."""
+        if self._begun is not None:
+            self._begun.close()
         self._connection.close()
 
 
@@ -246,14 +288,15 @@ class SyncOutbound:
         *,
         user_agent: str,
         authorities: Mapping[str, Path] | None = None,
+        certificates: Verifying | None = None,
         resolve: Resolve = _ask_system,
         connect_timeout: float = CONNECT_SECONDS,
         idle_timeout: float = IDLE_SECONDS,
     ) -> None:
-        """`authorities` are those of `Certificates`; the time-outs are in seconds."""
+        """`authorities` are those of `Certificates`, unless `certificates` are given; the time-outs are in seconds."""
         self._guard = guard
         self._user_agent = user_agent
-        self._certificates = Certificates(ssl.SSLContext, authorities)
+        self._certificates = certificates or Certificates(ssl.SSLContext, authorities)
         self._resolve = resolve
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
@@ -282,18 +325,26 @@ class SyncOutbound:
     def upload(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> SyncUpload:
         """Begin a request whose body of `size` bytes (None: unknown, then chunked) is pushed by the caller.
 
-        Raises OutboundRefused, PeerUnreachable.
+        With the header Expect the server has a moment to invite the body. Raises OutboundRefused, PeerUnreachable.
         """
         framing = {"Transfer-Encoding": "chunked"} if size is None else {"Content-Length": str(size)}
-        return self._begin(method, url, {**headers, **framing}, size)
+        upload = self._begin(method, url, {**headers, **framing}, size)
+        if "Expect" in headers:
+            try:
+                upload.wait_for_invitation()
+            except BaseException:
+                upload.abort()
+                raise
+        return upload
 
     def _begin(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> SyncUpload:
         fields = {"Accept-Encoding": "identity", "User-Agent": self._user_agent, **headers}
         check_headers(fields)
         destination = self._guard.check_url(url)
         connection = self._take(destination) or self._connect(destination)
+        failing = _Failing(destination, self._certificates)
         try:
-            with _failing_at("http", destination):
+            with failing.at("http"):
                 connection.putrequest(method, destination.target, skip_accept_encoding=True)
                 for name, value in fields.items():
                     connection.putheader(name, value)
@@ -301,7 +352,7 @@ class SyncOutbound:
         except BaseException:
             connection.close()
             raise
-        return SyncUpload(destination, connection, method, size, lambda: self._put_back(destination, connection))
+        return SyncUpload(failing, connection, method, size, lambda: self._put_back(destination, connection))
 
     def _connect(self, destination: Destination) -> _Connection:
         host, port = destination.host, destination.port
@@ -313,7 +364,7 @@ class SyncOutbound:
             connection = _PlainConnection(host, port, timeout=self._idle_timeout)
         connection.open_socket = lambda: self._open_socket(destination)
         try:
-            with _failing_at("tls", destination, self._certificates):
+            with _Failing(destination, self._certificates).at("tls"):
                 connection.connect()
         except BaseException:
             connection.close()

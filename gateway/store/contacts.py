@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from gateway.ocm.address import OCMAddress
 from gateway.store.tables import contacts
@@ -34,10 +34,11 @@ class Contact:
 
 
 _COLUMNS = tuple(contacts.c[field.name] for field in fields(Contact))
+_GET = select(*_COLUMNS).where(contacts.c.user == bindparam("of_user"), contacts.c.address == bindparam("at"))
 
 
 def get(tx: Connection, user: str, address: str) -> Contact | None:
-    row = tx.execute(select(*_COLUMNS).where(contacts.c.user == user, contacts.c.address == address)).first()
+    row = tx.execute(_GET, {"of_user": user, "at": address}).first()
     return Contact(*row) if row else None
 
 

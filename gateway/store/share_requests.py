@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.engine import RowMapping
 
+from gateway.ocm.address import OCMAddress
+from gateway.ocm.notifications import NotificationType
 from gateway.ocm.shares import Permission
 from gateway.ocm.states import REQUEST_OPEN, RequestState
 from gateway.store.rows import permissions_from_column, permissions_to_column
@@ -34,7 +37,49 @@ class RequestRecord:
     updated: int
 
 
+def unanswered(
+    now: int,
+    *,
+    direction: str,
+    kind: NotificationType,
+    user: str,
+    server: str,
+    owner: OCMAddress,
+    share_with: OCMAddress,
+    resource: str,
+    permissions: frozenset[Permission],
+    share: str | None = None,
+) -> RequestRecord:
+    """Return a request that has just been made, under an id of its own; it is not stored yet."""
+    return RequestRecord(
+        id=secrets.token_hex(16),
+        direction=direction,
+        kind=kind.value,
+        user=user,
+        server=server,
+        owner=str(owner),
+        share_with=str(share_with),
+        resource=resource,
+        share=share,
+        permissions=permissions,
+        state=RequestState.PENDING,
+        granted=None,
+        created=now,
+        updated=now,
+    )
+
+
 _COLUMNS = tuple(field.name for field in fields(RequestRecord))
+_ASKED_OF = (
+    select(share_requests)
+    .where(
+        share_requests.c.server == bindparam("of_server"),
+        or_(*(share_requests.c.state == state for state in sorted(REQUEST_OPEN))),
+        share_requests.c.direction == OUTGOING,
+    )
+    .order_by(share_requests.c.created)
+)
+_ASKED_OF_BY = _ASKED_OF.where(share_requests.c.user == bindparam("by_user"))  # for each Share that comes
 
 
 def add(tx: Connection, request: RequestRecord) -> None:
@@ -65,14 +110,8 @@ def same_open(tx: Connection, request: RequestRecord) -> RequestRecord | None:
 
 def open_to(tx: Connection, server: str, user: str | None = None) -> list[RequestRecord]:
     """Return what our users, or one of them, have asked of `server` and what is not answered yet, the oldest first."""
-    query = select(share_requests).where(
-        share_requests.c.server == server,
-        share_requests.c.state.in_(REQUEST_OPEN),
-        share_requests.c.direction == OUTGOING,
-    )
-    if user is not None:
-        query = query.where(share_requests.c.user == user)
-    return [_request(row) for row in tx.execute(query.order_by(share_requests.c.created)).mappings()]
+    query, values = (_ASKED_OF, {}) if user is None else (_ASKED_OF_BY, {"by_user": user})
+    return [_request(row) for row in tx.execute(query, values | {"of_server": server}).mappings()]
 
 
 def count_from_server(tx: Connection, server: str) -> int:

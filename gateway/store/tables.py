@@ -349,3 +349,30 @@ share_requests = Table(  # for a Share that there is not yet: by others to our u
     Index("ix_share_requests_server_state", "server", "state"),
     Index("ix_share_requests_state_created", "state", "created"),
 )
+
+kept = Table(  # where a received Share has been written as ordinary files, and how that ended
+    "kept",
+    metadata,
+    Column("share", String, primary_key=True),
+    Column("source", LargeBinary, primary_key=True),  # path in the Share
+    Column("target", LargeBinary, primary_key=True),  # path in the user's tree
+    Column("state", String, nullable=False),  # running, done, incomplete, stopped, interrupted
+    Column("reason", String),  # why it was stopped
+    Column("files", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("skipped", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("begun", BigInteger, nullable=False),
+    Column("ended", BigInteger),
+)
+
+kept_files = Table(  # which version of a file of a Share was written where; until the Share ends
+    "kept_files",
+    metadata,
+    Column("share", String, primary_key=True),
+    Column("backend", String, primary_key=True),
+    Column("path", LargeBinary, primary_key=True),
+    Column("version", String, nullable=False),  # etag of the source
+    Column("etag", String, nullable=False),  # of what was written
+    sqlite_with_rowid=False,
+)

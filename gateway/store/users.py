@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, upd
 
 from gateway.store.tables import users
 
+_DISPLAY_NAME = select(users.c.display_name).where(users.c.name == bindparam("of_user"))
 _PASSWORD_HASH = select(users.c.password_hash).where(users.c.name == bindparam("of_user"), users.c.disabled.is_(False))
 
 
@@ -49,7 +50,7 @@ def get(tx: Connection, name: str) -> User | None:
 
 def shown_name(tx: Connection, name: str) -> str:
     """Return what people see of a user: the display name, or else the name."""
-    return tx.execute(select(users.c.display_name).where(users.c.name == name)).scalar() or name
+    return tx.execute(_DISPLAY_NAME, {"of_user": name}).scalar() or name
 
 
 def everybody(tx: Connection) -> list[User]:

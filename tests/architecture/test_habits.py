@@ -144,7 +144,7 @@ def test_every_key_of_the_configuration_has_an_effect() -> None:
     }
     sections = [kind for kind in vars(model).values() if isinstance(kind, type) and issubclass(kind, model.Section)]
     keys = {f"{section.__name__}.{key}" for section in sections for key in section.model_fields}
-    chooses_the_section = {"LocalConfig.type", "MemoryConfig.type", "S3Config.type"}
+    chooses_the_section = {"LocalConfig.type", "MemoryConfig.type", "S3Config.type", "WebDAVConfig.type"}
     read_by_name = {f"LimitsConfig.{name}" for name in LIMITED}
     assert read_by_name <= keys
     assert {key for key in keys if key.partition(".")[2] not in read} <= chooses_the_section | read_by_name

@@ -1,4 +1,4 @@
-"""WebDAV servers to be a client of: Apache, rclone and WsgiDAV as they are, and one that says what a test tells it."""
+"""Servers to be a client of: Apache, nginx, rclone and WsgiDAV as they are, and one that says what it is told."""
 
 from __future__ import annotations
 
@@ -53,6 +53,26 @@ DocumentRoot {place}/data
 """
 APACHE_MODULES = "mpm_event authn_core authn_file authz_core authz_user auth_basic dav dav_fs dir"
 
+NGINX = """
+load_module /usr/lib/nginx/modules/ngx_http_dav_ext_module.so;
+daemon off;
+pid {place}/pid;
+worker_processes 1;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path {place}/body; proxy_temp_path {place}/proxy; fastcgi_temp_path {place}/fastcgi;
+    uwsgi_temp_path {place}/uwsgi; scgi_temp_path {place}/scgi;
+    client_max_body_size 0;
+    server {{
+        listen 127.0.0.1:{port};
+        root {place}/data;
+        dav_methods PUT DELETE MKCOL COPY MOVE;
+        dav_ext_methods PROPFIND OPTIONS;
+    }}
+}}
+"""
+
 
 def outbound(idle_timeout: float = 30.0) -> SyncOutbound:
     """The real transport, for loopback."""
@@ -79,10 +99,10 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _process(command: list[str], port: int, environment: Mapping[str, str], log: Path) -> Iterator[None]:
+def running(arguments: list[str], port: int, environment: Mapping[str, str], log: Path) -> Iterator[None]:
     """Run a server until the block ends; it has started when its port answers."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=output)
+        process = subprocess.Popen(arguments, env={**os.environ, **environment}, stdout=output, stderr=output)
     try:
         deadline = time.monotonic() + START_TIME
         while time.monotonic() < deadline and process.poll() is None:
@@ -92,18 +112,42 @@ def _process(command: list[str], port: int, environment: Mapping[str, str], log:
             except OSError:
                 time.sleep(0.02)
         else:
-            raise AssertionError(f"{command[0]} did not start:\n{log.read_text()}")
+            raise AssertionError(f"{arguments[0]} did not start:\n{log.read_text()}")
         yield
     finally:
         process.terminate()
         process.wait(START_TIME)
 
 
+def command(name: str, package: str = "") -> str:
+    """Return the path of a server of Debian's."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    assert found, f"{package or name} is not installed: `make tools`"
+    return found
+
+
+@contextmanager
+def nginx() -> Iterator[str]:
+    """Debian's nginx with its own DAV methods and those of dav-ext over a directory of its own."""
+    place = Path(tempfile.mkdtemp(prefix="nginx-"))
+    try:
+        (place / "data").mkdir()
+        port = _free_port()
+        (place / "configuration").write_text(NGINX.format(place=place, port=port))
+        arguments = [command("nginx"), "-e", f"{place}/error.log", "-c", f"{place}/configuration"]
+        if os.geteuid() == 0:
+            arguments += ["-g", "user www-data;"]
+            for directory in (place, place / "data"):
+                shutil.chown(directory, "www-data", "www-data")
+        with running(arguments, port, {}, place / "output"):
+            yield f"http://127.0.0.1:{port}"
+    finally:
+        shutil.rmtree(place)
+
+
 @contextmanager
 def apache() -> Iterator[str]:
     """Debian's Apache with mod_dav over a directory of its own; `/private` asks for alice's password."""
-    command = shutil.which("apache2", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    assert command, "Apache is not installed: `make tools`"
     place = Path(tempfile.mkdtemp(prefix="apache-"))
     try:
         (place / "data" / "private").mkdir(parents=True)
@@ -119,21 +163,21 @@ def apache() -> Iterator[str]:
             for directory in (place, place / "data", place / "data" / "private"):
                 shutil.chown(directory, "www-data", "www-data")
         (place / "configuration").write_text(configuration)
-        arguments = [command, "-f", str(place / "configuration"), "-D", "FOREGROUND"]
-        with _process(arguments, port, {}, place / "output"):
+        arguments = [command("apache2"), "-f", str(place / "configuration"), "-D", "FOREGROUND"]
+        with running(arguments, port, {}, place / "output"):
             yield f"http://127.0.0.1:{port}"
     finally:
         shutil.rmtree(place)
 
 
 @contextmanager
-def rclone_webdav(command: str, place: Path) -> Iterator[str]:
+def rclone_webdav(rclone: str, place: Path) -> Iterator[str]:
     """`rclone serve webdav` over a directory of its own, with alice's password."""
     (place / "data").mkdir()
     port = _free_port()
-    arguments = [command, "serve", "webdav", str(place / "data"), "--addr", f"127.0.0.1:{port}"]
+    arguments = [rclone, "serve", "webdav", str(place / "data"), "--addr", f"127.0.0.1:{port}"]
     arguments += ["--user", USER, "--pass", PASSWORD]
-    with _process(arguments, port, {"RCLONE_CONFIG": "/dev/null"}, place / "output"):
+    with running(arguments, port, {"RCLONE_CONFIG": "/dev/null"}, place / "output"):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -173,7 +217,7 @@ class Scripted:
                 script.requests.append(self)
                 answer(self)
 
-        for method in ("GET", "HEAD", "PUT", "PROPFIND", "MKCOL", "DELETE", "MOVE", "COPY"):
+        for method in ("GET", "HEAD", "PUT", "POST", "PROPFIND", "MKCOL", "DELETE", "MOVE", "COPY", "OPTIONS"):
             setattr(Handler, f"do_{method}", Handler.handle_any)
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

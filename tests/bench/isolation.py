@@ -38,10 +38,10 @@ from gateway.store.engine import Store
 from gateway.store.sealing import Sealer, key_file, secret_hash
 
 PEERS = 50
-ROUNDS = 7
-SECONDS = 2.0  # of each measurement, of which a round has three
+ROUNDS = 9
+SECONDS = 3.0  # of each measurement, of which a round has three
 CLIENTS = 8
-THINKING = 0.02  # seconds between two requests of one client
+THINKING = 0.1  # seconds between two requests of one client: waiting is to be measured, and not a busy core
 BEYOND_NOISE = 1.05  # times the A/A run, at most
 MESSAGES = 10_000
 MESSAGE_SECONDS = 300.0  # at most, for all of them

@@ -25,8 +25,11 @@ from gateway.admin.commands import Commands
 from gateway.admin.departure_commands import DepartureCommands
 from gateway.admin.explain_commands import ExplainCommands
 from gateway.admin.invite_commands import InviteCommands
+from gateway.admin.keeping_commands import KeepingCommands
 from gateway.admin.request_commands import RequestCommands
 from gateway.admin.socket import AdminSocket, bind
+from gateway.arriving import Arriving
+from gateway.belongings import Belongings
 from gateway.changes import Changes
 from gateway.cli import main
 from gateway.config import MountConfig
@@ -34,7 +37,9 @@ from gateway.contacts import Contacts
 from gateway.departing import Departing
 from gateway.explaining import Explaining
 from gateway.inviting import Inviting
+from gateway.keeping import Copies
 from gateway.listening import listen_on
+from gateway.locks import Locks
 from gateway.mounts import Mounts
 from gateway.outbox import Outbox
 from gateway.receiving import Receiving
@@ -43,10 +48,13 @@ from gateway.resharing import Resharing
 from gateway.roots import Roots
 from gateway.sending import Sending
 from gateway.store import outbox, received_shares
+from gateway.store.received_shares import ReceivedShare
 from gateway.store.sealing import Sealer, secret_hash
 from gateway.tree import Storage, Tree
 from gateway.trust import Trust
+from gateway.uploads import Uploads
 from gateway.users import Passwords, Users
+from gateway.watch import Watch
 
 PASSWORD = "correct horse"
 
@@ -92,7 +100,8 @@ class Served:
         self.peers = FakePeers()
         self.remote = SeenRemote()
         self.real_peers = real_peers = await stack.enter_async_context(client(store, directory, clock))
-        backend = MemoryBackend()
+        backend = self.backend = MemoryBackend()
+        self.theirs, self.their_pool = MemoryBackend(), Pool("theirs", threads=4)
         for path in ("data", "frozen"):
             backend.make_directory(StoragePath.parse(path))
         storages = {"storage": Storage("storage", backend, Pool("storage", threads=2))}
@@ -108,7 +117,8 @@ class Served:
         keys = real_peers._signing.keys
         access = Access(store, mounts, passwords, issuer=SERVER, token_keys=keys.public, clock=clock)
         outgoing = Outbox(store, clock)
-        tree = Tree(store, mounts, storages, None, Changes(store), clock)
+        changes = Changes(store)
+        tree = Tree(store, mounts, storages, self._remote_storage, changes, clock)
         trust = Trust(store, clock)
         sending = Sending(
             store,
@@ -148,6 +158,10 @@ class Served:
             Roots(store, storages, clock),
             lambda: {"version": "0", "pid": 1},
         )
+        arriving = Arriving(Uploads(store, access, mounts, clock), Belongings(store))
+        self.copies = Copies(store, access, tree, Watch(access), Locks(store, clock), arriving, changes, clock)
+        stack.push_async_callback(self.copies.close, 5)
+        self.keeping = KeepingCommands(access, self.copies)
         explaining = Explaining(store, sending, self.peers, server=SERVER, dav_url=f"https://{SERVER}/dav/ocm/")
         inviting = Inviting(store, self.peers, server=SERVER, public_url=f"https://{SERVER}", clock=clock)
         self.table = {
@@ -156,8 +170,13 @@ class Served:
             **ExplainCommands(access, explaining).table,
             **RequestCommands(access, requesting, resharing).table,
             **DepartureCommands(departing).table,
+            **self.keeping.table,
         }
         await listen_on(stack, AdminSocket(self.table).app, bind(self.socket))
+
+    async def _remote_storage(self, share: ReceivedShare) -> Storage:
+        """Return the content of every received Share: one and the same."""
+        return Storage(share.storage, self.theirs, self.their_pool)
 
     def close(self) -> None:
         self.run(self._stack.aclose())

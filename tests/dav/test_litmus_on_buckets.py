@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from s3_servers import MotoServer, Server, backend_at, rclone_s3
 
-from .served import Served
+from .served import PASSWORD, Served
 from .test_litmus import judge
 
 
@@ -25,4 +25,4 @@ def test_litmus_passes_whole_on_a_bucket(server: Server, tmp_path: Path) -> None
         closing(backend_at(server, tmp_path / "keys", "judged")) as bucket,
         Served(tmp_path, wrap=lambda _: bucket) as served,
     ):
-        judge(served.url("/dav/files/alice/home/"), "alice", tmp_path)
+        judge(served.url("/dav/files/alice/home/"), "alice", PASSWORD, tmp_path)

@@ -15,6 +15,7 @@ from gateway.store import (
     events,
     exchanged_tokens,
     invites,
+    kept,
     locks,
     outbox,
     peers,
@@ -90,6 +91,9 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "whether a temporary is kept": lambda tx: uploads.is_kept(tx, "token", 0),
     "the uploads below a folder": lambda tx: uploads.below(tx, "storage", PATH),
     "a part that begins": lambda tx: uploads.claim(tx, "token", 1),
+    "where a Share was kept": lambda tx: kept.of_share(tx, "id"),
+    "the version of a file that was copied": lambda tx: kept.version(tx, "id", "storage", PATH),
+    "what is known of the files of a Share that ends": lambda tx: kept.forget_versions(tx, "id"),
     "the history of a Share": lambda tx: events.about(tx, "id"),
 }
 
