@@ -98,6 +98,7 @@ class Features:
     quota: bool = False  # space() exists
     identity: bool = False  # Entry.identity is set and survives a rename
     foreign_changes: bool = False  # other programs write here too; a directory's etag tells when its names change
+    conditional_write: bool = False  # the storage itself compares if_match and if_none_match, whoever else writes
     resumable: bool = False  # Writer.park(), open_write(resume=...) and discard() exist
     modified_precision: int = 1_000_000_000  # nanoseconds
     checksums: frozenset[str] = field(default_factory=frozenset)
@@ -475,10 +476,6 @@ class StorageBackend(ABC):
         """
         raise Unsupported("this storage keeps its own modification times")
 
-    def sweep(self) -> int:
-        """Remove what dead processes have left, as far as it is known without a search; raises Unavailable."""
-        return 0
-
     def require_writable(self, path: StoragePath) -> None:
         """Make sure that the storage lets what is at `path` be changed or replaced, and change nothing.
 
@@ -493,6 +490,10 @@ class StorageBackend(ABC):
     def watch(self, limit: int) -> Watcher | None:
         """Return a Watcher over at most `limit` directories; None where the storage tells nothing by itself."""
         return None
+
+    def sweep(self) -> int:
+        """Remove what provably dead processes have left and return how much that was; raises Unavailable."""
+        return 0
 
     def close(self) -> None:
         """Release what the backend holds; open Readers and Writers become invalid."""

@@ -183,6 +183,7 @@ class MemoryBackend(StorageBackend):
         server_side_copy=True,
         set_modified=True,
         identity=True,
+        conditional_write=True,
         resumable=True,
         modified_precision=1,
     )

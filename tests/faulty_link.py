@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import threading
@@ -111,7 +112,8 @@ class FaultyLink:
                 both.create_task(self._carry("down", far, near_out))
         except* (OSError, asyncio.CancelledError):
             for writer in writers:
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                with contextlib.suppress(OSError):  # that side has gone already
+                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         finally:
             for writer in writers:
                 writer.transport.abort()

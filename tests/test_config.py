@@ -328,6 +328,9 @@ def test_the_example_loads_with_every_optional_key(tmp_path: Path) -> None:
     (tmp_path / "var/data").mkdir(parents=True)
     make_certificate(tmp_path / "var/tls/certificate.pem", tmp_path / "var/tls/key.pem")
     (tmp_path / "var/directory.pem").touch()
+    (tmp_path / "var/s3").mkdir()
+    for name in ("access-key", "secret-key"):
+        (tmp_path / "var/s3" / name).write_text("a-key\n")
     (tmp_path / "var/webdav").mkdir()
     for secret in ("password", "token", "secret"):
         (tmp_path / "var/webdav" / secret).write_text("secret\n")
@@ -405,7 +408,7 @@ def test_all_mistakes_are_reported_at_once(directory: Path) -> None:
     ]
     lines = [str(mistake) for mistake in found]
     assert lines[0] == "state_dir: found nothing; allowed: a directory for the gateway's own data"
-    assert lines[4] == "backends.tape.type: found 'tape'; allowed: one of local, memory, sftp, webdav"
+    assert lines[4] == "backends.tape.type: found 'tape'; allowed: one of local, memory, s3, sftp, webdav"
     assert lines[5] == "mounts[0].rights: found 'rw'; allowed: read or write"
     assert lines[6] == "mounts[1].pth: found an unknown key; allowed: perhaps path was meant"
     assert lines[7] == "federaton: found an unknown key; allowed: perhaps federation was meant"
@@ -516,8 +519,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"proxy": {"trusted": [10]}}, "proxy.trusted[0]", "CIDR"),
     ({"backends": ["nas"]}, "backends", "a mapping of names"),
     ({"backends": {"nas": "data"}}, "backends.nas", "a mapping with `type`"),
-    ({"backends": {"nas": {"root": "data"}}}, "backends.nas.type", "one of local, memory, sftp, webdav"),
-    ({"backends": {"nas": {"type": ["local"]}}}, "backends.nas.type", "one of local, memory, sftp, webdav"),
+    ({"backends": {"nas": {"root": "data"}}}, "backends.nas.type", "one of local, memory, s3, sftp, webdav"),
+    ({"backends": {"nas": {"type": ["local"]}}}, "backends.nas.type", "one of local, memory, s3, sftp, webdav"),
     ({"backends": {"nas": {"type": "local"}}}, "backends.nas.root", "a directory"),
     ({"backends": {"nas": {"type": "memory", "root": "data"}}}, "backends.nas.root", "ownership, "),
     *(

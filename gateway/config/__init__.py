@@ -19,6 +19,7 @@ from gateway.config.model import (
     UpstreamConfig,
 )
 from gateway.config.ownership import FixedOwnership, MapOwnership, OwnershipConfig, ServiceOwnership
+from gateway.config.s3 import S3Config
 from gateway.config.sftp import SFTPConfig
 from gateway.config.values import Address, Network
 from gateway.config.webdav import OAuthConfig, WebDAVConfig
@@ -44,6 +45,7 @@ __all__ = [
     "OAuthConfig",
     "OwnershipConfig",
     "ProxyConfig",
+    "S3Config",
     "SFTPConfig",
     "ServiceOwnership",
     "TLSConfig",

@@ -17,6 +17,7 @@ from gateway.config.accepting import Accept, ServerOrAddress
 from gateway.config.legacy import LegacyConfig
 from gateway.config.limits import LimitsConfig
 from gateway.config.ownership import Ownership, ServiceOwnership
+from gateway.config.s3 import S3Config
 from gateway.config.section import Section, chosen_by
 from gateway.config.servers import Server, matching
 from gateway.config.sftp import SFTPConfig
@@ -47,6 +48,7 @@ from gateway.config.values import (
     Workers,
     names_host,
     refuse,
+    require_certificates,
 )
 from gateway.config.webdav import WebDAVConfig
 
@@ -81,15 +83,6 @@ class ProxyConfig(Section):
     trusted: tuple[CIDR, ...] = Field(default=(), description="a list of networks")
 
 
-def require_certificates(path: Path) -> Path:
-    """Refuse a file that holds no certificates."""
-    try:
-        ssl.create_default_context(cafile=path)
-    except ssl.SSLError:
-        refuse("a PEM file with certificates", f"{str(path)!r}, which holds none")
-    return path
-
-
 class UpstreamConfig(Section):
     """The HTTP server that was there before; it gets every path that is not the gateway's own."""
 
@@ -120,10 +113,11 @@ class MemoryConfig(Section):
     type: Literal["memory"]
 
 
-BackendConfig = LocalConfig | MemoryConfig | SFTPConfig | WebDAVConfig
+BackendConfig = LocalConfig | MemoryConfig | S3Config | SFTPConfig | WebDAVConfig
 BACKENDS: Mapping[str, type[BackendConfig]] = {
     "local": LocalConfig,
     "memory": MemoryConfig,
+    "s3": S3Config,
     "sftp": SFTPConfig,
     "webdav": WebDAVConfig,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,6 +209,15 @@ def _readable_file(value: object, info: ValidationInfo) -> Path:
             return path
     except OSError as error:
         refuse("a file that this user can read", f"{str(path)!r}: {os.strerror(error.errno or 0)}")
+
+
+def require_certificates(path: Path) -> Path:
+    """Refuse a file that holds no certificates."""
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        refuse("a PEM file with certificates", f"{str(path)!r}, which holds none")
+    return path
 
 
 def _directory(value: object, info: ValidationInfo) -> Path:

@@ -140,6 +140,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "gateway.resetting",  # ends one that a client has opened
         "backends.sftp.connecting",  # paramiko is given one
     ),
+    "boto3": ("backends.s3",),
+    "botocore": ("backends.s3",),
     "paramiko": ("backends.sftp",),
     "pydantic": ("gateway.config",),
     "yaml": ("gateway.config", "gateway.cli.first_config"),

@@ -14,7 +14,13 @@ from .source import MODULES, PACKAGES, ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 # Imported as part of what another one's interface consists of.
-COMES_WITH = {"multidict": "aiohttp", "yarl": "aiohttp", "jinja2": "aiohttp-jinja2", "pydantic-core": "pydantic"}
+COMES_WITH = {
+    "multidict": "aiohttp",
+    "yarl": "aiohttp",
+    "jinja2": "aiohttp-jinja2",
+    "pydantic-core": "pydantic",
+    "botocore": "boto3",
+}
 
 
 def normalised(requirement: str) -> str:

@@ -16,6 +16,7 @@ class TestMemory(BackendConformance, ResumingConformance):
         server_side_copy=True,
         set_modified=True,
         identity=True,
+        conditional_write=True,
         resumable=True,
         modified_precision=1,
     )

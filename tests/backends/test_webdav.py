@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,7 +16,6 @@ from backends.errors import (
     NotFound,
     PermissionDenied,
     StorageError,
-    Unavailable,
 )
 from backends.interface import Features, Kind, StorageBackend
 from backends.paths import StoragePath
@@ -26,6 +24,7 @@ from gateway.outbound import SyncOutbound
 
 from .conformance import BackendConformance
 from .conformance.actions import ROOT, get, make, names, path, put
+from .conformance.remote import OneRequestAfterTheOther
 from .webdav_servers import alice, apache, backend_at, nobody, outbound, rclone_webdav, wsgidav
 
 
@@ -54,45 +53,10 @@ def fresh_root(url: str, transport: SyncOutbound) -> WebDAVBackend:
     return backend_at(f"{url}/{name}", transport, alice)
 
 
-class RemoteConformance(BackendConformance):
+class RemoteConformance(OneRequestAfterTheOther, BackendConformance):
     """The contract less what one request after the other cannot give: WebDAV has no atomic look-and-act."""
 
     expected = Features(server_side_copy=True)
-
-    def test_a_reader_keeps_its_content_when_the_name_changes_hands(self, backend: StorageBackend) -> None:
-        """It cannot: but it never shows one content under the description of another, nor a mixture."""
-        put(backend, "file", b"old")
-        with backend.open_read(path("file")) as unread, backend.open_read(path("file")) as reader:
-            assert reader.read_at(0, 1) == b"o"
-            put(backend, "file", b"new content")
-            with pytest.raises(Unavailable, match="changed"):
-                unread.read_at(0, 100)
-            with pytest.raises(Unavailable, match="changed"):
-                reader.read_at(0, 3)
-
-    def test_threads_do_not_disturb_each_other(self, backend: StorageBackend) -> None:
-        """Each thread on names of its own; on the same names, a change between look and act shows as an error."""
-        surprises: list[Exception] = []
-
-        def work(name: str) -> None:
-            try:
-                backend.make_directory(path(name))
-                for turn in range(10):
-                    content = f"{name}-{turn}".encode() * 1000
-                    put(backend, f"{name}/file", content)
-                    assert get(backend, f"{name}/file") == content
-                    backend.rename(path(f"{name}/file"), path(f"{name}/{turn}"), overwrite=False)
-                    assert len(names(backend, name)) == turn + 1
-            except Exception as error:
-                surprises.append(error)
-
-        threads = [threading.Thread(target=work, args=(f"thread-{number}",)) for number in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert surprises == []
-        assert len(names(backend)) == 6
 
 
 class TestApache(RemoteConformance):

@@ -1,0 +1,89 @@
+"""Renaming, which S3 cannot: everything is copied, and then what was copied is removed.
+
+A crash before the first removal leaves the source whole and perhaps copies, one after it leaves the target whole and
+perhaps a rest of the source. While a directory is renamed, both names can be seen. What other programs change there
+meanwhile is left where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+
+from backends.errors import NotFound, StorageError, Unavailable
+from backends.paths import StoragePath
+from backends.s3.bucket import Found
+from backends.s3.copying import copy_object
+from backends.s3.writing import Store
+
+TOGETHER = 16  # objects at a time
+
+
+def rename_file(store: Store, source: str, found: Found, target: str, path: StoragePath) -> None:
+    """Rename the object `found`; `path` is the target's. Raises Unavailable where it is another by now."""
+    copy_object(store, source, found, target, path)
+    if store.bucket.find(source) != found:
+        raise _changed(store, source)
+    store.bucket.delete(source)
+
+
+def rename_directory(store: Store, source: str, target: str, path: StoragePath) -> None:
+    """Rename all keys that begin with `source`, which then begin with `target`, a prefix that nothing else has.
+
+    When a copy fails the copies are removed. Raises Unavailable where something has changed meanwhile.
+    """
+
+    def copied(key: str, found: Found) -> None:
+        copy_object(store, key, found, target + key[len(source) :], path)
+
+    def dropped(key: str, _: Found) -> None:
+        store.bucket.delete(target + key[len(source) :])
+
+    try:
+        _each(store, store.bucket.walk(source), copied)
+    except BaseException:
+        with contextlib.suppress(StorageError):
+            _each(store, store.bucket.walk(source), dropped)
+        raise
+    changed: list[str] = []
+
+    def removed(key: str, found: Found) -> None:
+        if _is_copied(store, found, target + key[len(source) :]):
+            store.bucket.delete(key)
+        else:
+            changed.append(key)
+
+    _each(store, store.bucket.walk(source), removed)
+    if changed:
+        raise _changed(store, changed[0])
+
+
+def _is_copied(store: Store, found: Found, target: str) -> bool:
+    """Tell whether a copy is there that was made after the source had its present content."""
+    try:
+        made = store.bucket.head(target)
+    except NotFound:
+        return False
+    return made.size == found.size and made.modified >= found.modified
+
+
+def _each(store: Store, objects: Iterable[tuple[str, Found]], act: Callable[[str, Found], None]) -> None:
+    """Do something with each object, several at a time; raises what the first failure was, when all have ended."""
+    under_way: deque[Future[None]] = deque()
+    try:
+        for key, found in objects:
+            if len(under_way) >= TOGETHER:
+                under_way.popleft().result()
+            under_way.append(store.threads.submit(partial(act, key, found)))
+        while under_way:
+            under_way.popleft().result()
+    finally:
+        for future in under_way:
+            future.exception()
+
+
+def _changed(store: Store, key: str) -> Unavailable:
+    return Unavailable(f"{store.bucket.location}: /{key} changed while it was renamed, so it was not removed")
