@@ -25,9 +25,13 @@ def is_hidden(path: StoragePath) -> bool:
 
 
 def is_stale(resource: Resource) -> bool:
-    """Tell whether this is what a crash has left; a server's clock may be wrong, but hardly by a day."""
+    """Tell whether this is what a crash has left; a server's clock may be wrong, but hardly by a day.
+
+    Of which it tells no time, that may be an upload on its way.
+    """
     age = time.time() - resource.modified / 1_000_000_000
-    return temporaries.is_temporary(resource.parts[-1]) and age > temporaries.STALE_AFTER
+    is_old = resource.modified != 0 and age > temporaries.STALE_AFTER
+    return is_old and temporaries.is_temporary(resource.parts[-1])
 
 
 class Aside:

@@ -18,6 +18,7 @@ from gateway.webdav_storage import LaboriousTransport
 
 from .configured import Open, opened
 from .conformance.actions import ROOT, get, make, names, path, put
+from .test_webdav_odd_servers import file, folder, listing
 from .webdav_servers import PASSWORD, USER, Request, Scripted, alice, outbound, wsgidav
 
 __all__ = ["opened"]
@@ -74,6 +75,15 @@ def test_what_a_crash_has_left_is_removed_when_it_is_old(remote: WebDAVBackend, 
     (directory / "file").write_bytes(b"x")
     assert names(remote) == [b"file"]
     assert {one.name for one in directory.iterdir()} == {"file", young.name, other.name}
+
+
+def test_an_upload_of_which_the_server_tells_no_time_may_live(opened: Open) -> None:
+    """RFC 4918 section 15.7: not every server has a time of each resource."""
+    hidden = temporaries.new_name().decode()
+    listed = listing(folder("/"), file(f"/{hidden}", getlastmodified=""), file("/file", getlastmodified=""))
+    with Scripted(lambda request: request.reply(207, listed)) as server:
+        assert names(opened(server.url)) == [b"file"]
+    assert "DELETE" not in {method for method, _ in server.seen}
 
 
 def test_a_name_that_is_taken_meanwhile_is_not_replaced_unasked(remote: WebDAVBackend) -> None:
