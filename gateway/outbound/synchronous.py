@@ -115,6 +115,8 @@ class _Reading(io.RawIOBase):
         except TimeoutError:
             self.close()
             return False
+        finally:
+            self.head_is_here()  # the body, which is sent next, has its own time
         return True
 
     def readable(self) -> bool:
@@ -256,7 +258,8 @@ class SyncUpload:
     def finish(self, patience: float | None = None) -> SyncResponse:
         """End the body and return the answer, whose head has `patience` seconds to come, or else the idle time.
 
-        Raises PeerUnreachable, and ValueError when the body has another size than announced.
+        A server that has taken no more of the body gets no patience. Raises PeerUnreachable, and ValueError when the
+        body has another size than announced.
         """
         try:
             if self._left is None:
@@ -264,7 +267,8 @@ class SyncUpload:
             elif self._left and self._accepting:
                 raise ValueError(f"the body and its announced size differ by {self._left} bytes")
             keep = self._keep if self._accepting else None
-            head_time = self._connection.sock.gettimeout() if patience is None else patience
+            is_idle = patience is None or not self._accepting
+            head_time = self._connection.sock.gettimeout() if is_idle else patience
             return SyncResponse(self._failing, self._connection, self._method, keep, head_time, self._begun)
         except BaseException:
             self.abort()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from sites import Site
 from backends import temporaries
 from backends.errors import AlreadyExists, NotFound, PermissionDenied, PreconditionFailed, Unavailable
 from backends.webdav import Configured, RemoteRefused, WebDAVBackend
+from gateway.outbound import PeerUnreachable, synchronous
 from gateway.webdav_storage import LaboriousTransport
 
 from .configured import Open, opened
@@ -165,6 +168,55 @@ def test_a_body_of_unknown_size_waits_for_its_invitation_or_a_while(invites: boo
     finally:
         Request.handle_expect_100 = original  # type: ignore[method-assign]
     assert bodies == [b"abcdef"]
+
+
+@contextmanager
+def stalling(invitation: bytes, stall: float) -> Iterator[str]:
+    """A server that says `invitation` to a request, reads nothing more for a while, and then takes the body."""
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):
+            seen = b""
+            while b"\r\n\r\n" not in seen:
+                seen += connection.recv(4096)
+            connection.sendall(invitation)
+            ended.wait(stall)
+            while not seen.endswith(b"\r\n0\r\n\r\n") and (piece := connection.recv(1 << 20)):
+                seen = seen[-7:] + piece
+            connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("invitation", [b"HTTP/1.1 100 Continue\r\n\r\n", b""])
+def test_the_time_for_an_invitation_is_not_that_for_the_body(
+    invitation: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synchronous, "INVITATION_SECONDS", 0.2)
+    with stalling(invitation, 1.0) as url, closing(outbound()) as transport:
+        upload = LaboriousTransport(transport, 10.0).upload("PUT", f"{url}/file", {}, None)
+        assert all(upload.send(bytes(1 << 20)) for _ in range(16)), "more than sockets hold"
+        response = upload.finish()
+        assert response.status == 201
+        response.close()
+
+
+def test_a_server_that_takes_no_more_of_a_body_has_no_time_to_work_on_it() -> None:
+    with stalling(b"", 20.0) as url, closing(outbound(idle_timeout=0.3)) as transport:
+        upload = LaboriousTransport(transport, 10.0).upload("PUT", f"{url}/file", {}, 1 << 30)
+        while upload.send(bytes(1 << 20)):
+            pass
+        began = time.monotonic()
+        with pytest.raises(PeerUnreachable, match="no answer in time"):
+            upload.finish()
+        assert time.monotonic() - began < 5
 
 
 def test_a_body_that_nobody_invites_in_time_is_refused_with_the_answer() -> None:
