@@ -99,6 +99,7 @@ class WebDAVBackend(StorageBackend):
 
     def scan(self, path: StoragePath, batch: int = SCAN_BATCH) -> WebDAVScan:
         self._require_visible(path)
+        self._require_known()
         try:
             answer, listed = self._session.listing(path)
         except StorageError:
@@ -238,6 +239,7 @@ class WebDAVBackend(StorageBackend):
     def _look(self, path: StoragePath) -> Resource:
         self._require_visible(path)
         if not path.is_root:
+            self._require_known()
             return self._session.look(path)
         resource = self._look_at_root()
         told = resource.available is not None and resource.used is not None
@@ -258,11 +260,18 @@ class WebDAVBackend(StorageBackend):
         if not self._is_known:
             answer = self._session.request("OPTIONS", StoragePath(), directory=True)
             answer.close()
+            if answer.status not in MADE and isinstance(answer.refusal(), Unavailable):
+                return resource  # it is asked again
             methods = {method.strip() for method in answer.headers.get("Allow", "").split(",")}
             self.features = replace(self.features, server_side_copy="COPY" in methods)
             self._session.is_literal = is_literal(answer.headers.get("Server", ""))
             self._is_known = True
         return resource
+
+    def _require_known(self) -> None:
+        """Look at what a configured server can do, and how it writes names, unless that is known."""
+        if not self._is_known:
+            self._look_at_root()
 
     def _require_visible(self, path: StoragePath) -> None:
         if self._aside is not None and is_hidden(path):
@@ -270,8 +279,7 @@ class WebDAVBackend(StorageBackend):
 
     def _require_ours(self, path: StoragePath) -> None:
         """Refuse to make a name that could not be seen; raises PermissionDenied, InvalidPath."""
-        if not self._is_known:
-            self._look_at_root()
+        self._require_known()
         if self._session.is_literal:
             require_literal(path)
         if self._aside is not None and is_hidden(path):

@@ -122,6 +122,38 @@ def test_a_server_that_takes_no_hidden_names_is_told_apart(
         assert (site.data / "file").read_bytes() == b"x"
 
 
+# ------------------------------------------------------------------------------------------ what a server can do
+
+
+@pytest.mark.parametrize("status", [503, 401, 500])
+def test_a_server_that_cannot_say_now_what_it_can_do_is_asked_again(opened: Open, status: int) -> None:
+    answers = [lambda request: request.reply(status), lambda request: request.reply(200, Allow="COPY, MOVE")]
+
+    def answer(request: Request) -> None:
+        answers.pop(0)(request) if request.command == "OPTIONS" else request.reply(207, listing(folder("/")))
+
+    with Scripted(answer) as server:
+        backend = opened(server.url)
+        backend.stat(ROOT)
+        assert not backend.features.server_side_copy
+        backend.stat(ROOT)
+        assert backend.features.server_side_copy
+        backend.stat(ROOT)
+        assert [method for method, _ in server.seen].count("OPTIONS") == 2
+
+
+def test_the_dialect_of_a_server_that_was_away_at_the_start_is_known_before_names_are_read(opened: Open) -> None:
+    """XRootD writes names as they are: `%41` is no escape there."""
+
+    def answer(request: Request) -> None:
+        request.server_version = "XrootD/5.5"
+        listed = [folder("/runs/"), file("/runs/%41")] if request.path == "/runs/" else [folder(request.path)]
+        request.reply(200) if request.command == "OPTIONS" else request.reply(207, listing(*listed))
+
+    with Scripted(answer) as server:
+        assert names(opened(server.url), "runs") == [b"%41"]
+
+
 # ------------------------------------------------------------------------------------------- patience, invitations
 
 
