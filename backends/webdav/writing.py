@@ -111,14 +111,18 @@ class WebDAVWriter(Writer):
         """Let the content take its name, unless that is not as expected any more."""
         self.check()
         try:
+            self._take_name(aside)
+        except StorageError:
+            self._litter = self.is_new or aside.is_there(self._path)
+            raise
+        self._litter = False
+
+    def _take_name(self, aside: Aside) -> None:
+        try:
             aside.move(self._place, self._path, replace=not self.is_new)
         except PreconditionFailed:
             self.check()  # it was made a moment ago, and only what may be replaced is
             aside.move(self._place, self._path, replace=True)
-        except Unavailable:
-            self._litter = self.is_new or aside.is_there(self._path)
-            raise
-        self._litter = False
 
     def _refusal(self, answer: Answer) -> StorageError:
         """Say why the server has not taken a content, which many leave unclear."""

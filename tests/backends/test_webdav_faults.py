@@ -13,6 +13,7 @@ from faults import disks
 from faulty_link import FaultyLink
 from sites import eventually
 
+from backends import temporaries
 from backends.errors import OutOfSpace, Unavailable
 from backends.interface import StorageBackend
 from backends.webdav import Configured, Response, Transport, Upload, WebDAVBackend
@@ -222,14 +223,35 @@ class Folder:
         self._transport = transport
         self._plain = plain
 
-    def __call__(self, *, heard: int = 0, unheard: int = 0) -> WebDAVBackend:
-        carried = Losing(self._transport, heard=heard, unheard=unheard)
+    def __call__(self, kind: type[Losing] = Losing, *, heard: int = 0, unheard: int = 0) -> WebDAVBackend:
+        carried = kind(self._transport, heard=heard, unheard=unheard)
         configured = Configured("backends.remote", "nothing")
         return WebDAVBackend(self._url, transport=carried, credential=nobody, configured=configured)
 
     def everything(self) -> list[bytes]:
         """Return all names, hidden ones too."""
         return names(self._plain)
+
+
+class Clumsy(Losing):
+    """A server that removes what is in the way of a move, and then has no room to rename by copying."""
+
+    def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
+        if method == "MOVE" and headers["Overwrite"] == "T":
+            super().request("DELETE", headers["Destination"], {}).close()
+            return Refusing(super().request("OPTIONS", url, {}))
+        return super().request(method, url, headers, body)
+
+
+class Refusing:
+    """An answer that is 507 instead."""
+
+    status = 507
+
+    def __init__(self, answer: Response) -> None:
+        self.headers = answer.headers
+        self.read = answer.read
+        self.close = answer.close
 
 
 @pytest.fixture
@@ -279,3 +301,17 @@ def test_what_a_move_has_left_half_done_is_finished(losing: Folder) -> None:
     moving._move = half
     put(backend, "file", b"new content")
     assert (names(backend), get(backend, "file")) == ([b"file"], b"new content")
+
+
+def test_the_last_content_of_a_file_stays_where_a_move_has_removed_the_old_one(losing: Folder) -> None:
+    """Whatever the server says, and also where the name was taken while the content was on its way."""
+    put(losing(), "file", b"old")
+    backend = losing(Clumsy)
+    with pytest.raises(OutOfSpace):
+        put(backend, "file", b"new content")
+    with backend.open_write(path("late")) as writer:
+        writer.write(b"late content")
+        put(losing(), "late", b"quick")
+        with pytest.raises(OutOfSpace):
+            writer.commit()
+    assert [temporaries.is_temporary(name) for name in losing.everything()] == [True, True]
