@@ -89,7 +89,6 @@ class Copies:
         self._runs.pop(copy, None)
         self._runs[copy] = run
         task = asyncio.create_task(self._run(run, grant, source, target, share, actor), name=f"keep {copy.share}")
-        run.start(task)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._forget_finished()
@@ -149,6 +148,7 @@ class Copies:
     ) -> None:
         """Do the work, and write down how it has ended, whatever happens."""
         reason: str | None = None
+        run.start()
         try:
             await self._store.run(lambda tx: self._note(tx, run, actor, "share.copy"))
             files = Files(self._store, self._locks, self._arriving, self._changes, grant.principal)

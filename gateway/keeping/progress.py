@@ -58,9 +58,11 @@ class Run:
         self.ended = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, task: asyncio.Task[None]) -> None:
-        """Say which task does the work."""
-        self._task = task
+    def start(self) -> None:
+        """Say that the task which does the work is this one; where it was stopped before, it ends at its next step."""
+        self._task = asyncio.current_task()
+        if self._task is not None and self.reason is not None:
+            self._task.cancel()
 
     @property
     def state(self) -> str:

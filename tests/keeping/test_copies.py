@@ -133,6 +133,17 @@ async def test_two_who_begin_the_same_at_once_have_one_run(bench: Bench) -> None
     assert len(bench.store.read_sync(lambda tx: events.about(tx, "share"))) == 2, "it has begun and ended once"
 
 
+async def test_a_copy_that_is_stopped_before_its_first_step_has_ended(bench: Bench) -> None:
+    many(bench, 1)
+    run = await bench.begin()
+    bench.copies.stop("alice", bench.copy(), "alice")
+    async with asyncio.timeout(5):
+        await run.ended.wait()
+    assert counts(run) == ("stopped", 0, 0, 0)
+    assert [row.state for row in bench.rows()] == ["stopped"]
+    assert counts(await bench.keep()) == ("done", 1, 0, 0)
+
+
 async def test_a_few_files_move_at_once_and_no_more(bench: Bench) -> None:
     many(bench, 12)
     gate = Gate(bench)
