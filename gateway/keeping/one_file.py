@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sqlalchemy import Connection
+
 from backends.errors import AlreadyExists, IsADirectory, NotADirectory, NotFound, StorageError, Unavailable
 from backends.interface import Entry, Reader, Writer
 from gateway.arriving import Arriving
@@ -20,7 +22,7 @@ from gateway.changes import Changes, Touched
 from gateway.errors import Conflict
 from gateway.files import PIECE
 from gateway.locks import Holder, Locks, Touch
-from gateway.store import kept
+from gateway.store import kept, received_shares
 from gateway.store.engine import Store
 from gateway.store.kept import Version
 from gateway.tree import Place
@@ -89,10 +91,8 @@ class Files:
                 written, etag = None, present.etag
             else:
                 raise Conflict("CHANGED_HERE", "another file of this name is here, or this one was changed")
-        version = Version(file.entry.etag, etag)
-        place = target.storage.name, target.path
         # Whoever loses it compares the contents instead, so nobody waits for the disk.
-        await self._store.run(lambda tx: kept.set_version(tx, file.share, *place, version), durable=False)
+        await self._store.run(lambda tx: _note(tx, file, Version(file.entry.etag, etag)), durable=False)
         return written
 
     async def make_folder(self, place: Place) -> None:
@@ -158,6 +158,13 @@ class Files:
 
     def _require_unlocked(self, place: Place) -> None:
         self._locks.require(place, NEW_CONTENT, Holder(self._principal))
+
+
+def _note(tx: Connection, file: File, version: Version) -> None:
+    """Remember the version of a file, unless its Share has ended meanwhile, and what was known of it is gone."""
+    share = received_shares.get(tx, file.share)
+    if share is not None and share.state == "accepted":
+        kept.set_version(tx, file.share, file.target.storage.name, file.target.path, version)
 
 
 def look(place: Place) -> Entry | None:

@@ -371,3 +371,14 @@ async def test_what_is_known_of_the_files_ends_with_the_share_and_where_it_was_k
     bench.store.run_sync(lambda tx: Receiving.end(None, tx, share, "left", NOW))
     assert known() is None
     assert len(bench.rows()) == 1
+
+
+async def test_a_file_that_is_written_while_its_share_ends_leaves_nothing_known(bench: Bench) -> None:
+    """What is noted after the end would stay for ever."""
+    many(bench, 1)
+    bench.copies._every = 60.0
+    share = bench.store.read_sync(lambda tx: received_shares.get(tx, "share"))
+    assert share is not None
+    bench.theirs.reading = lambda _: bench.store.run_sync(lambda tx: Receiving.end(None, tx, share, "left", NOW))
+    assert counts(await bench.keep()) == ("done", 1, 0, 0)
+    assert bench.store.read_sync(lambda tx: kept.version(tx, "share", "storage", path("kept/00"))) is None
