@@ -29,7 +29,7 @@ class Walk:
     def __init__(
         self, run: Run, files: Files, turns: asyncio.Semaphore, why_ended: Callable[[], Awaitable[str | None]]
     ) -> None:
-        """Copy as many files at once as there are `turns`; `why_ended` tells why the Share has ended, if it has."""
+        """Read as many files and folders at once as `turns`; `why_ended` tells why the Share has ended, if it has."""
         self._run = run
         self._files = files
         self._why_ended = why_ended
@@ -89,7 +89,8 @@ class Walk:
         In this order, so that a copy that lies within its own source does not find itself.
         """
         try:
-            listing = await ask_source(here, self._list, here)
+            async with self._turns:  # it may last as long as a file
+                listing = await ask_source(here, self._list, here)
             await self._files.make_folder(there)
         except SourceFailed as error:
             await self._source_failed(here, error.error)

@@ -10,6 +10,8 @@ import pytest
 from parts import NOW, until
 
 from backends.errors import NotFound, OutOfSpace, PermissionDenied, Unavailable
+from backends.interface import Scan
+from backends.paths import StoragePath
 from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, Unproven
 from gateway.keeping import copies as copies_module
 from gateway.keeping import progress
@@ -133,6 +135,33 @@ async def test_two_who_begin_the_same_at_once_have_one_run(bench: Bench) -> None
     assert len(bench.store.read_sync(lambda tx: events.about(tx, "share"))) == 2, "it has begun and ended once"
 
 
+async def test_the_folders_of_one_server_are_listed_as_few_at_once_as_its_files(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long listing holds a thread as long as a file does, and somebody may want to look there meanwhile."""
+    many(bench, 1)
+    gate, listing = threading.Event(), list[str]()
+    scan = bench.theirs.scan
+
+    def slow(where: StoragePath, batch: int = 2) -> Scan:
+        listing.append(str(where))
+        assert gate.wait(20)
+        return scan(where, batch)
+
+    monkeypatch.setattr(bench.theirs, "scan", slow)
+    shares = [f"share-{number}" for number in range(copies_module.AT_ONCE + 2)]
+    for share in shares:
+        bench.receive(share)
+    runs = [await bench.begin(bench.copy(f"/home/{share}", share=share)) for share in shares]
+    await until(lambda: len(listing) >= copies_module.AT_ONCE)
+    await asyncio.sleep(0.2)
+    assert len(listing) == copies_module.AT_ONCE
+    gate.set()
+    for run in runs:
+        await run.ended.wait()
+    assert {counts(run) for run in runs} == {("done", 1, 0, 0)}
+
+
 async def test_a_copy_that_is_stopped_before_its_first_step_has_ended(bench: Bench) -> None:
     many(bench, 1)
     run = await bench.begin()
@@ -243,8 +272,8 @@ async def test_a_copy_that_is_stopped_gives_its_turns_back(bench: Bench) -> None
     other = await bench.begin(bench.copy("/home/other"))
     await until(lambda: gate.waiting == copies_module.AT_ONCE)
     run = await bench.begin()
-    await until(lambda: (bench.data / "kept").is_dir())
     (turns,) = bench.copies._turns.values()
+    await until(lambda: turns._waiters and len(turns._waiters) == 2)
     other.stop("enough")
     gate.open()
     await other.ended.wait()
