@@ -153,7 +153,9 @@ class Files:
         entry = self._arriving.commit(writer, place, self._principal, is_new=present is None)
         if modified and place.backend.features.set_modified:
             with contextlib.suppress(StorageError):  # the file is there, and whole
-                entry = place.backend.set_modified(place.path, modified)
+                timed = place.backend.set_modified(place.path, modified)
+                if (timed.identity, timed.size) == (entry.identity, entry.size):  # else somebody has replaced it
+                    entry = timed
         return entry
 
     def _require_unlocked(self, place: Place) -> None:

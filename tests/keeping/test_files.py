@@ -8,6 +8,8 @@ import os
 import pytest
 
 from backends.errors import InvalidPath, NotFound
+from backends.interface import Entry
+from backends.paths import StoragePath
 from gateway.keeping import walk
 from gateway.locks import Holder, Wish
 from gateway.store import changes as generations
@@ -305,3 +307,22 @@ async def test_the_strongest_guarantee_is_asked_of_the_writer(bench: Bench) -> N
     bench.theirs.say_digest("a.bin", content)
     await bench.keep()
     assert hashlib.sha256((bench.data / "kept" / "a.bin").read_bytes()).digest() == hashlib.sha256(content).digest()
+
+
+async def test_a_file_that_is_replaced_as_soon_as_it_is_there_is_not_taken_for_ours(bench: Bench) -> None:
+    """Between its name and its time: what comes from the sender later may not be written over it."""
+    fill(bench)
+    set_modified, here = bench.mine.set_modified, bench.data / "kept" / "a.txt"
+
+    def late(where: StoragePath, modified: int) -> Entry:
+        if where.name == b"a.txt":
+            (bench.data / "local").write_bytes(b"local")
+            (bench.data / "local").rename(here)
+        return set_modified(where, modified)
+
+    bench.mine.set_modified = late  # type: ignore[method-assign]
+    assert counts(await bench.keep())[0] == "done"
+    bench.mine.set_modified = set_modified  # type: ignore[method-assign]
+    bench.theirs.put("a.txt", b"ALPHA")
+    assert "changed" in failed(await bench.keep())["a.txt"]
+    assert here.read_bytes() == b"local"
