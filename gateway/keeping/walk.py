@@ -7,7 +7,7 @@ half of one until the files are copied.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from backends.errors import NotFound, OutOfSpace, PermissionDenied, StorageError, Unavailable, Unsupported
 from backends.interface import Entry
@@ -58,20 +58,32 @@ class Walk:
             await self._folders(group, source, target)
 
     async def _folders(self, group: asyncio.TaskGroup, source: Place, target: Place) -> None:
-        pending = [(source, target)]
+        pending = [iter([(source, target)])]
         while pending:
-            here, there = pending.pop()
+            if (folder := next(pending[-1], None)) is None:
+                pending.pop()
+                continue
+            here, there = folder
+            with_folders = []
             for batch in await self._listed(here, there):
                 await asyncio.sleep(0)  # a folder of folders alone would hold up the loop
-                for entry in unpack(batch):
-                    if (both := self._both(here, there, entry)) is None:
-                        continue
-                    if entry.is_directory:
-                        pending.append(both)
+                entries = list(unpack(batch))
+                if any(entry.is_directory for entry in entries):
+                    with_folders.append(batch)
+                for entry in entries:
+                    if entry.is_directory or (both := self._both(here, there, entry)) is None:
                         continue
                     await self._turns.acquire()
                     # Not by the task itself: one that is cancelled before it begins would keep its turn for ever.
                     group.create_task(self._file(entry, *both)).add_done_callback(lambda _: self._turns.release())
+            pending.append(self._below(here, there, with_folders))
+
+    def _below(self, here: Place, there: Place, listing: list[bytes]) -> Iterator[tuple[Place, Place]]:
+        """Yield the folders of a listing, which wait packed as long as others are copied."""
+        for batch in listing:
+            for entry in unpack(batch):
+                if entry.is_directory and (both := self._both(here, there, entry)) is not None:
+                    yield both
 
     def _both(self, here: Place, there: Place, entry: Entry) -> tuple[Place, Place] | None:
         """Return where an entry of a folder is and where it goes; None, which is noted, where that cannot be named."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 
@@ -14,6 +15,7 @@ from gateway.keeping import walk
 from gateway.locks import Holder, Wish
 from gateway.store import changes as generations
 from gateway.store import kept
+from gateway.tree import Place
 
 from .bench import Bench, counts, failed, path, reads
 
@@ -326,3 +328,18 @@ async def test_a_file_that_is_replaced_as_soon_as_it_is_there_is_not_taken_for_o
     bench.theirs.put("a.txt", b"ALPHA")
     assert "changed" in failed(await bench.keep())["a.txt"]
     assert here.read_bytes() == b"local"
+
+
+async def test_folders_wait_packed(bench: Bench) -> None:
+    """A sender may show a million in each folder, one below the other."""
+    for number in range(150):
+        bench.theirs.make_directory(path(f"{number:03}"))
+        bench.theirs.put(f"{number:03}/file", b"x")
+
+    def places() -> int:
+        return sum(isinstance(one, Place) for one in gc.get_objects())
+
+    held, before = list[int](), places()
+    bench.theirs.reading = lambda _: held.append(places())
+    assert counts(await bench.keep()) == ("done", 150, 0, 0)
+    assert max(held) - before < 100
