@@ -16,7 +16,7 @@ from functools import partial
 from backends.errors import NotFound, StorageError, Unavailable
 from backends.paths import StoragePath
 from backends.s3.bucket import Found
-from backends.s3.copying import copy_object
+from backends.s3.copying import copy_object, is_copied_in_parts
 from backends.s3.writing import Store
 
 TOGETHER = 16  # objects at a time
@@ -71,10 +71,16 @@ def _is_copied(store: Store, found: Found, target: str) -> bool:
 
 
 def _each(store: Store, objects: Iterable[tuple[str, Found]], act: Callable[[str, Found], None]) -> None:
-    """Do something with each object, several at a time; raises what the first failure was, when all have ended."""
+    """Do something with each object, several at a time; raises what the first failure was, when all have ended.
+
+    What is copied in parts needs threads itself: in one of them it would wait for others that do the same.
+    """
     under_way: deque[Future[None]] = deque()
     try:
         for key, found in objects:
+            if is_copied_in_parts(found):
+                act(key, found)
+                continue
             if len(under_way) >= TOGETHER:
                 under_way.popleft().result()
             under_way.append(store.threads.submit(partial(act, key, found)))
