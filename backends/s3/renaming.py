@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 
-from backends.errors import NotFound, StorageError, Unavailable
+from backends.errors import StorageError, Unavailable
 from backends.paths import StoragePath
 from backends.s3.bucket import Found
 from backends.s3.copying import copy_object, is_copied_in_parts
@@ -36,8 +36,12 @@ def rename_directory(store: Store, source: str, target: str, path: StoragePath) 
     When a copy fails the copies are removed. Raises Unavailable where something has changed meanwhile.
     """
 
+    recent: dict[str, Found] = {}  # what was copied within the second of its own time
+
     def copied(key: str, found: Found) -> None:
-        copy_object(store, key, found, target + key[len(source) :], path)
+        made = copy_object(store, key, found, target + key[len(source) :], path)
+        if made.modified <= found.modified:
+            recent[key] = found
 
     def dropped(key: str, _: Found) -> None:
         store.bucket.delete(target + key[len(source) :])
@@ -51,7 +55,7 @@ def rename_directory(store: Store, source: str, target: str, path: StoragePath) 
     changed: list[str] = []
 
     def removed(key: str, found: Found) -> None:
-        if _is_copied(store, found, target + key[len(source) :]):
+        if recent.get(key) == found or _is_older(store, found, target + key[len(source) :]):
             store.bucket.delete(key)
         else:
             changed.append(key)
@@ -61,13 +65,10 @@ def rename_directory(store: Store, source: str, target: str, path: StoragePath) 
         raise _changed(store, changed[0])
 
 
-def _is_copied(store: Store, found: Found, target: str) -> bool:
-    """Tell whether a copy is there that was made after the source had its present content."""
-    try:
-        made = store.bucket.head(target)
-    except NotFound:
-        return False
-    return made.size == found.size and made.modified >= found.modified
+def _is_older(store: Store, found: Found, target: str) -> bool:
+    """Tell whether a copy is there that was made in a later second than the source's present content."""
+    made = store.bucket.find(target)
+    return made is not None and made.size == found.size and made.modified > found.modified
 
 
 def _each(store: Store, objects: Iterable[tuple[str, Found]], act: Callable[[str, Found], None]) -> None:

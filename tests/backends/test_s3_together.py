@@ -9,12 +9,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from s3_servers import BUCKET, MotoServer, backend_at, empty
+from s3_servers import BUCKET, Environ, MotoServer, backend_at, empty
 
+from backends.errors import Unavailable
 from backends.s3 import S3Backend, copying
 from backends.s3.parts import MIB
 
-from .conformance.actions import names, path
+from .conformance.actions import get, names, path
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +61,20 @@ def test_a_directory_of_many_large_files_is_renamed(
     threading.Thread(target=rename, daemon=True).start()
     assert done.wait(40)
     assert (len(names(backend, "new")), names(backend)) == (17, [b"new"])
+
+
+def test_a_file_that_changed_within_the_second_in_which_its_directory_was_renamed_stays(
+    moto: MotoServer, backend: S3Backend
+) -> None:
+    """Times are told in seconds, and the new content is as long as the old one."""
+    put_object(moto, "root/old/file", b"first")
+
+    def meanwhile(environ: Environ) -> None:
+        if environ["REQUEST_METHOD"] == "HEAD" and environ["PATH_INFO"].endswith("root/new/file"):
+            moto.fault = None
+            put_object(moto, "root/old/file", b"other")
+
+    moto.fault = meanwhile
+    with pytest.raises(Unavailable, match="changed"):
+        backend.rename(path("old"), path("new"), overwrite=False)
+    assert (get(backend, "old/file"), get(backend, "new/file")) == (b"other", b"first")
