@@ -46,6 +46,15 @@ class Page:
         return not self.objects and not self.prefixes
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload in parts; `begun` in seconds since the epoch, where the server tells."""
+
+    key: str
+    id: str
+    begun: float | None
+
+
 class Bucket:
     """One bucket on one server, for any number of threads; nothing is asked of it before the first request."""
 
@@ -145,12 +154,14 @@ class Bucket:
         """Drop an upload and its parts; nothing there is no error."""
         self.call("abort_multipart_upload", key, attempts=1, missing="NoSuchUpload", UploadId=upload)
 
-    def uploads(self, key: str) -> Iterator[str]:
-        """Give the ids of the uploads of this very key that are neither complete nor dropped."""
+    def uploads(self, prefix: str) -> Iterator[Upload]:
+        """Give the uploads to keys that begin with `prefix` which are neither complete nor dropped."""
         more: Parameters = {}
         while True:
-            answer = self.call("list_multipart_uploads", None, about=key, Prefix=key, **more)
-            yield from (one["UploadId"] for one in answer.get("Uploads", ()) if one["Key"] == key)
+            answer = self.call("list_multipart_uploads", None, about=prefix, Prefix=prefix, **more)
+            for one in answer.get("Uploads", ()):
+                begun: datetime | None = one.get("Initiated")
+                yield Upload(one["Key"], one["UploadId"], begun.timestamp() if begun else None)
             if not answer.get("IsTruncated"):
                 return
             more = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer.get("NextUploadIdMarker", "")}

@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from s3_servers import BUCKET, Environ, MotoServer, backend_at, empty
@@ -78,3 +80,40 @@ def test_a_file_that_changed_within_the_second_in_which_its_directory_was_rename
     with pytest.raises(Unavailable, match="changed"):
         backend.rename(path("old"), path("new"), overwrite=False)
     assert (get(backend, "old/file"), get(backend, "new/file")) == (b"other", b"first")
+
+
+def uploads(moto: MotoServer) -> list[str]:
+    """Return the keys of the uploads that are neither complete nor dropped."""
+    answer = moto.server.client().list_multipart_uploads(Bucket=BUCKET)
+    return [one["Key"] for one in answer.get("Uploads", ())]
+
+
+def dies(backend: S3Backend) -> None:
+    """Let go of the journal's lock, as the kernel does when the process ends."""
+    backend._leftovers._journal._file.close()
+
+
+def test_an_upload_that_another_process_has_just_begun_is_not_swept(moto: MotoServer, tmp_path: Path) -> None:
+    """It has no part yet, and is where a dead process has worked: a client that tries again is as quick as that.
+
+    Whether it was one of the dead is seen at a later start.
+    """
+    state = tmp_path / "state"
+    dead, successor, later = (backend_at(moto.server, state, "root") for _ in range(3))
+    dead._leftovers.enter(path("file"))
+    dies(dead)
+    call = dead._bucket.call
+
+    def recently(operation: str, *arguments: Any, **named: Any) -> Any:
+        answer = call(operation, *arguments, **named)
+        for one in answer.get("Uploads", ()):
+            one["Initiated"] = datetime.now(UTC)
+        return answer
+
+    successor._bucket.call = recently  # moto says 2010 of all
+    moto.server.client().create_multipart_upload(Bucket=BUCKET, Key="root/file")
+    assert successor.sweep() == 0
+    assert uploads(moto) == ["root/file"]
+    dies(successor)
+    assert later.sweep() == 1
+    assert uploads(moto) == []
