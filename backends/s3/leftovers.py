@@ -1,9 +1,9 @@
 """Uploads in parts that nobody will end: a crash leaves them in the bucket, invisible, and they are paid for.
 
-Each is noted in the journal of this process by its path before it begins, and by its id as soon as that is known. Of
-what the dead have noted is dropped: the upload of that id, and, at a path that was noted, uploads without any part,
-as the crash may have come before the id was noted. Uploads of others at the same key stay; one without any part that
-has begun lately may be theirs, so it is left to a later start.
+Each is noted in the journal of this process before it begins, by its path or that of a directory above it, and by its
+id as soon as that is known. Of what the dead have noted is dropped: the upload of that id, and, at a path that was
+noted, uploads without any part, as the crash may have come before the id was noted. Uploads of others at the same key
+stay; one without any part that has begun lately may be theirs, so it is left to a later start.
 """
 
 from __future__ import annotations
@@ -72,15 +72,13 @@ class Leftovers:
     def _drop(self, bucket: Bucket, key: str, path: StoragePath, marks: set[bytes]) -> int:
         dropped = 0
         for upload in bucket.uploads(key):
-            if upload.key != key:
-                continue
             if _mark(upload.id) not in marks:
-                if bucket.has_parts(key, upload.id):
+                if upload.key != key or bucket.has_parts(key, upload.id):
                     continue
                 if upload.begun is None or time.time() - upload.begun < _ABANDONED_AFTER:
                     self._journal.enter(path)
                     continue
-            bucket.abort(key, upload.id)
+            bucket.abort(upload.key, upload.id)
             dropped += 1
         return dropped
 

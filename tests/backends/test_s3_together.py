@@ -15,7 +15,7 @@ from s3_servers import BUCKET, Environ, MotoServer, backend_at, empty
 
 from backends.errors import Unavailable
 from backends.s3 import S3Backend, copying
-from backends.s3.parts import MIB
+from backends.s3.parts import MIB, PartedUpload
 
 from .conformance.actions import get, names, path
 
@@ -116,4 +116,15 @@ def test_an_upload_that_another_process_has_just_begun_is_not_swept(moto: MotoSe
     assert uploads(moto) == ["root/file"]
     dies(successor)
     assert later.sweep() == 1
+    assert uploads(moto) == []
+
+
+def test_what_a_crash_in_the_renaming_of_a_directory_has_left_is_dropped(moto: MotoServer, tmp_path: Path) -> None:
+    """Such copies are noted by the directory."""
+    dead, successor = (backend_at(moto.server, tmp_path / "state", "root") for _ in range(2))
+    store = dead._store
+    upload = PartedUpload(store.bucket, "root/new/large", path("new"), store.threads, store.leftovers)
+    store.bucket.part("root/new/large", upload.id, 1, b"x")
+    dies(dead)
+    assert successor.sweep() == 1
     assert uploads(moto) == []
