@@ -1,0 +1,49 @@
+"""SFTP where something happens meanwhile: to a file that is read or copied, to a connection that is idle."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sftp_servers import Server
+
+from backends.errors import Unavailable
+from backends.sftp import SFTPBackend
+
+from .conformance.actions import ROOT, path
+
+CONTENT = os.urandom(3_000_000)
+
+
+@pytest.fixture
+def remote(ssh_server: Server, ssh_root: Path) -> Iterator[SFTPBackend]:
+    with closing(ssh_server.backend(ssh_root, connections=1)) as backend:
+        (ssh_root / "file").write_bytes(CONTENT)
+        os.utime(ssh_root / "file", (time.time() - 60,) * 2)
+        yield backend
+
+
+def test_a_file_that_has_changed_stays_unreadable_to_its_reader(remote: SFTPBackend, ssh_root: Path) -> None:
+    """Who asks again gets the same answer, and none of what was already on its way."""
+    with remote.open_read(path("file")) as reader:
+        assert reader.read_at(0, 1000) == CONTENT[:1000]
+        (ssh_root / "file").write_bytes(b"x" * len(CONTENT))
+        for offset in (1000, 1000, 300_000, 1000, 2_000_000):
+            with pytest.raises(Unavailable, match="changed while it was read"):
+                reader.read_at(offset, 600_000)
+
+
+def test_a_reader_may_ask_again_after_any_failure(remote: SFTPBackend, ssh_root: Path) -> None:
+    with remote.open_read(path("file")) as reader:
+        assert reader.read_at(0, 1000) == CONTENT[:1000]
+        os.truncate(ssh_root / "file", 0)
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="changed while it was read"):
+                reader.read_at(1000, 600_000)
+    (session,) = remote._connections._sessions
+    remote.stat(ROOT)
+    assert not session._unwanted
