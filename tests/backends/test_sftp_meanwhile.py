@@ -12,9 +12,11 @@ import pytest
 from sftp_servers import Server
 
 from backends.errors import Unavailable
-from backends.sftp import SFTPBackend
+from backends.sftp import SFTPBackend, writing
+from backends.sftp.packets import EXTENDED, Fields
+from backends.sftp.session import Session
 
-from .conformance.actions import ROOT, path
+from .conformance.actions import ROOT, names, path
 
 CONTENT = os.urandom(3_000_000)
 
@@ -47,3 +49,22 @@ def test_a_reader_may_ask_again_after_any_failure(remote: SFTPBackend, ssh_root:
     (session,) = remote._connections._sessions
     remote.stat(ROOT)
     assert not session._unwanted
+
+
+def test_a_file_that_changes_while_the_server_copies_it_is_not_copied(
+    remote: SFTPBackend, ssh_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither version is in the copy: it is Unavailable, and leaves nothing."""
+    monkeypatch.setattr(writing, "COPY_PIECE", 1_000_000)
+    ask = Session.ask
+
+    def slowly(session: Session, what: str, kind: int, *fields: bytes) -> Fields:
+        answer = ask(session, what, kind, *fields)
+        if kind == EXTENDED and b"copy-data" in fields[0]:
+            (ssh_root / "file").write_bytes(b"x" * len(CONTENT))
+        return answer
+
+    monkeypatch.setattr(Session, "ask", slowly)
+    with pytest.raises(Unavailable, match="changed while it was copied"):
+        remote.copy(path("file"), path("copy"), overwrite=False)
+    assert names(remote) == [b"file"]
