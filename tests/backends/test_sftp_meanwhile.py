@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sftp_servers import Server
+from sftp_servers import Server, sshd
+from sites import children
 
 from backends.errors import Unavailable
 from backends.sftp import SFTPBackend, writing
@@ -68,3 +71,28 @@ def test_a_file_that_changes_while_the_server_copies_it_is_not_copied(
     with pytest.raises(Unavailable, match="changed while it was copied"):
         remote.copy(path("file"), path("copy"), overwrite=False)
     assert names(remote) == [b"file"]
+
+
+def test_a_connection_whose_channel_has_ended_is_closed(tmp_path: Path) -> None:
+    """The server ends SFTP and keeps the connection, which nobody would use any more."""
+    with sshd(tmp_path) as server, closing(server.backend(server.data, connections=1)) as backend:
+        before = threading.active_count()
+        for _ in range(3):
+            backend.stat(ROOT)
+            (session,) = backend._connections._sessions
+            for process in programs(server):
+                os.kill(process, signal.SIGKILL)
+            deadline = time.monotonic() + 10
+            while session.is_alive and time.monotonic() < deadline:
+                time.sleep(0.01)
+        backend.stat(ROOT)
+        assert threading.active_count() == before + 1
+
+
+def programs(server: Server) -> list[int]:
+    """Return the processes of sftp-server."""
+    assert server.process is not None
+    below = [server.process.pid]
+    for one in below:
+        below += children(one)
+    return [one for one in below if b"sftp-server" in Path(f"/proc/{one}/cmdline").read_bytes().split(b"\0")[0]]
