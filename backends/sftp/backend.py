@@ -25,11 +25,12 @@ from backends.errors import (
 )
 from backends.interface import SCAN_BATCH, Entry, Features, Parked, Space, StorageBackend
 from backends.journal import Journal
+from backends.name_locks import NameLocks
 from backends.paths import StoragePath
 from backends.sftp.connecting import Account, connect
 from backends.sftp.connections import Connections, Lease
 from backends.sftp.leftovers import Leftovers
-from backends.sftp.naming import NameLocks, make_name_durable, rename_to_free_name, replace
+from backends.sftp.naming import make_name_durable, rename_to_free_name, replace
 from backends.sftp.packets import FOR_READING, FSTAT, MKDIR, OPEN, REMOVE, RMDIR, SETSTAT, Attributes, string, u32
 from backends.sftp.reading import SFTPReader
 from backends.sftp.scanning import SFTPScan
@@ -57,7 +58,7 @@ class SFTPBackend(StorageBackend):
         self._connections = Connections(self._connect, connections, account.beginning)
         self._journal = Journal(journal_dir, account.name)
         self._leftovers = Leftovers(self._journal, self._connections, self._tree)
-        self._locks = NameLocks()
+        self._locks: NameLocks[bytes] = NameLocks()
         self._versions = Versions()
 
     def _connect(self) -> Session:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from s3_servers import BUCKET, Environ, MotoServer, backend_at, empty
 
-from backends.errors import Unavailable
+from backends.errors import NotFound, Unavailable
 from backends.s3 import S3Backend, copying
 from backends.s3.parts import MIB, PartedUpload
 
@@ -128,3 +128,30 @@ def test_what_a_crash_in_the_renaming_of_a_directory_has_left_is_dropped(moto: M
     dies(dead)
     assert successor.sweep() == 1
     assert uploads(moto) == []
+
+
+def test_nothing_else_waits_for_a_directory_that_is_renamed(moto: MotoServer, backend: S3Backend) -> None:
+    put_object(moto, "root/old/file")
+    copying_now, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def hold(environ: Environ) -> None:
+        if environ.get("HTTP_X_AMZ_COPY_SOURCE"):
+            copying_now.set()
+            go_on.wait(60)
+
+    def change_others() -> None:
+        for number in range(200):
+            with pytest.raises(NotFound):
+                backend.remove(path(f"other-{number}"))
+        done.set()
+
+    moto.fault = hold
+    renaming = threading.Thread(target=lambda: backend.rename(path("old"), path("new"), overwrite=False))
+    renaming.start()
+    assert copying_now.wait(20)
+    threading.Thread(target=change_others, daemon=True).start()
+    in_time = done.wait(20)
+    go_on.set()
+    renaming.join(20)
+    assert in_time
+    assert names(backend) == [b"new"]
