@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_servers import BUCKET, Environ, MotoServer, backend_at, empty
+from s3_servers import BUCKET, Environ, MotoServer, backend_at, empty, refusal
 
-from backends.errors import NotFound, Unavailable
+from backends.errors import NotFound, PreconditionFailed, Unavailable
 from backends.s3 import S3Backend, copying
 from backends.s3.parts import MIB, PartedUpload
 
@@ -155,3 +155,23 @@ def test_nothing_else_waits_for_a_directory_that_is_renamed(moto: MotoServer, ba
     renaming.join(20)
     assert in_time
     assert names(backend) == [b"new"]
+
+
+def test_what_may_not_be_tried_out_now_is_tried_out_later(moto: MotoServer, tmp_path: Path) -> None:
+    """Keys that were not allowed to write for a while must not cost the server's comparisons for good."""
+    moto.fault = lambda environ: refusal("403 x", "AccessDenied") if environ["REQUEST_METHOD"] == "PUT" else None
+    with closing(backend_at(moto.server, tmp_path / "state", "root")) as backend:
+        backend.sweep()
+        moto.fault = None
+        with backend.open_write(path("file"), if_none_match=True) as writer:
+            writer.write(b"ours")
+
+            def first(environ: Environ) -> None:
+                if environ["REQUEST_METHOD"] == "PUT" and environ["PATH_INFO"].endswith("root/file"):
+                    moto.fault = None
+                    put_object(moto, "root/file", b"theirs")
+
+            moto.fault = first
+            with pytest.raises(PreconditionFailed):
+                writer.commit()
+        assert get(backend, "file") == b"theirs"
