@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from backends.errors import IncompleteWrite, NotFound, Unavailable
+from backends.errors import IncompleteWrite, NotFound, PreconditionFailed, Unavailable
 from backends.interface import Entry, Writer, check_preconditions
 from backends.name_locks import NameLocks
 from backends.paths import StoragePath
@@ -104,13 +104,19 @@ class S3Writer(Writer):
             self._upload.wait()
         with self._locks.held(bytes(self._path)):
             conditions = self._conditions(self._check())
-            if self._upload is None:
-                self._store.bucket.put(self._key, self._part.content(), conditions)
-            else:
-                self._upload.complete(conditions)
-                self._upload = None
+            try:
+                self._show(conditions)
+            except NotFound as error:  # how Amazon's servers say that If-Match finds nothing
+                raise PreconditionFailed(str(error)) from error
             self._part.close()
             return self._stored()
+
+    def _show(self, conditions: Parameters) -> None:
+        if self._upload is None:
+            self._store.bucket.put(self._key, self._part.content(), conditions)
+        else:
+            self._upload.complete(conditions)
+            self._upload = None
 
     def _conditions(self, present: Found | None) -> Parameters:
         """Return what the server is to compare itself, as far as it does that."""

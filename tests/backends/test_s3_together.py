@@ -175,3 +175,14 @@ def test_what_may_not_be_tried_out_now_is_tried_out_later(moto: MotoServer, tmp_
             with pytest.raises(PreconditionFailed):
                 writer.commit()
         assert get(backend, "file") == b"theirs"
+
+
+def test_a_file_that_was_removed_right_before_its_replacement_is_not_as_expected(
+    moto: MotoServer, backend: S3Backend
+) -> None:
+    """Amazon S3 User Guide, "How to prevent object overwrites": such a request is answered with 404."""
+    put_object(moto, "root/file", b"old")
+    entry = backend.stat(path("file"))
+    moto.fault = lambda environ: refusal("404 x", "NoSuchKey") if environ["REQUEST_METHOD"] == "PUT" else None
+    with backend.open_write(path("file"), if_match=entry.etag) as writer, pytest.raises(PreconditionFailed):
+        writer.commit()
