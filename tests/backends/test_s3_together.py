@@ -186,3 +186,10 @@ def test_a_file_that_was_removed_right_before_its_replacement_is_not_as_expected
     moto.fault = lambda environ: refusal("404 x", "NoSuchKey") if environ["REQUEST_METHOD"] == "PUT" else None
     with backend.open_write(path("file"), if_match=entry.etag) as writer, pytest.raises(PreconditionFailed):
         writer.commit()
+
+
+@pytest.mark.parametrize("answer", [b"", b"<InitiateMultipartUploadResult/>"])
+def test_an_answer_without_what_was_asked_for_is_none(moto: MotoServer, backend: S3Backend, answer: bytes) -> None:
+    moto.fault = lambda environ: ("200 OK", answer) if environ["REQUEST_METHOD"] == "POST" else None
+    with backend.open_write(path("file")) as writer, pytest.raises(Unavailable, match="none of an S3 server"):
+        writer.write(b"x" * 9 * MIB)
