@@ -45,13 +45,13 @@ class Probe:
         self.known: Abilities | None = None
 
     def abilities(self) -> Abilities:
-        """Return them; raises Unavailable. Where nothing may be written, there are none."""
+        """Return them; raises Unavailable. Where nothing may be written there are none, until it may."""
         with self._lock:
             if self.known is None:
                 try:
                     self.known = self._find_out()
                 except PermissionDenied:
-                    self.known = Abilities()
+                    return Abilities()
             return self.known
 
     def _find_out(self) -> Abilities:

@@ -7,11 +7,9 @@ the threads of one backend, changes of one path come one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 
 from backends.errors import (
     AlreadyExists,
@@ -25,6 +23,7 @@ from backends.errors import (
 )
 from backends.interface import SCAN_BATCH, Entry, Features, Parked, StorageBackend
 from backends.journal import Journal
+from backends.name_locks import NameLocks
 from backends.paths import StoragePath
 from backends.s3.abilities import Probe
 from backends.s3.bucket import Bucket, Found
@@ -39,7 +38,6 @@ from backends.s3.threads import Threads
 from backends.s3.tree import DIRECTORY, Directory, Tree, entry_of
 from backends.s3.writing import S3Writer, Store
 
-LOCKS = 64
 FEATURES = Features(server_side_copy=True)
 THREADS = 16  # that send parts and ask ahead, for all streams together
 
@@ -66,7 +64,7 @@ class S3Backend(StorageBackend):
         self._threads = Threads(f"s3-{name}", THREADS)
         self._leftovers = Leftovers(Journal(state, name))
         self._store = Store(self._bucket, self._tree, self._probe, self._threads, self._leftovers, state)
-        self._locks = [Lock() for _ in range(LOCKS)]
+        self._locks: NameLocks[bytes] = NameLocks()
 
     @property
     def features(self) -> Features:  # type: ignore[override]  # known when the server has been asked
@@ -122,7 +120,7 @@ class S3Backend(StorageBackend):
             self._store,
             self._keys.of(path),
             path,
-            self._locks[hash(path) % LOCKS],
+            self._locks,
             size=size,
             if_match=if_match,
             if_none_match=if_none_match,
@@ -212,12 +210,8 @@ class S3Backend(StorageBackend):
         if to_directory and not self._tree.is_empty(target):
             raise DirectoryNotEmpty(f"/{target} is not empty")
 
-    @contextmanager
-    def _changing(self, *paths: StoragePath) -> Iterator[None]:
-        with ExitStack() as held:
-            for number in sorted({hash(path) % LOCKS for path in paths}):
-                held.enter_context(self._locks[number])
-            yield
+    def _changing(self, *paths: StoragePath) -> AbstractContextManager[None]:
+        return self._locks.held(*map(bytes, paths))
 
 
 def _require_below_root(path: StoragePath) -> None:

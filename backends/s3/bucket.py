@@ -46,6 +46,15 @@ class Page:
         return not self.objects and not self.prefixes
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload in parts; `begun` in seconds since the epoch, where the server tells."""
+
+    key: str
+    id: str
+    begun: float | None
+
+
 class Bucket:
     """One bucket on one server, for any number of threads; nothing is asked of it before the first request."""
 
@@ -114,7 +123,7 @@ class Bucket:
         objects = {one["Key"]: _found(one) for one in answer.get("Contents", ())}
         prefixes = [one["Prefix"] for one in answer.get("CommonPrefixes", ())]
         if "IsTruncated" not in answer:
-            raise Unavailable(f"{self.location}: the answer is none of an S3 server (`endpoint`)")
+            raise self._no_answer()
         token = answer.get("NextContinuationToken") if answer["IsTruncated"] else None
         if answer["IsTruncated"] and not token:
             raise Unavailable(f"{self.location}: the listing of /{prefix} does not say how to go on")
@@ -124,17 +133,18 @@ class Bucket:
 
     def begin(self, key: str, **description: Any) -> str:
         """Begin an upload in parts and return its id."""
-        return str(self.call("create_multipart_upload", key, **description)["UploadId"])
+        return self._told(self.call("create_multipart_upload", key, **description), "UploadId")
 
     def part(self, key: str, upload: str, number: int, body: Any) -> str:
         """Store a part and return its ETag."""
-        return str(self.call("upload_part", key, UploadId=upload, PartNumber=number, Body=body)["ETag"])
+        answer = self.call("upload_part", key, UploadId=upload, PartNumber=number, Body=body)
+        return self._told(answer, "ETag")
 
     def part_copy(self, key: str, upload: str, number: int, source: str, etag: str, first: int, last: int) -> str:
         """Copy the bytes `first` to `last` of the object with this ETag as a part, and return the part's ETag."""
         origin = {**self._source(source, etag), "CopySourceRange": f"bytes={first}-{last}"}
         answer = self.call("upload_part_copy", key, patient=True, UploadId=upload, PartNumber=number, **origin)
-        return str(answer["CopyPartResult"]["ETag"])
+        return self._told(answer.get("CopyPartResult", {}), "ETag")
 
     def complete(self, key: str, upload: str, parts: list[Parameters], conditions: Parameters) -> None:
         """Make the parts one object under its key; raises PreconditionFailed."""
@@ -145,12 +155,14 @@ class Bucket:
         """Drop an upload and its parts; nothing there is no error."""
         self.call("abort_multipart_upload", key, attempts=1, missing="NoSuchUpload", UploadId=upload)
 
-    def uploads(self, key: str) -> Iterator[str]:
-        """Give the ids of the uploads of this very key that are neither complete nor dropped."""
+    def uploads(self, prefix: str) -> Iterator[Upload]:
+        """Give the uploads to keys that begin with `prefix` which are neither complete nor dropped."""
         more: Parameters = {}
         while True:
-            answer = self.call("list_multipart_uploads", None, about=key, Prefix=key, **more)
-            yield from (one["UploadId"] for one in answer.get("Uploads", ()) if one["Key"] == key)
+            answer = self.call("list_multipart_uploads", None, about=prefix, Prefix=prefix, **more)
+            for one in answer.get("Uploads", ()):
+                begun: datetime | None = one.get("Initiated")
+                yield Upload(one["Key"], one["UploadId"], begun.timestamp() if begun else None)
             if not answer.get("IsTruncated"):
                 return
             more = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer.get("NextUploadIdMarker", "")}
@@ -212,6 +224,15 @@ class Bucket:
             if read not in self._clients:
                 self._clients[read] = connect(self.location, self._files, self._patience, read=read)
             return self._clients[read]
+
+    def _told(self, answer: Parameters, name: str) -> str:
+        """Return what an answer has to hold; raises Unavailable."""
+        if not answer.get(name):
+            raise self._no_answer()
+        return str(answer[name])
+
+    def _no_answer(self) -> Unavailable:
+        return Unavailable(f"{self.location}: the answer is none of an S3 server (`endpoint`)")
 
     def _source(self, key: str, etag: str) -> Parameters:
         return {"CopySource": {"Bucket": self.location.bucket, "Key": key}, "CopySourceIfMatch": f'"{etag}"'}

@@ -20,16 +20,21 @@ def copy_object(store: Store, source: str, found: Found, target: str, path: Stor
     Raises Unavailable where the source is another by now, and what the server refuses; then the target is as it was.
     """
     try:
-        if found.size <= COPY_MAX:
-            store.bucket.copy(source, found.etag, target)
-        else:
+        if is_copied_in_parts(found):
             _in_parts(store, source, found, target, path)
+        else:
+            store.bucket.copy(source, found.etag, target)
     except (PreconditionFailed, NotFound) as error:
         raise Unavailable(f"{store.bucket.location}: /{source} changed while it was copied", retry_after=1) from error
     made = store.bucket.head(target)
     if made.size != found.size:
         raise IncompleteWrite(f"{store.bucket.location}: /{target}: {made.size} of {found.size} bytes were copied")
     return made
+
+
+def is_copied_in_parts(found: Found) -> bool:
+    """Tell whether copying the object keeps threads of the store busy."""
+    return found.size > COPY_MAX
 
 
 def _in_parts(store: Store, source: str, found: Found, target: str, path: StoragePath) -> None:

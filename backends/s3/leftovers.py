@@ -1,13 +1,15 @@
 """Uploads in parts that nobody will end: a crash leaves them in the bucket, invisible, and they are paid for.
 
-Each is noted in the journal of this process by its path before it begins, and by its id as soon as that is known. Of
-what the dead have noted is dropped: the upload of that id, and, at a path that was noted, uploads without any part,
-as the crash may have come before the id was noted. Uploads of others at the same key stay.
+Each is noted in the journal of this process before it begins, by its path or that of a directory above it, and by its
+id as soon as that is known. Of what the dead have noted is dropped: the upload of that id, and, at a path that was
+noted, uploads without any part, as the crash may have come before the id was noted. Uploads of others at the same key
+stay; one without any part that has begun lately may be theirs, so it is left to a later start.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 
 from backends.journal import Journal
 from backends.paths import StoragePath
@@ -15,6 +17,7 @@ from backends.s3.bucket import Bucket
 from backends.s3.keys import Keys
 
 _MARK = b".upload-"  # begins the name below a path that stands for an id; ids are of any length and any characters
+_ABANDONED_AFTER = 3600  # seconds in which the first part of an upload arrives
 
 
 def _mark(upload: str) -> bytes:
@@ -63,15 +66,21 @@ class Leftovers:
             marks = {path.name for path in paths if path.name.startswith(_MARK)}
             for path in paths:
                 if not path.name.startswith(_MARK):
-                    dropped += _drop(bucket, keys.of(path), marks)
+                    dropped += self._drop(bucket, keys.of(path), path, marks)
+        return dropped
+
+    def _drop(self, bucket: Bucket, key: str, path: StoragePath, marks: set[bytes]) -> int:
+        dropped = 0
+        for upload in bucket.uploads(key):
+            if _mark(upload.id) not in marks:
+                if upload.key != key or bucket.has_parts(key, upload.id):
+                    continue
+                if upload.begun is None or time.time() - upload.begun < _ABANDONED_AFTER:
+                    self._journal.enter(path)
+                    continue
+            bucket.abort(upload.key, upload.id)
+            dropped += 1
         return dropped
 
     def close(self) -> None:
         self._journal.close()
-
-
-def _drop(bucket: Bucket, key: str, marks: set[bytes]) -> int:
-    ours = [one for one in bucket.uploads(key) if _mark(one) in marks or not bucket.has_parts(key, one)]
-    for upload in ours:
-        bucket.abort(key, upload)
-    return len(ours)

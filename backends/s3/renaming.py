@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 
-from backends.errors import NotFound, StorageError, Unavailable
+from backends.errors import StorageError, Unavailable
 from backends.paths import StoragePath
 from backends.s3.bucket import Found
-from backends.s3.copying import copy_object
+from backends.s3.copying import copy_object, is_copied_in_parts
 from backends.s3.writing import Store
 
 TOGETHER = 16  # objects at a time
@@ -36,8 +36,12 @@ def rename_directory(store: Store, source: str, target: str, path: StoragePath) 
     When a copy fails the copies are removed. Raises Unavailable where something has changed meanwhile.
     """
 
+    recent: dict[str, Found] = {}  # what was copied within the second of its own time
+
     def copied(key: str, found: Found) -> None:
-        copy_object(store, key, found, target + key[len(source) :], path)
+        made = copy_object(store, key, found, target + key[len(source) :], path)
+        if made.modified <= found.modified:
+            recent[key] = found
 
     def dropped(key: str, _: Found) -> None:
         store.bucket.delete(target + key[len(source) :])
@@ -51,7 +55,7 @@ def rename_directory(store: Store, source: str, target: str, path: StoragePath) 
     changed: list[str] = []
 
     def removed(key: str, found: Found) -> None:
-        if _is_copied(store, found, target + key[len(source) :]):
+        if recent.get(key) == found or _is_older(store, found, target + key[len(source) :]):
             store.bucket.delete(key)
         else:
             changed.append(key)
@@ -61,20 +65,23 @@ def rename_directory(store: Store, source: str, target: str, path: StoragePath) 
         raise _changed(store, changed[0])
 
 
-def _is_copied(store: Store, found: Found, target: str) -> bool:
-    """Tell whether a copy is there that was made after the source had its present content."""
-    try:
-        made = store.bucket.head(target)
-    except NotFound:
-        return False
-    return made.size == found.size and made.modified >= found.modified
+def _is_older(store: Store, found: Found, target: str) -> bool:
+    """Tell whether a copy is there that was made in a later second than the source's present content."""
+    made = store.bucket.find(target)
+    return made is not None and made.size == found.size and made.modified > found.modified
 
 
 def _each(store: Store, objects: Iterable[tuple[str, Found]], act: Callable[[str, Found], None]) -> None:
-    """Do something with each object, several at a time; raises what the first failure was, when all have ended."""
+    """Do something with each object, several at a time; raises what the first failure was, when all have ended.
+
+    What is copied in parts needs threads itself: in one of them it would wait for others that do the same.
+    """
     under_way: deque[Future[None]] = deque()
     try:
         for key, found in objects:
+            if is_copied_in_parts(found):
+                act(key, found)
+                continue
             if len(under_way) >= TOGETHER:
                 under_way.popleft().result()
             under_way.append(store.threads.submit(partial(act, key, found)))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
-from backends.errors import IncompleteWrite, NotFound, Unavailable
+from backends.errors import IncompleteWrite, NotFound, PreconditionFailed, Unavailable
 from backends.interface import Entry, Writer, check_preconditions
+from backends.name_locks import NameLocks
 from backends.paths import StoragePath
 from backends.s3.abilities import Abilities, Probe
 from backends.s3.bucket import Bucket, Found, Parameters
@@ -41,19 +41,19 @@ class S3Writer(Writer):
         store: Store,
         key: str,
         path: StoragePath,
-        lock: Lock,
+        locks: NameLocks[bytes],
         *,
         size: int | None,
         if_match: str | None,
         if_none_match: bool,
         hashes: tuple[str, ...],
     ) -> None:
-        """`lock` is held by one change of this path at a time; raises as `StorageBackend.open_write`."""
+        """`locks`: those of the backend's paths; raises as `StorageBackend.open_write`."""
         super().__init__(size, hashes)
         self._store = store
         self._key = key
         self._path = path
-        self._lock = lock
+        self._locks = locks
         self._size = size
         self._if_match = if_match
         self._if_none_match = if_none_match
@@ -102,15 +102,21 @@ class S3Writer(Writer):
         if self._upload is not None and self._part.length:
             self._upload.send(self._part)
             self._upload.wait()
-        with self._lock:
+        with self._locks.held(bytes(self._path)):
             conditions = self._conditions(self._check())
-            if self._upload is None:
-                self._store.bucket.put(self._key, self._part.content(), conditions)
-            else:
-                self._upload.complete(conditions)
-                self._upload = None
+            try:
+                self._show(conditions)
+            except NotFound as error:  # how Amazon's servers say that If-Match finds nothing
+                raise PreconditionFailed(str(error)) from error
             self._part.close()
             return self._stored()
+
+    def _show(self, conditions: Parameters) -> None:
+        if self._upload is None:
+            self._store.bucket.put(self._key, self._part.content(), conditions)
+        else:
+            self._upload.complete(conditions)
+            self._upload = None
 
     def _conditions(self, present: Found | None) -> Parameters:
         """Return what the server is to compare itself, as far as it does that."""

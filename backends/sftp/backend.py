@@ -25,11 +25,12 @@ from backends.errors import (
 )
 from backends.interface import SCAN_BATCH, Entry, Features, Parked, Space, StorageBackend
 from backends.journal import Journal
+from backends.name_locks import NameLocks
 from backends.paths import StoragePath
 from backends.sftp.connecting import Account, connect
 from backends.sftp.connections import Connections, Lease
 from backends.sftp.leftovers import Leftovers
-from backends.sftp.naming import NameLocks, make_name_durable, rename_to_free_name, replace
+from backends.sftp.naming import make_name_durable, rename_to_free_name, replace
 from backends.sftp.packets import FOR_READING, FSTAT, MKDIR, OPEN, REMOVE, RMDIR, SETSTAT, Attributes, string, u32
 from backends.sftp.reading import SFTPReader
 from backends.sftp.scanning import SFTPScan
@@ -57,7 +58,7 @@ class SFTPBackend(StorageBackend):
         self._connections = Connections(self._connect, connections, account.beginning)
         self._journal = Journal(journal_dir, account.name)
         self._leftovers = Leftovers(self._journal, self._connections, self._tree)
-        self._locks = NameLocks()
+        self._locks: NameLocks[bytes] = NameLocks()
         self._versions = Versions()
 
     def _connect(self) -> Session:
@@ -225,24 +226,31 @@ class SFTPBackend(StorageBackend):
             opening = string(found.place), u32(FOR_READING), Attributes().to_set()
             handle = session.ask(f"/{source}", OPEN, *opening).string()
             try:
-                facts = session.ask(f"/{source}", FSTAT, string(handle)).attributes()
-                return self._copy(session, handle, facts.size or 0, target, overwrite=overwrite)
+                return self._copy(session, source, handle, target, overwrite=overwrite)
             except IncompleteWrite as error:
-                raise Unavailable(f"/{source} changed while it was copied", retry_after=5) from error
+                raise _changed(session, source) from error
             finally:
                 session.close_handle(handle)
 
-    def _copy(self, session: Session, source: bytes, size: int, target: StoragePath, *, overwrite: bool) -> Entry:
+    def _copy(
+        self, session: Session, source: StoragePath, handle: bytes, target: StoragePath, *, overwrite: bool
+    ) -> Entry:
         if target.is_root:
             raise IsADirectory("the root cannot be written as a file")
         self._leftovers.tidy()
+        facts = session.ask(f"/{source}", FSTAT, string(handle)).attributes()
+        size = facts.size or 0
         try:
             lease = Lease(session, lambda _: None)  # handles are good on their own session alone
             wanted = Target(self._tree, target, None, not overwrite)
             with SFTPWriter(
                 lease, wanted, self._leftovers, self._locks, self._versions, size=size, hashes=()
             ) as writer:
-                writer.copy_from(source, size)
+                writer.copy_from(handle, size)
+                writer.prepare()
+                now = session.ask(f"/{source}", FSTAT, string(handle)).attributes()
+                if (now.size, now.modified) != (facts.size, facts.modified):
+                    raise _changed(session, source)
                 return writer.commit()
         except PreconditionFailed as error:
             raise AlreadyExists(f"/{target}: the name is taken") from error
@@ -267,6 +275,10 @@ def _require_replaceable(source: Entry, present: Taken, target: StoragePath, *, 
         raise IsADirectory(f"/{target} is a directory")
     if source.is_directory and not is_directory:
         raise NotADirectory(f"/{target} is not a directory")
+
+
+def _changed(session: Session, source: StoragePath) -> Unavailable:
+    return Unavailable(f"{session.name}: /{source} changed while it was copied", retry_after=5)
 
 
 def _explained(session: Session, directory: bytes, failure: Failure) -> StorageError:

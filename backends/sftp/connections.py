@@ -99,7 +99,7 @@ class Connections:
             while True:
                 if self._closed:
                     raise Unavailable("the backend is closed")
-                self._sessions = [session for session in self._sessions if session.is_alive]
+                self._drop_dead()
                 best = min(self._sessions, key=lambda session: session.load, default=None)
                 may_open = time.monotonic() >= self._not_before
                 if (best is None or best.load) and len(self._sessions) + self._opening < self._limit and may_open:
@@ -112,6 +112,13 @@ class Connections:
                 if not self._opening or left <= 0:
                     raise Unavailable(str(self._failure or "no connection was free in time"), retry_after=5)
                 self._changed.wait(left)
+
+    def _drop_dead(self) -> None:
+        """Close what has ended, also where that is the channel alone and the server keeps the connection."""
+        dead = [session for session in self._sessions if not session.is_alive]
+        self._sessions = [session for session in self._sessions if session not in dead]
+        for session in dead:
+            session.close()
 
     def _open(self) -> Session:
         session: Session | None = None

@@ -1,33 +1,14 @@
-"""Changes of names: one at a time for each, onto free ones without replacing, durable where a file has the name."""
+"""Changes of names: onto free ones without replacing, durable where a file has the name."""
 
 from __future__ import annotations
 
-import contextlib
 import secrets
-from collections.abc import Iterator
-from threading import Lock
 
 from backends import temporaries
 from backends.errors import NotFound, PermissionDenied, StorageError, Unavailable
 from backends.paths import StoragePath, printable
 from backends.sftp.packets import CLOSE, EXTENDED, FOR_READING, OPEN, REMOVE, RENAME, Attributes, string, u32
 from backends.sftp.session import FSYNC, POSIX_RENAME, Session
-
-_LOCKS = 64
-
-
-class NameLocks:
-    """Among the threads of one backend, changes of one name come one after the other; SFTP itself has no locks."""
-
-    def __init__(self) -> None:
-        self._locks = [Lock() for _ in range(_LOCKS)]
-
-    @contextlib.contextmanager
-    def held(self, *places: bytes) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            for number in sorted({hash(place) % _LOCKS for place in places}):
-                stack.enter_context(self._locks[number])
-            yield
 
 
 def rename_to_free_name(session: Session, path: StoragePath, source: bytes, target: bytes) -> None:

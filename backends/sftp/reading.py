@@ -103,7 +103,6 @@ class SFTPReader(Reader):
 
     def _reopen(self) -> None:
         """Open the file on another connection; raises Unavailable where it is not the same any more."""
-        self._ahead.clear()
         self._file.lease.release()
         self._file = self._connections.keeping(self._open)
         if self._file.entry != self.entry:
@@ -135,13 +134,17 @@ class SFTPReader(Reader):
             self._depth = 0
         ahead = min(end + self._depth * self._session.read_size, self.entry.size)
         parts: list[bytes] = []
-        while offset < end:
-            self._ask(offset, max(end, ahead))
-            piece = self._ahead[0]
-            parts.append(self._content(piece)[offset - piece.offset : end - piece.offset])
-            offset += len(parts[-1])
-            if offset == piece.end:
-                self._ahead.popleft()
+        try:
+            while offset < end:
+                self._ask(offset, max(end, ahead))
+                piece = self._ahead[0]
+                parts.append(self._content(piece)[offset - piece.offset : end - piece.offset])
+                offset += len(parts[-1])
+                if offset == piece.end:
+                    self._ahead.popleft()
+        except BaseException:
+            self._drop()  # its looks may be spent, so that nothing would show any more that it has changed
+            raise
         self._next = end
         self._depth = max(self._depth, 1)
         return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -110,11 +110,11 @@ class Session:
         raise self._loss()
 
     def forget(self, numbers: Iterable[int]) -> None:
-        """Drop the answers to these requests, when they come."""
+        """Drop the answers to these requests, when they come; those that `end` was called for have come."""
         with self._changed:
             for number in numbers:
-                self._asked.pop(number, None)
-                if self._answers.pop(number, None) is None:
+                is_open = self._asked.pop(number, None) is not None
+                if is_open and self._answers.pop(number, None) is None:
                     self._unwanted.add(number)
 
     def close_handle(self, handle: bytes) -> None:

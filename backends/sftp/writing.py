@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from backends.errors import IncompleteWrite, NotFound, OutOfSpace, PermissionDenied, StorageError, Unavailable
 from backends.interface import Entry, Writer, check_preconditions
+from backends.name_locks import NameLocks
 from backends.paths import StoragePath
 from backends.sftp.connections import Lease
 from backends.sftp.leftovers import Leftovers
-from backends.sftp.naming import NameLocks, make_name_durable, rename_to_free_name
+from backends.sftp.naming import make_name_durable, rename_to_free_name
 from backends.sftp.naming import replace as replace_name
 from backends.sftp.packets import CLOSE, EXTENDED, FSETSTAT, FSTAT, WRITE, Attributes, Fields, string, u64
 from backends.sftp.session import COPY_DATA, FSYNC, Request, Session
@@ -63,7 +64,7 @@ class SFTPWriter(Writer):
         lease: Lease,
         target: Target,
         leftovers: Leftovers,
-        locks: NameLocks,
+        locks: NameLocks[bytes],
         versions: Versions,
         *,
         size: int | None,
