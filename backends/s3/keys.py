@@ -23,10 +23,14 @@ class Keys:
             key = self.root + bytes(path).decode()
         except UnicodeDecodeError as error:
             raise InvalidPath(f"/{path}: S3 takes only names in UTF-8") from error
-        if len(key.encode()) >= KEY_MAX:  # the directory of that name needs one more
-            raise InvalidPath(f"/{path}: S3 takes keys of at most {KEY_MAX} bytes")
-        return key
+        return _require_short(key, path)
 
     def directory(self, path: StoragePath) -> str:
         """Return what the keys of all that is in the directory at `path` begin with; raises InvalidPath."""
-        return self.root if path.is_root else f"{self.of(path)}/"
+        return self.root if path.is_root else _require_short(f"{self.of(path)}/", path)
+
+
+def _require_short(key: str, path: StoragePath) -> str:
+    if len(key.encode()) > KEY_MAX:
+        raise InvalidPath(f"/{path}: S3 takes keys of at most {KEY_MAX} bytes")
+    return key

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from s3_servers import BUCKET, Environ, MotoServer, backend_at, empty, refusal
 
-from backends.errors import NotFound, PreconditionFailed, Unavailable
+from backends.errors import InvalidPath, NotFound, PreconditionFailed, Unavailable
 from backends.s3 import S3Backend, copying
+from backends.s3.keys import KEY_MAX
 from backends.s3.parts import MIB, PartedUpload
 
 from .conformance.actions import get, names, path
@@ -193,3 +194,18 @@ def test_an_answer_without_what_was_asked_for_is_none(moto: MotoServer, backend:
     moto.fault = lambda environ: ("200 OK", answer) if environ["REQUEST_METHOD"] == "POST" else None
     with backend.open_write(path("file")) as writer, pytest.raises(Unavailable, match="none of an S3 server"):
         writer.write(b"x" * 9 * MIB)
+
+
+def test_the_longest_key_that_a_listing_shows_can_be_read(moto: MotoServer, backend: S3Backend) -> None:
+    """A folder of that name would need one byte more, so nothing new gets it."""
+    folder = "/".join(["n" * 200] * 4)
+    put_object(moto, f"root/{folder}/" + "f" * (KEY_MAX - len(f"root/{folder}/")), b"content")
+    (name,) = names(backend, folder)
+    longest = path(folder).child(name)
+    assert get(backend, bytes(longest)) == b"content"
+    backend.remove(longest)
+    for change in (lambda: backend.open_write(longest), lambda: backend.make_directory(longest)):
+        with pytest.raises(InvalidPath):
+            change()
+    with pytest.raises(NotFound):
+        backend.scan(longest)

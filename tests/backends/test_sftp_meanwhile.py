@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -76,17 +75,18 @@ def test_a_file_that_changes_while_the_server_copies_it_is_not_copied(
 def test_a_connection_whose_channel_has_ended_is_closed(tmp_path: Path) -> None:
     """The server ends SFTP and keeps the connection, which nobody would use any more."""
     with sshd(tmp_path) as server, closing(server.backend(server.data, connections=1)) as backend:
-        before = threading.active_count()
+        ended = []
         for _ in range(3):
             backend.stat(ROOT)
             (session,) = backend._connections._sessions
+            ended.append(session)
             for process in programs(server):
                 os.kill(process, signal.SIGKILL)
             deadline = time.monotonic() + 10
             while session.is_alive and time.monotonic() < deadline:
                 time.sleep(0.01)
         backend.stat(ROOT)
-        assert threading.active_count() == before + 1
+        assert not any(session._channel.get_transport().is_active() for session in ended)
 
 
 def programs(server: Server) -> list[int]:
