@@ -78,11 +78,11 @@ class Requesting:
         outgoing: Outbox,
         *,
         server: str,
-        policy: Admitting | None = None,
+        policy: Admitting,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Ask, and be asked, as `server` (host[:port])."""
-        self._policy = policy or Admitting()
+        self._policy = policy
         self._store = store
         self._sending = sending
         self._access = access
@@ -145,7 +145,9 @@ class Requesting:
             return self.admit(tx, request)
 
         if not await self._store.run(work):
-            log.warning("a request for a Share was dropped: there is no such user", owner=str(owner), peer=peer.server)
+            log.warning(
+                "a request for a Share is shown to nobody: there is no such user", owner=str(owner), peer=peer.server
+            )
 
     def admit(self, tx: Connection, request: RequestRecord) -> bool:
         """Store a request for its user to answer; the same again changes nothing. Tell whether there is such a user.

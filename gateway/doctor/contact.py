@@ -72,7 +72,7 @@ class Contact:
         except (KeyError, ValueError, TypeError, OverflowError):
             self._report.note("clock", "no Date in the answer", f"{whose} does not say what time it is there")
             return
-        ahead = round(theirs - self._clock())
+        ahead = round(theirs + 0.5 - self._clock())  # a Date leaves out the fraction of its second (RFC 9110 §5.6.7)
         said = f"{whose} is {abs(ahead)} s {'ahead of' if ahead > 0 else 'behind'} this clock"
         if not ahead:
             said = f"{whose} has the same time"

@@ -162,7 +162,8 @@ class SyncResponse:
         with failing.at("http"):
             reading = begun or _Reading(connection.sock)
             reading.head_within(head_time)
-            # urllib3's getresponse() answers only to its own request(), which cannot be pushed to.
+            # urllib3's getresponse() answers only to its own request(), which cannot be pushed to. http.client calls
+            # what makes the answer, which may be anything that takes a socket; its stubs want a class.
             connection.response_class = partial(_answer_from, reading)  # type: ignore[assignment]
             self._raw = http.client.HTTPConnection.getresponse(connection)
             reading.head_is_here()

@@ -24,6 +24,7 @@ from backends.pool import Pool
 from gateway import listening
 from gateway.access import Access
 from gateway.admin.metrics import Metrics
+from gateway.admitting import Admitting
 from gateway.api.door import ApiDoor
 from gateway.changes import Changes
 from gateway.config import Address, MountConfig
@@ -142,7 +143,10 @@ class Served:
         self.hints = Hints(self.store, receiving, self.remote, self.peers, self.legacy, self.clock)
         self.proving = proving(self.store, self.peers, self.trust, self.clock, self.legacy)
         self.requesting = Requesting(
-            *(self.store, sending, receiving, access, self.trust, self.peers, outbox), server=SERVER, clock=self.clock
+            *(self.store, sending, receiving, access, self.trust, self.peers, outbox),
+            server=SERVER,
+            policy=Admitting(),
+            clock=self.clock,
         )
         door = ApiDoor(
             sending,

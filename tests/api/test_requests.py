@@ -94,8 +94,8 @@ def test_who_is_unknown_here_is_answered_like_everybody(asked: Served, log: list
     ]
     assert {answer(reply) == (201, {}) for reply in replies} == {True}
     assert {found.user for found in stored(asked)} == {"alice"}
-    dropped = [line for line in log if "dropped" in line["event"]]
-    assert {line["owner"] for line in dropped} == {f"nobody@{SERVER}", f"group@{SERVER}"}
+    unseen = [line for line in log if "shown to nobody" in line["event"]]
+    assert {line["owner"] for line in unseen} == {f"nobody@{SERVER}", f"group@{SERVER}"}
 
 
 def test_a_disabled_user_is_as_unknown_as_nobody(asked: Served) -> None:

@@ -28,6 +28,7 @@ from gateway.admin.invite_commands import InviteCommands
 from gateway.admin.keeping_commands import KeepingCommands
 from gateway.admin.request_commands import RequestCommands
 from gateway.admin.socket import AdminSocket, bind
+from gateway.admitting import Admitting
 from gateway.arriving import Arriving
 from gateway.belongings import Belongings
 from gateway.changes import Changes
@@ -134,7 +135,10 @@ class Served:
         )
         receiving = Receiving(store, self.peers, outgoing, self.remote, self.sealer, server=SERVER, clock=clock)
         requesting = Requesting(
-            *(store, sending, receiving, access, trust, self.peers, outgoing), server=SERVER, clock=clock
+            *(store, sending, receiving, access, trust, self.peers, outgoing),
+            server=SERVER,
+            policy=Admitting(),
+            clock=clock,
         )
         resharing = Resharing(
             *(store, tree, sending, receiving, requesting, trust, self.peers, outgoing, self.sealer),

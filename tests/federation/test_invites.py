@@ -63,6 +63,10 @@ def test_a_stranger_is_refused_and_a_contact_by_invite_string_is_not(pair: Pair)
     refused = pair.alice.cli(*arguments)
     assert refused.returncode == 1
     assert "NOT_A_CONTACT" in refused.stderr
+    refused = pair.alice.cli("request", "create", pair.bobs_address, "/home/x", "--as", "alice")
+    assert refused.returncode == 1
+    assert "NOT_A_CONTACT" in refused.stderr
+    assert pair.bob.json("request", "list", "--as", "bob") == []
     invite = invited(pair.bob, "bob", "--note", "for Alice")
     contact = pair.alice.json("invite", "accept", "-", "--as", "alice", stdin=invite["invite_string"] + "\n")
     assert (contact["address"], contact["source"], contact["verified"]) == (pair.bobs_address, "invite accepted", True)

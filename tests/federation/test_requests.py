@@ -104,7 +104,7 @@ def test_the_owner_may_share_something_else_with_fewer_rights(pair: Pair) -> Non
 def test_who_does_not_exist_is_asked_in_vain_and_nobody_can_tell(pair: Pair) -> None:
     asked = pair.bob.json("request", "create", f"nobody@{pair.alice.server}", "/home/x", "--as", "bob")
     assert (asked["state"], asked["problem"]) == ("sent", None)
-    assert "a request for a Share was dropped" in pair.alice.log.read_text()
+    assert "a request for a Share is shown to nobody" in pair.alice.log.read_text()
 
 
 def test_asking_twice_and_asking_oneself_are_refused(pair: Pair) -> None:
