@@ -325,6 +325,7 @@ def operations(backend: StorageBackend) -> list[Any]:
         "try_open_read",
         "try_read",
         "watch",
+        "sweep",
     }  # none of which shows anything of a file
     return list(calls.values())
 

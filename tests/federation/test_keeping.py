@@ -20,6 +20,9 @@ from memory import memory_growth
 from pairs import BOB, Pair
 from sites import Site, eventually, free_port
 
+from gateway.cli.client import call
+from gateway.config import admin_socket
+
 MIB = 1 << 20
 SLOW = 0.05  # seconds each way: of forty files, some have come and some have not when the test looks
 FLAT = 64 * MIB
@@ -257,12 +260,18 @@ def test_a_command_that_is_interrupted_leaves_the_copy_to_the_gateway(
 ) -> None:
     link.latency = SLOW
     with copying(pair, forty.name, "left", 2) as process:
+        link.latency = 1.0  # so slow that what follows comes before its end, and nothing is given up
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=20)
     assert process.returncode == 1
     assert "goes on" in error
-    status, result = cp(pair, forty.name, "/home/left")  # joins it
-    assert (status, result["files"], result["skipped"]) == (0, 40, 0)
+    where = {"id": forty.id, "source": "/forty", "path": "/home/left", "as": "bob"}
+    admin = admin_socket(pair.bob.config)
+    joined = call(admin, "received.cp", wait=0, **where)
+    link.latency = 0.0
+    result = call(admin, "received.cp.watch", wait=30, **where)
+    assert (joined["ended"], joined["begun"]) == (None, result["begun"])
+    assert (result["state"], result["files"], result["skipped"]) == ("done", 40, 0)
 
 
 def test_a_copy_is_stopped_by_command(pair: Pair, link: FaultyLink, forty: Shared) -> None:
