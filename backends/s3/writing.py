@@ -106,8 +106,10 @@ class S3Writer(Writer):
             conditions = self._conditions(self._check())
             try:
                 self._show(conditions)
-            except NotFound as error:  # how Amazon's servers say that If-Match finds nothing
-                raise PreconditionFailed(str(error)) from error
+            except NotFound as error:
+                if "IfMatch" not in conditions:
+                    raise
+                raise PreconditionFailed(str(error)) from error  # how Amazon's servers say that it finds nothing
             self._part.close()
             return self._stored()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+from itertools import count
 
 import pytest
 
@@ -339,7 +340,9 @@ async def test_folders_wait_packed(bench: Bench) -> None:
     def places() -> int:
         return sum(isinstance(one, Place) for one in gc.get_objects())
 
-    held, before = list[int](), places()
-    bench.theirs.reading = lambda _: held.append(places())
+    held, before, reads = list[int](), places(), count()
+    # Looking through all objects takes half a second where many tests were before: so not at each of the 150.
+    bench.theirs.reading = lambda _: held.append(places()) if next(reads) in (0, 50, 100) else None
     assert counts(await bench.keep()) == ("done", 150, 0, 0)
+    assert len(held) == 3
     assert max(held) - before < 100
