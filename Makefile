@@ -61,8 +61,11 @@ tools:  # Debian packages that are needed; installed when run as root, named oth
 	  else echo "These Debian packages are needed:$$missing" >&2; exit 1; fi; \
 	fi
 
+# Many tests wait most of their time, for a time-out or a process that starts: so there are more of them than cores.
+TESTS_AT_A_TIME := $(shell echo $$(($$(nproc) * 3 / 2)))
+
 test: install tools  ## Run every test
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest --numprocesses $(TESTS_AT_A_TIME) --dist worksteal
 
 torture: install tools  ## Run what takes long: faults by the thousand (as root, ten minutes), a folder of a million entries
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/torture

@@ -1,16 +1,21 @@
-"""10,000 kills of a child that drives local storage, and 500 of the whole gateway."""
+"""10,000 kills of a child that drives local storage, 500 of the whole gateway, 100 of one of two that federate."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from pairs import Pair
 
 from ..faults import disks
 from ..faults.gateway_rounds import killed as killed_gateways
 from ..faults.rounds import killed
+from ..federation.conftest import pair
+from ..federation.test_kill import lives_through_a_kill
 
-PARTS, KILLS, GATEWAY_KILLS = 20, 500, 25
+__all__ = ["pair"]
+
+PARTS, KILLS, GATEWAY_KILLS, FEDERATION_KILLS = 20, 500, 25, 100
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -27,3 +32,8 @@ def test_whole_gateways(tmp_path: Path, seed: int, part: int) -> None:
     workers = killed_gateways(tmp_path, seed + part, GATEWAY_KILLS)
     assert sum(worker.answered for worker in workers) > GATEWAY_KILLS
     assert sum(worker.interrupted for worker in workers) > GATEWAY_KILLS
+
+
+@pytest.mark.parametrize("round_", range(FEDERATION_KILLS))
+def test_two_that_federate(pair: Pair, seed: int, round_: int) -> None:
+    lives_through_a_kill(pair, seed + round_)
