@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, islice
-from threading import Lock
 
 from backends import temporaries
 from backends.errors import (
@@ -27,6 +26,7 @@ from backends.errors import (
     Unsupported,
 )
 from backends.interface import SCAN_BATCH, Entry, Features, Parked, Scan, Space, StorageBackend
+from backends.name_locks import NameLocks
 from backends.paths import StoragePath, check_name
 from backends.webdav.answers import OddAnswer
 from backends.webdav.aside import DELETED, MOVED, Aside, is_hidden, is_stale, require_size
@@ -38,7 +38,6 @@ from backends.webdav.session import Answer, Session
 from backends.webdav.transport import Credential, Transport
 from backends.webdav.writing import WebDAVWriter
 
-LOCKS = 64
 SWEPT_MAX = 100  # names of crashed uploads that one listing removes
 MADE = frozenset({200, 201, 204})
 
@@ -88,7 +87,7 @@ class WebDAVBackend(StorageBackend):
         self._configured = configured
         self._is_known = configured is None
         self._aside = Aside(self._session) if configured and configured.aside else None
-        self._locks = [Lock() for _ in range(LOCKS)]
+        self._locks: NameLocks[bytes] = NameLocks()
 
     def stat(self, path: StoragePath) -> Entry:
         return entry_of(self._look(path), path.name)
@@ -135,11 +134,10 @@ class WebDAVBackend(StorageBackend):
         if resume is not None:
             raise Unsupported(f"{self._session.host}: WebDAV has no way to go on with a content")
         self._require_ours(path)
-        lock = self._locks[hash(path) % LOCKS]
         writer = WebDAVWriter(
             self._session,
             path,
-            lock,
+            self._locks,
             size=size,
             if_match=if_match,
             if_none_match=if_none_match,

@@ -7,10 +7,9 @@ known to be good the PUT goes aside.
 
 from __future__ import annotations
 
-from threading import Lock
-
 from backends.errors import NotFound, PreconditionFailed, StorageError, Unavailable
 from backends.interface import Entry, Writer, check_preconditions
+from backends.name_locks import NameLocks
 from backends.paths import StoragePath
 from backends.webdav.answers import OddAnswer
 from backends.webdav.aside import Aside, require_size
@@ -29,7 +28,7 @@ class WebDAVWriter(Writer):
         self,
         session: Session,
         path: StoragePath,
-        lock: Lock,
+        locks: NameLocks[bytes],
         *,
         size: int | None,
         if_match: str | None,
@@ -37,11 +36,11 @@ class WebDAVWriter(Writer):
         hashes: tuple[str, ...],
         aside: Aside | None = None,
     ) -> None:
-        """`lock` is held by one commit to this path at a time; with `aside` the PUT goes to a place beside `path`."""
+        """`locks`: those of the backend's paths; with `aside` the PUT goes to a place beside `path`."""
         super().__init__(size, hashes)
         self._session = session
         self._path = path
-        self._lock = lock
+        self._locks = locks
         self._size = size
         self._if_match = if_match
         self._if_none_match = if_none_match
@@ -91,7 +90,7 @@ class WebDAVWriter(Writer):
         return refused
 
     def _commit(self) -> Entry:
-        with self._lock:
+        with self._locks.held(bytes(self._path)):
             # Once it has begun, some servers show what they have got so far.
             if self._upload is None and self._aside is None:
                 self._conditions = self.check()

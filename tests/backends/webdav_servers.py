@@ -239,6 +239,7 @@ class Request(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     timeout = 10
+    disable_nagle_algorithm = True  # head and body are sent in two, and the client acknowledges late
 
     def handle_any(self) -> None:
         raise NotImplementedError
