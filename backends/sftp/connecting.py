@@ -14,6 +14,7 @@ from pathlib import Path
 import paramiko
 
 from backends.errors import Unavailable
+from backends.secret_file import SecretFile
 from backends.sftp.known_hosts import HostKeys, fingerprint, host_keys, name_of
 from backends.sftp.session import BROKEN, Session
 
@@ -66,10 +67,7 @@ class Account:
                 transport.auth_publickey(self.user, key)
             return
         assert self.password_file is not None
-        try:
-            password = self.password_file.read_text().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise Unavailable(f"{self}: password_file {self.password_file} cannot be read: {error}") from None
+        password = SecretFile(self.password_file, f"{self}: password_file").read()
         with _refused(f"{self}: the server does not accept the password in password_file {self.password_file}"):
             transport.auth_password(self.user, password)
 

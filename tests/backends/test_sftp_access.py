@@ -220,3 +220,17 @@ def test_a_password_may_be_changed_while_the_gateway_runs(rclone_server: Server)
         assert account.password_file is not None
         account.password_file.write_text(PASSWORD)
         assert soon(lambda: backend.stat(ROOT)).is_directory
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines\n", b"\xff\xfe", None])
+def test_a_file_without_a_password_is_named_and_nobody_is_asked(
+    rclone_server: Server, tmp_path: Path, content: bytes | None
+) -> None:
+    """Else the server would count it as a wrong guess."""
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+    said = refusal(rclone_server, replace(by_password(rclone_server), password_file=file))
+    reason = ": No such file or directory" if content is None else " does not hold one line of text"
+    assert f"password_file: {file}{reason}" in said
+    assert "two" not in said
