@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,7 +57,15 @@ def call(path: Path, command: str, /, *, timeout: float | None = None, **argumen
     return answer["result"]
 
 
+class Failed(SystemExit):
+    """The end of the program, of which `sentence` has told why; who has done something before can still say so."""
+
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(status)
+        self.sentence = sentence
+
+
 def fail(sentence: str, status: int = FAILED) -> NoReturn:
     """Say what went wrong on standard error and end with `status`."""
     note(sentence)
-    sys.exit(status)
+    raise Failed(sentence, status)

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import click
 
-from gateway.cli.client import FAILED
+from gateway.cli.client import FAILED, Failed, fail
 from gateway.cli.options import as_json, as_user, gateway
 from gateway.cli.printing import harmless, note, say, show_json
 
@@ -43,8 +43,16 @@ def cp(source: str, path: str, user: str | None, overwrite: bool, stop: bool, js
 def keep(
     arguments: dict[str, Any], *, overwrite: bool, json_output: bool, shown: dict[str, Any] | None = None
 ) -> NoReturn:
-    """Copy, show how far it is, print the end, beside what is `shown` in JSON, and exit."""
-    result = _follow(arguments, overwrite=overwrite)
+    """Copy, show how far it is, print the end, beside what is `shown` in JSON, and exit.
+
+    What is `shown` has happened already, so it is printed also when there is no copy, or nobody saw its end.
+    """
+    try:
+        result = _follow(arguments, overwrite=overwrite)
+    except Failed as failed:
+        if json_output and shown is not None:
+            show_json(shown | {"copy": None, "copy_problem": failed.sentence})
+        raise
     if json_output:
         show_json(result if shown is None else shown | {"copy": result})
     else:
@@ -62,8 +70,7 @@ def _follow(arguments: dict[str, Any], *, overwrite: bool) -> dict[str, Any]:
             result = gateway("received.cp.watch", wait=wait, **arguments)
     except KeyboardInterrupt:
         line.clear()
-        note("the gateway goes on with it; the same command again shows how far it is, with --stop it ends")
-        sys.exit(FAILED)
+        fail("the gateway goes on with it; `received cp` shows how far it is, with --stop it ends")
     finally:
         line.clear()
     return result

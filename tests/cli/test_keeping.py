@@ -70,6 +70,23 @@ def test_a_share_is_accepted_into_a_folder(served: Served, share: str) -> None:
     assert (result["state"], result["copy"]["path"], result["copy"]["files"]) == ("accepted", "/home/into-json", 2)
 
 
+@pytest.mark.parametrize(("target", "code"), [("/nowhere/x", "NotFound"), ("/frozen/x", "READ_ONLY")])
+def test_an_acceptance_is_told_also_when_nothing_can_be_copied(served: Served, target: str, code: str) -> None:
+    """It has happened, and the same command again would be refused for that."""
+    share = f"refused-{code}"
+    served.receive(share)
+    done = served.cli("received", "accept", share, "--as", "alice", "--into", target, "--json")
+    result = json.loads(done.stdout)
+    assert (done.exit_code, result["state"], result["copy"]) == (1, "accepted", None)
+    assert f"({code})" in result["copy_problem"]
+    assert done.stderr == f"ocm-gateway: {result['copy_problem']}\n"
+    text = f"{share}-text"
+    served.receive(text)
+    done = served.cli("received", "accept", text, "--as", "alice", "--into", target)
+    assert (done.exit_code, done.stderr) == (1, f"ocm-gateway: {result['copy_problem']}\n")
+    assert done.stdout.startswith("Accepted: /received/data")
+
+
 def test_show_tells_where_a_share_was_kept(served: Served) -> None:
     served.receive("shown", state="accepted", mount="shown")
     assert served.json("received", "show", "shown", "--as", "alice")["kept"] == []
