@@ -144,7 +144,7 @@ class S3Backend(StorageBackend):
                 self._tree.unmark(path)
             else:
                 raise DirectoryNotEmpty(f"/{path} is not empty")
-            self._tree.keep_parent(path)
+            self._tree.keep(path.parent)
 
     def rename(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> None:
         """S3 cannot: what is there is copied and then removed (`renaming.py`), so a crash in between leaves both."""
@@ -163,7 +163,7 @@ class S3Backend(StorageBackend):
                 old, new = self._keys.directory(source), self._keys.directory(target)
                 self._tree.mark(source)  # so that there is something to be copied, and the target is there at the end
                 rename_directory(self._store, old, new, target)
-            self._tree.keep_parent(source)
+            self._tree.keep(source.parent)
 
     def copy(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> Entry:
         found = self._file(source)

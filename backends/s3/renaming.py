@@ -17,6 +17,7 @@ from backends.errors import StorageError, Unavailable
 from backends.paths import StoragePath
 from backends.s3.bucket import Found
 from backends.s3.copying import copy_object, is_copied_in_parts
+from backends.s3.tree import MARKERS
 from backends.s3.writing import Store
 
 TOGETHER = 16  # objects at a time
@@ -31,11 +32,12 @@ def rename_file(store: Store, source: str, found: Found, target: str, path: Stor
 
 
 def rename_directory(store: Store, source: str, target: str, path: StoragePath) -> None:
-    """Rename all keys that begin with `source`, which then begin with `target`, a prefix that nothing else has.
+    """Rename all keys that begin with `source`, which then begin with `target`, the directory at `path` if it is there.
 
-    When a copy fails the copies are removed. Raises Unavailable where something has changed meanwhile.
+    When a copy fails the copies are removed, and an empty directory that they were to replace stays. Raises
+    Unavailable where something has changed meanwhile.
     """
-
+    was_there = store.tree.is_directory(path)
     recent: dict[str, Found] = {}  # what was copied within the second of its own time
 
     def copied(key: str, found: Found) -> None:
@@ -44,13 +46,17 @@ def rename_directory(store: Store, source: str, target: str, path: StoragePath) 
             recent[key] = found
 
     def dropped(key: str, _: Found) -> None:
-        store.bucket.delete(target + key[len(source) :])
+        name = key[len(source) :]
+        if not was_there or name not in MARKERS:
+            store.bucket.delete(target + name)
 
     try:
         _each(store, store.bucket.walk(source), copied)
     except BaseException:
         with contextlib.suppress(StorageError):
             _each(store, store.bucket.walk(source), dropped)
+            if was_there:
+                store.tree.keep(path)
         raise
     changed: list[str] = []
 

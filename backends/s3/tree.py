@@ -19,6 +19,7 @@ from backends.s3.keys import Keys
 from backends.temporaries import PREFIX
 
 HIDDEN_MARKER = f"{PREFIX.decode()}directory"
+MARKERS = ("", HIDDEN_MARKER)  # behind the prefix of a directory
 _ETAG = re.compile(r"[0-9A-Za-z.-]{1,40}")
 
 
@@ -87,7 +88,7 @@ class Tree:
         """Tell whether nothing but a marker is in the directory; names that no StoragePath can hold count as well."""
         prefix = self._keys.directory(path)
         page = self._bucket.page(prefix, most=3)
-        return not page.prefixes and not page.objects.keys() - {prefix, prefix + HIDDEN_MARKER}
+        return not page.prefixes and not page.objects.keys() - _markers(prefix)
 
     def mark(self, path: StoragePath) -> None:
         """Write the marker of the directory at `path`."""
@@ -96,18 +97,22 @@ class Tree:
     def unmark(self, path: StoragePath) -> None:
         """Remove the marker, whatever its form."""
         prefix = self._keys.directory(path)
-        markers = self._bucket.page(prefix, most=3).objects.keys() & {prefix, prefix + HIDDEN_MARKER}
+        markers = self._bucket.page(prefix, most=3).objects.keys() & _markers(prefix)
         if not markers:  # a directory of the file system behind the server: it goes with the last file in it
             self.mark(path)
             markers = {self._marker(path)}
         for marker in markers:
             self._bucket.delete(marker)
 
-    def keep_parent(self, path: StoragePath) -> None:
-        """After `path` has gone: let the directory that it was in stay, also where it was the last thing there."""
-        if not self.is_directory(path.parent):
-            self.mark(path.parent)
+    def keep(self, path: StoragePath) -> None:
+        """Let the directory at `path` stay, also where the last thing in it has gone."""
+        if not self.is_directory(path):
+            self.mark(path)
 
     def _marker(self, path: StoragePath) -> str:
         prefix = self._keys.directory(path)
         return prefix if self._probe.abilities().markers else prefix + HIDDEN_MARKER
+
+
+def _markers(prefix: str) -> set[str]:
+    return {prefix + marker for marker in MARKERS}

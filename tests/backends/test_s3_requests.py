@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_servers import BUCKET, Environ, MotoServer, RcloneServer, backend_at, empty, rclone_s3, refusal
+from s3_servers import BUCKET, Environ, MotoServer, RcloneServer, backend_at, rclone_s3, refusal
 
 from backends.errors import (
     DigestMismatch,
     DirectoryNotEmpty,
     IncompleteWrite,
     NotFound,
-    PermissionDenied,
     PreconditionFailed,
     Unavailable,
 )
@@ -36,15 +35,12 @@ from backends.s3.listing import S3Scan
 from backends.s3.parts import IN_MEMORY, MIB, PART_MAX, PARTS_MAX, Part, PartedUpload, Sending, part_size
 
 from .conformance.actions import ROOT, get, make, names, path, put
+from .over_moto import moto, put_object, shared_moto, uploads
+
+__all__ = ["moto", "shared_moto"]
 
 TIB = 1024**4
 CONTENT = os.urandom(20 * MIB + 17)
-
-
-@pytest.fixture(scope="module")
-def shared_moto() -> Iterator[MotoServer]:
-    with MotoServer() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +48,6 @@ def shared_backend(shared_moto: MotoServer, tmp_path_factory: pytest.TempPathFac
     with closing(backend_at(shared_moto.server, tmp_path_factory.mktemp("state"), "root")) as backend:
         backend.sweep()
         yield backend
-
-
-@pytest.fixture
-def moto(shared_moto: MotoServer) -> Iterator[MotoServer]:
-    empty(shared_moto.server)
-    shared_moto.seen.clear()
-    yield shared_moto
-    shared_moto.fault = None
 
 
 @pytest.fixture
@@ -88,16 +76,6 @@ def ranges(moto: MotoServer) -> list[int]:
     asked = [one for method, _, one in moto.seen if method == "GET" and one]
     bounds = [one.removeprefix("bytes=").split("-") for one in asked]
     return [int(last) - int(first) + 1 for first, last in bounds]
-
-
-def uploads(moto: MotoServer) -> list[str]:
-    """Return the keys of the uploads that are neither complete nor dropped."""
-    answer = moto.server.client().list_multipart_uploads(Bucket=BUCKET)
-    return [one["Key"] for one in answer.get("Uploads", ())]
-
-
-def put_object(moto: MotoServer, key: str, content: bytes = b"x", **more: Any) -> None:
-    moto.server.client().put_object(Bucket=BUCKET, Key=key, Body=content, **more)
 
 
 # ------------------------------------------------------------------------------------------------------- reading
@@ -285,24 +263,6 @@ def test_another_program_that_was_first_is_not_overwritten(
     assert uploads(moto) == []
 
 
-def test_a_source_that_changed_while_it_was_renamed_is_not_removed(moto: MotoServer, backend: S3Backend) -> None:
-    put(backend, "old", b"first")
-
-    def meanwhile(environ: Environ) -> None:
-        if environ["REQUEST_METHOD"] == "HEAD" and environ["PATH_INFO"].endswith("root/new"):
-            moto.fault = None
-            put_object(moto, "root/old", b"second")
-
-    def after_the_copy(environ: Environ) -> None:
-        if environ.get("HTTP_X_AMZ_COPY_SOURCE"):
-            moto.fault = meanwhile
-
-    moto.fault = after_the_copy
-    with pytest.raises(Unavailable, match="changed"):
-        backend.rename(path("old"), path("new"), overwrite=False)
-    assert (get(backend, "old"), get(backend, "new")) == (b"second", b"first")
-
-
 def test_a_copy_that_is_too_large_for_one_request_is_made_in_parts(
     moto: MotoServer, backend: S3Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -475,46 +435,6 @@ def test_a_part_in_memory_is_sent_in_pieces_without_a_copy() -> None:
     assert [len(piece) for piece in pieces] == [Sending.PIECE] * 4 + [1]
     assert b"".join(pieces) == content
     assert pieces[0].obj is content
-
-
-# ------------------------------------------------------------------------------------------------------- renaming
-
-
-def test_what_changes_in_a_directory_while_it_is_renamed_is_not_removed(moto: MotoServer, backend: S3Backend) -> None:
-    for name in ("old", "old/inner"):
-        make(backend, name)
-    put(backend, "old/inner/file", b"first")
-
-    def meanwhile(environ: Environ) -> None:
-        if environ["REQUEST_METHOD"] == "DELETE":
-            return
-        if environ.get("HTTP_X_AMZ_COPY_SOURCE", "").endswith("old/inner/file"):
-            moto.fault = after
-
-    def after(environ: Environ) -> None:
-        if environ["REQUEST_METHOD"] == "GET":  # the second walk begins
-            moto.fault = None
-            put_object(moto, "root/old/new", b"new")
-            put_object(moto, "root/old/inner/file", b"longer than the first")
-
-    moto.fault = meanwhile
-    with pytest.raises(Unavailable, match="changed while it was renamed"):
-        backend.rename(path("old"), path("target"), overwrite=False)
-    assert get(backend, "target/inner/file") == b"first"
-    assert (get(backend, "old/new"), get(backend, "old/inner/file")) == (b"new", b"longer than the first")
-
-
-def test_a_directory_that_cannot_be_copied_whole_keeps_its_name(moto: MotoServer, backend: S3Backend) -> None:
-    make(backend, "old")
-    for name in ("a", "b", "c"):
-        put(backend, f"old/{name}", name.encode())
-    moto.fault = lambda environ: (
-        refusal("403 x", "AccessDenied") if environ.get("HTTP_X_AMZ_COPY_SOURCE", "").endswith("old/b") else None
-    )
-    with pytest.raises(PermissionDenied):
-        backend.rename(path("old"), path("target"), overwrite=False)
-    moto.fault = None
-    assert (names(backend), names(backend, "old")) == ([b"old"], [b"a", b"b", b"c"])
 
 
 # ----------------------------------------------------------------------------------------------------- connections

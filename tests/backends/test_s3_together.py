@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -11,27 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_servers import BUCKET, Environ, MotoServer, backend_at, empty, refusal
+from s3_servers import BUCKET, Environ, MotoServer, backend_at, refusal
 
 from backends.errors import InvalidPath, NotFound, PreconditionFailed, Unavailable
-from backends.s3 import S3Backend, copying
+from backends.s3 import S3Backend
 from backends.s3.keys import KEY_MAX
 from backends.s3.parts import MIB, PartedUpload
 
 from .conformance.actions import get, names, path
+from .over_moto import moto, put_object, shared_moto, uploads
 
-
-@pytest.fixture(scope="module")
-def shared_moto() -> Iterator[MotoServer]:
-    with MotoServer() as server:
-        yield server
-
-
-@pytest.fixture
-def moto(shared_moto: MotoServer) -> Iterator[MotoServer]:
-    empty(shared_moto.server)
-    yield shared_moto
-    shared_moto.fault = None
+__all__ = ["moto", "shared_moto"]
 
 
 @pytest.fixture
@@ -39,54 +28,6 @@ def backend(moto: MotoServer, tmp_path: Path) -> Iterator[S3Backend]:
     with closing(backend_at(moto.server, tmp_path / "state", "root")) as backend:
         backend.sweep()
         yield backend
-
-
-def put_object(moto: MotoServer, key: str, content: bytes = b"x") -> None:
-    moto.server.client().put_object(Bucket=BUCKET, Key=key, Body=content)
-
-
-def test_a_directory_of_many_large_files_is_renamed(
-    moto: MotoServer, backend: S3Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each is copied in parts, by the threads that the copies of the others would occupy."""
-    monkeypatch.setattr(copying, "COPY_MAX", 5 * MIB)
-    monkeypatch.setattr(copying, "PART", 5 * MIB)
-    content = b"x" * (5 * MIB + 1)
-    for number in range(17):
-        put_object(moto, f"root/old/{number:02}", content)
-    moto.fault = lambda environ: time.sleep(0.2) if environ["QUERY_STRING"].startswith("uploads") else None
-    done = threading.Event()
-
-    def rename() -> None:
-        backend.rename(path("old"), path("new"), overwrite=False)
-        done.set()
-
-    threading.Thread(target=rename, daemon=True).start()
-    assert done.wait(40)
-    assert (len(names(backend, "new")), names(backend)) == (17, [b"new"])
-
-
-def test_a_file_that_changed_within_the_second_in_which_its_directory_was_renamed_stays(
-    moto: MotoServer, backend: S3Backend
-) -> None:
-    """Times are told in seconds, and the new content is as long as the old one."""
-    put_object(moto, "root/old/file", b"first")
-
-    def meanwhile(environ: Environ) -> None:
-        if environ["REQUEST_METHOD"] == "HEAD" and environ["PATH_INFO"].endswith("root/new/file"):
-            moto.fault = None
-            put_object(moto, "root/old/file", b"other")
-
-    moto.fault = meanwhile
-    with pytest.raises(Unavailable, match="changed"):
-        backend.rename(path("old"), path("new"), overwrite=False)
-    assert (get(backend, "old/file"), get(backend, "new/file")) == (b"other", b"first")
-
-
-def uploads(moto: MotoServer) -> list[str]:
-    """Return the keys of the uploads that are neither complete nor dropped."""
-    answer = moto.server.client().list_multipart_uploads(Bucket=BUCKET)
-    return [one["Key"] for one in answer.get("Uploads", ())]
 
 
 def dies(backend: S3Backend) -> None:

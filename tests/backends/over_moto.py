@@ -1,0 +1,33 @@
+"""moto's S3 server for a module's tests, empty at the beginning of each, and what another program does there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from s3_servers import BUCKET, MotoServer, empty
+
+
+@pytest.fixture(scope="module")
+def shared_moto() -> Iterator[MotoServer]:
+    with MotoServer() as server:
+        yield server
+
+
+@pytest.fixture
+def moto(shared_moto: MotoServer) -> Iterator[MotoServer]:
+    empty(shared_moto.server)
+    shared_moto.seen.clear()
+    yield shared_moto
+    shared_moto.fault = None
+
+
+def uploads(moto: MotoServer) -> list[str]:
+    """Return the keys of the uploads that are neither complete nor dropped."""
+    answer = moto.server.client().list_multipart_uploads(Bucket=BUCKET)
+    return [one["Key"] for one in answer.get("Uploads", ())]
+
+
+def put_object(moto: MotoServer, key: str, content: bytes = b"x", **more: Any) -> None:
+    moto.server.client().put_object(Bucket=BUCKET, Key=key, Body=content, **more)
