@@ -1121,3 +1121,76 @@ def test_patience_with_the_head_ends_with_it() -> None:
         answer = outbound.request("GET", f"http://127.0.0.1:{server.port}/", patience=0.25)
         with closing(answer):
             assert answer.read(10) == b"ab"
+
+
+def dripping(connection: socket.socket, head: bytes) -> None:
+    """Send a body of 60 bytes, each of them in time."""
+    with suppress(OSError):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n")
+        for _ in range(60):
+            connection.sendall(b"x")
+            time.sleep(0.05)
+
+
+def test_a_trickling_body_meets_the_bound_of_the_whole_answer() -> None:
+    outbound = SyncOutbound(LOOPBACK, user_agent="test/1", idle_timeout=0.4)
+    with closing(outbound), serving(dripping) as server:
+        began = time.monotonic()
+        answer = outbound.request("GET", f"http://127.0.0.1:{server.port}/", whole=True)
+        with closing(answer), pytest.raises(PeerUnreachable, match="no answer in time"):
+            answer.read(100)
+        assert time.monotonic() - began < 2
+
+
+def test_a_trickling_body_that_nobody_wants_keeps_nobody() -> None:
+    """What is left of it is read for the next request's sake, but not for as long as the server likes."""
+    outbound = SyncOutbound(LOOPBACK, user_agent="test/1", idle_timeout=0.4)
+    with closing(outbound), serving(dripping) as server:
+        began = time.monotonic()
+        outbound.request("GET", f"http://127.0.0.1:{server.port}/").close()
+        assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("head", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("reads", [True, False])
+def test_the_rest_of_an_answer_that_came_too_late_is_no_other_answer(head: str, reads: bool) -> None:
+    """Not even if it looks like one."""
+    go_on = threading.Event()
+
+    def handler(connection: socket.socket, asked: bytes) -> None:
+        if b"/second" in asked:
+            answering()(connection, asked)
+            return
+        begin = "5\r\na" if "chunked" in head else "a"
+        connection.sendall(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n{begin}".encode())
+        go_on.wait(10)
+        with suppress(OSError):
+            answering(body=b"evil!")(connection, asked)
+
+    outbound = SyncOutbound(LOOPBACK, user_agent="test/1", idle_timeout=0.2)
+    with closing(outbound), serving(handler) as server:
+        first = outbound.request("GET", f"http://127.0.0.1:{server.port}/")
+        with closing(first):
+            if reads:
+                with pytest.raises(PeerUnreachable, match="no answer in time"):
+                    first.read(5)
+        upload = outbound.upload("PUT", f"http://127.0.0.1:{server.port}/second", {}, 0)
+        go_on.set()
+        with closing(upload.finish()) as answer:
+            assert answer.read(5) == b"hello"
+
+
+def test_the_bound_of_a_whole_answer_ends_with_it(outbound: SyncOutbound) -> None:
+    """The next one on the same connection has a time of its own."""
+
+    def late(connection: socket.socket, head: bytes) -> None:
+        if head.startswith(b"GET /late"):
+            time.sleep(0.6)
+        answering()(connection, head)
+
+    with serving(late) as server:
+        for target, patience in (("/", 0.5), ("/late", None)):
+            url = f"http://127.0.0.1:{server.port}{target}"
+            with closing(outbound.request("GET", url, patience=patience, whole=target == "/")) as answer:
+                assert answer.read(100) == b"hello"
+        assert server.connections == 1

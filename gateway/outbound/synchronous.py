@@ -85,7 +85,7 @@ class _Failing:
 
 
 class _Reading(io.RawIOBase):
-    """What an answer is read from: its socket, and until `head_is_here` within so many seconds in all.
+    """What an answer is read from: its socket, and until `without_end` within so many seconds in all.
 
     The socket's own time-out begins anew with each byte, and so never ends for a server that trickles.
     """
@@ -102,13 +102,18 @@ class _Reading(io.RawIOBase):
         file, self._file = self._file or io.BufferedReader(self), None
         return file
 
-    def head_within(self, seconds: float | None) -> None:
-        """Let the head take so long in all; None: as long as the idle time is kept."""
+    def within(self, seconds: float | None) -> None:
+        """Let what comes now take so long in all; None: as long as the idle time is kept."""
         self._deadline = None if seconds is None else time.monotonic() + seconds
+
+    def hurry(self) -> None:
+        """Let what comes now take the idle time in all, if it has no other bound."""
+        if self._deadline is None:
+            self.within(self._idle)
 
     def has_begun(self, seconds: float) -> bool:
         """Wait so long for the first byte; without one, nothing can be read from here any more."""
-        self.head_within(seconds)
+        self.within(seconds)
         self._file = io.BufferedReader(self)
         try:
             self._file.peek(1)
@@ -116,7 +121,7 @@ class _Reading(io.RawIOBase):
             self.close()
             return False
         finally:
-            self.head_is_here()  # the body, which is sent next, has its own time
+            self.without_end()  # the body, which is sent next, has its own time
         return True
 
     def readable(self) -> bool:
@@ -130,7 +135,7 @@ class _Reading(io.RawIOBase):
             self._socket.settimeout(left)
         return self._raw.readinto(buffer)
 
-    def head_is_here(self) -> None:
+    def without_end(self) -> None:
         """From now on each read has the idle time of the socket."""
         self._deadline = None
         self._socket.settimeout(self._idle)
@@ -152,21 +157,26 @@ class SyncResponse:
         keep: Callable[[], None] | None,
         head_time: float | None,
         begun: _Reading | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
-        """Read the status and the headers, within `head_time` seconds; `keep` takes the connection back, None when it
-        cannot be used again. `begun`: what has been read from already."""
+        """Read the status and the headers, within `head_time` seconds, which with `whole` are for the body as well.
+
+        `keep` takes the connection back, None when it cannot be used again. `begun`: what has been read from already.
+        """
         self._failing = failing
         self._connection = connection
         self._keep = keep
         self._closed = False
         with failing.at("http"):
-            reading = begun or _Reading(connection.sock)
-            reading.head_within(head_time)
+            self._reading = reading = begun or _Reading(connection.sock)
+            reading.within(head_time)
             # urllib3's getresponse() answers only to its own request(), which cannot be pushed to. http.client calls
             # what makes the answer, which may be anything that takes a socket; its stubs want a class.
             connection.response_class = partial(_answer_from, reading)  # type: ignore[assignment]
             self._raw = http.client.HTTPConnection.getresponse(connection)
-            reading.head_is_here()
+            if not whole:
+                reading.without_end()
             self._body = urllib3.HTTPResponse(
                 body=self._raw,
                 headers=urllib3.HTTPHeaderDict(self._raw.msg.items()),
@@ -186,10 +196,12 @@ class SyncResponse:
         """Return `size` bytes, fewer only at the true end; raises PeerUnreachable when the answer is cut off."""
         pieces: list[bytes] = []
         wanted = size
+        keep, self._keep = self._keep, None  # what was cut off may go on, and would pass for the next answer
         with self._failing.at("http"):
             while wanted > 0 and (piece := self._body.read(wanted)):
                 pieces.append(piece)
                 wanted -= len(piece)
+        self._keep = keep
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
@@ -199,8 +211,12 @@ class SyncResponse:
         self._closed = True
         left = self._body.length_remaining
         if left is not None and left <= DRAIN_MAX:
+            self._reading.hurry()
             self._body.drain_conn()
-        if self._keep is not None and self._raw.isclosed() and not self._connection.is_closed:
+        # urllib3 has closed the answer also where it could not be read to its end.
+        is_read = self._raw.isclosed() and not self._body.length_remaining
+        if self._keep is not None and is_read and not self._connection.is_closed:
+            self._reading.without_end()
             self._keep()
         else:
             self._body.close()
@@ -256,11 +272,11 @@ class SyncUpload:
             except OSError:
                 self._accepting = False
 
-    def finish(self, patience: float | None = None) -> SyncResponse:
+    def finish(self, patience: float | None = None, *, whole: bool = False) -> SyncResponse:
         """End the body and return the answer, whose head has `patience` seconds to come, or else the idle time.
 
-        A server that has taken no more of the body gets no patience. Raises PeerUnreachable, and ValueError when the
-        body has another size than announced.
+        With `whole` these are for the body of the answer as well. A server that has taken no more of the body gets no
+        patience. Raises PeerUnreachable, and ValueError when the body has another size than announced.
         """
         try:
             if self._left is None:
@@ -270,7 +286,9 @@ class SyncUpload:
             keep = self._keep if self._accepting else None
             is_idle = patience is None or not self._accepting
             head_time = self._connection.sock.gettimeout() if is_idle else patience
-            return SyncResponse(self._failing, self._connection, self._method, keep, head_time, self._begun)
+            return SyncResponse(
+                self._failing, self._connection, self._method, keep, head_time, self._begun, whole=whole
+            )
         except BaseException:
             self.abort()
             raise
@@ -316,16 +334,18 @@ class SyncOutbound:
         body: bytes | None = None,
         *,
         patience: float | None = None,
+        whole: bool = False,
     ) -> SyncResponse:
         """Send one request and return its answer, whatever the status, with the body unread.
 
-        The head of the answer has `patience` seconds to come in all, or else the idle time.
+        The head of the answer has `patience` seconds to come in all, or else the idle time; with `whole` these are for
+        its body as well.
         Raises OutboundRefused, PeerUnreachable.
         """
         length = {} if body is None else {"Content-Length": str(len(body))}
         upload = self._begin(method, url, {**(headers or {}), **length}, len(body or b""))
         upload.send(body or b"")
-        return upload.finish(patience)
+        return upload.finish(patience, whole=whole)
 
     def upload(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> SyncUpload:
         """Begin a request whose body of `size` bytes (None: unknown, then chunked) is pushed by the caller.
