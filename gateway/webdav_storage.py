@@ -21,6 +21,19 @@ WORK_SECONDS = 600.0  # until the answer of a server that copies, moves or remov
 WORKING = frozenset({"COPY", "MOVE", "DELETE"})
 
 
+class BriefRequests:
+    """`outbound` for answers that are short, each of which has its idle time in all; the shape of `Requests` there."""
+
+    failures: tuple[type[Exception], ...] = (OutboundError,)
+
+    def __init__(self, outbound: SyncOutbound) -> None:
+        self._outbound = outbound
+
+    def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
+        """Send a request and return its answer; raises OutboundError."""
+        return self._outbound.request(method, url, headers, body, whole=True)
+
+
 class LaboriousTransport:
     """`outbound` with patience for what takes a server long; the shape of `Transport` in `backends.webdav`."""
 
@@ -97,7 +110,7 @@ def _credential(section: str, config: WebDAVConfig, asking: SyncOutbound) -> tup
         return bearer(token), token.setting
     if config.oauth is not None:
         client = _client(f"{section}.oauth", config.oauth)
-        return ClientCredentials(client, asking), f"the token that {client.setting} brings"
+        return ClientCredentials(client, BriefRequests(asking)), f"the token that {client.setting} brings"
     if config.client_certificate_file is not None:
         return nobody, f"{section}.client_certificate_file"
     return nobody, f"{section} without any of password_file, token_file, oauth and client_certificate_file"

@@ -46,7 +46,7 @@ class Upload(Protocol):
         ...
 
 
-class Transport(Protocol):
+class Requests(Protocol):
     """Sends requests from any number of threads at once; follows no redirects."""
 
     @property
@@ -57,6 +57,10 @@ class Transport(Protocol):
     def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
         """Send a request and return its answer, whatever the status."""
         ...
+
+
+class Transport(Requests, Protocol):
+    """Sends contents of any size as well."""
 
     def upload(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> Upload:
         """Begin a request with a body of `size` bytes; None when the size is not known beforehand."""

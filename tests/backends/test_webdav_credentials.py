@@ -5,17 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from sites import eventually
 
 from backends.errors import PermissionDenied, StorageError, Unavailable
 from backends.secret_file import SecretFile
 from backends.webdav import RemoteRefused
-from backends.webdav.credentials import RENEW_BEFORE, Client, ClientCredentials
+from backends.webdav.credentials import RENEW_BEFORE, REPLACE_AGAIN, Client, ClientCredentials
+from gateway.webdav_storage import BriefRequests
 
 from .configured import Open, opened
 from .conformance.actions import ROOT, get, names, path, put
@@ -98,11 +102,14 @@ class Endpoint(Scripted):
         self.asked: list[tuple[str, dict[str, list[str]]]] = []
         self.next_answer: tuple[int, bytes] | None = None
         self.expires: object = 3600
+        self.go_on = threading.Event()  # an answer waits for it
+        self.go_on.set()
         super().__init__(self._answer)
 
     def _answer(self, request: Request) -> None:
         form = parse_qs(request.body().decode())
         self.asked.append((request.headers.get("Authorization", ""), form))
+        self.go_on.wait(20)
         token = {"access_token": f"t{len(self.asked)}", "token_type": "bearer", "expires_in": self.expires}
         request.reply_to_read_body(*(self.next_answer or (200, json.dumps(token).encode())))
 
@@ -124,7 +131,7 @@ def asking(endpoint: Endpoint, tmp_path: Path) -> Iterator[tuple[ClientCredentia
     secret = SecretFile(tmp_path / "secret", "backends.grid.oauth.client_secret_file")
     client = Client(f"{endpoint.url}/token", "me:&", secret, "storage.read:/ x", "backends.grid.oauth")
     transport = outbound(idle_timeout=5.0)
-    yield ClientCredentials(client, transport, lambda: now[0]), now
+    yield ClientCredentials(client, BriefRequests(transport), lambda: now[0]), now
     transport.close()
 
 
@@ -220,6 +227,90 @@ def test_a_refused_token_is_renewed_behind_a_request(opened: Open, endpoint: End
         assert server.shown == ["Bearer t1", "Bearer t1", "Bearer t2", "Bearer t2"]
     assert len(endpoint.asked) == 2
     assert "wonderland" not in repr(vars(backend))
+
+
+def test_a_server_that_refuses_every_token_does_not_cost_one_for_each_request(
+    opened: Open, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("wonderland")
+    oauth = {"token_endpoint": f"{endpoint.url}/t", "client_id": "me", "client_secret_file": str(tmp_path / "secret")}
+    with Doorman("Bearer of something else") as server:
+        backend = opened(server.url, oauth=oauth)
+        with pytest.raises(Unavailable, match=r"\(401\); the server judges the token that backends\.remote\.oauth"):
+            backend.stat(ROOT)
+        for _ in range(5):
+            with pytest.raises(Unavailable, match=r"oauth\.token_endpoint: the server refuses this token as it has"):
+                backend.stat(ROOT)
+        assert len(endpoint.asked) == 2
+
+
+def test_a_refused_token_that_has_replaced_another_is_replaced_after_a_while(
+    endpoint: Endpoint, asking: tuple[ClientCredentials, Clock]
+) -> None:
+    """Whoever has not seen it refused uses it meanwhile: servers say 401 of one folder, too."""
+    credential, now = asking
+    second = credential(credential(None))
+    now[0] += REPLACE_AGAIN - 2
+    with pytest.raises(Unavailable, match="the next is asked for in 2 s") as caught:
+        credential(second)
+    assert caught.value.retry_after == 2
+    assert credential(None) == second
+    now[0] += 2
+    assert credential(second) == {"Authorization": "Bearer t3"}
+
+
+def test_who_has_a_token_does_not_wait_while_another_is_asked_for(
+    endpoint: Endpoint, asking: tuple[ClientCredentials, Clock]
+) -> None:
+    credential, _ = asking
+    first = credential(None)
+    endpoint.go_on.clear()
+    renewing = threading.Thread(target=credential, args=(first,))
+    renewing.start()
+    try:
+        eventually(lambda: len(endpoint.asked), 2)
+        assert credential(None) == first
+    finally:
+        endpoint.go_on.set()
+        renewing.join(20)
+    assert credential(first) == {"Authorization": "Bearer t2"}
+
+
+def test_an_endpoint_whose_answer_never_ends_keeps_nobody_for_long(opened: Open, tmp_path: Path) -> None:
+    """Each byte comes in time; whoever needs the token shares one failure, which comes after one time."""
+    (tmp_path / "secret").write_text("wonderland")
+    asked: list[str] = []
+
+    def drip(request: Request) -> None:
+        request.body()
+        asked.append(request.path)
+        request.send_response(200)
+        request.send_header("Content-Length", "1000")
+        request.end_headers()
+        with suppress(OSError):
+            for _ in range(100):
+                request.wfile.write(b" ")
+                time.sleep(0.1)
+        request.cut()
+
+    def ask() -> None:
+        with pytest.raises(Unavailable, match=r"oauth\.token_endpoint: .*no answer in time"):
+            backend.stat(ROOT)
+        failed.append(time.monotonic() - began)
+
+    with Scripted(drip) as endpoint, Doorman("") as server:
+        oauth = {"token_endpoint": endpoint.url, "client_id": "me", "client_secret_file": str(tmp_path / "secret")}
+        backend = opened(server.url, idle=1.0, oauth=oauth)
+        failed: list[float] = []
+        began = time.monotonic()
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert len(failed) == 4
+        assert max(failed) < 6
+        assert len(asked) == 1
 
 
 # ---------------------------------------------------------------------------------------- certificates, on a grid
