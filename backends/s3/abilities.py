@@ -7,12 +7,13 @@ have no object whose name ends in a slash. Neither is told by the server, nor by
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backends.errors import PermissionDenied, PreconditionFailed, StorageError, Unavailable
 from backends.s3.bucket import Bucket, Parameters
+from backends.shared_call import SharedCall
 from backends.temporaries import PREFIX, STALE_AFTER, is_temporary, new_name
 
 NO_ETAG = '"00000000000000000000000000000000"'  # no object's
@@ -41,22 +42,25 @@ class Probe:
     def __init__(self, bucket: Bucket, root: str) -> None:
         self._bucket = bucket
         self._root = root
-        self._lock = threading.Lock()
+        self._trial: SharedCall[Abilities] = SharedCall()
         self.known: Abilities | None = None
 
     def abilities(self) -> Abilities:
-        """Return them; raises Unavailable. Where nothing may be written there are none, until it may."""
-        with self._lock:
-            if self.known is None:
-                try:
-                    self.known = self._find_out()
-                except PermissionDenied:
-                    return Abilities()
-            return self.known
+        """Return them; raises Unavailable. Where nothing may be written there are none, until it may.
+
+        Who needs them while they are tried out shares the outcome: nobody waits for more than one trial.
+        """
+        return self._trial.result(lambda: self.known, self._try_out)
+
+    def _try_out(self) -> Abilities:
+        try:
+            self.known = self._find_out()
+        except PermissionDenied:
+            return Abilities()
+        return self.known
 
     def _find_out(self) -> Abilities:
-        key = f"{self._root}{new_name().decode()}"
-        marker = f"{key}-directory/"
+        key, marker = (f"{self._root}{new_name().decode()}{end}" for end in ("", "/"))
         self._drop_stale()
         try:
             self._bucket.put(key, b"probe", {})
@@ -73,11 +77,21 @@ class Probe:
                     self._bucket.delete(one)
 
     def _drop_stale(self) -> None:
-        """Remove what such a trial has left when its process died in the middle."""
-        for key, found in self._bucket.page(f"{self._root}{PREFIX.decode()}").objects.items():
-            name = key[len(self._root) :].encode()
-            if is_temporary(name) and found.modified < time.time_ns() - STALE_AFTER * 1_000_000_000:
-                self._bucket.delete(key)
+        """Remove what such trials have left when their processes died in the middle; raises Unavailable."""
+        prefix = f"{self._root}{PREFIX.decode()}"
+        with _allowed_to_fail():
+            for key, found in self._bucket.walk(prefix):
+                if self._is_stale(key, found.modified / 1_000_000_000):
+                    self._bucket.delete(key)
+        with _allowed_to_fail():
+            for upload in self._bucket.uploads(prefix):
+                if upload.begun is not None and self._is_stale(upload.key, upload.begun):
+                    self._bucket.abort(upload.key, upload.id)
+
+    def _is_stale(self, key: str, since: float) -> bool:
+        """Tell whether nobody tries anything with this key any more; `since` is in seconds since the epoch."""
+        name = key[len(self._root) :].removesuffix("/").encode()
+        return is_temporary(name) and since < time.time() - STALE_AFTER
 
     def _keeps(self, key: str, condition: Parameters) -> bool:
         """Tell whether the server refuses to store what the condition forbids."""
@@ -116,3 +130,14 @@ class Probe:
         except StorageError:
             return False
         return marker in self._bucket.page(marker).objects
+
+
+@contextlib.contextmanager
+def _allowed_to_fail() -> Iterator[None]:
+    """Pass over what the server refuses or cannot do: those who may only write can try as well."""
+    try:
+        yield
+    except Unavailable:
+        raise
+    except StorageError:
+        return

@@ -159,7 +159,10 @@ class Bucket:
         """Give the uploads to keys that begin with `prefix` which are neither complete nor dropped."""
         more: Parameters = {}
         while True:
-            answer = self.call("list_multipart_uploads", None, about=prefix, Prefix=prefix, **more)
+            # rclone says NoSuchUpload where there is none in the whole bucket.
+            answer = self.call(
+                "list_multipart_uploads", None, about=prefix, missing="NoSuchUpload", Prefix=prefix, **more
+            )
             for one in answer.get("Uploads", ()):
                 begun: datetime | None = one.get("Initiated")
                 yield Upload(one["Key"], one["UploadId"], begun.timestamp() if begun else None)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from s3_servers import BUCKET, MotoServer, empty
+
+from backends.s3 import S3Backend
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +21,9 @@ def shared_moto() -> Iterator[MotoServer]:
 @pytest.fixture
 def moto(shared_moto: MotoServer) -> Iterator[MotoServer]:
     empty(shared_moto.server)
+    client = shared_moto.server.client()
+    for one in client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ()):
+        client.abort_multipart_upload(Bucket=BUCKET, Key=one["Key"], UploadId=one["UploadId"])
     shared_moto.seen.clear()
     yield shared_moto
     shared_moto.fault = None
@@ -31,3 +37,16 @@ def uploads(moto: MotoServer) -> list[str]:
 
 def put_object(moto: MotoServer, key: str, content: bytes = b"x", **more: Any) -> None:
     moto.server.client().put_object(Bucket=BUCKET, Key=key, Body=content, **more)
+
+
+def begun_now(backend: S3Backend) -> None:
+    """Let this backend see every upload as just begun; moto says 2010 of all."""
+    call = backend._bucket.call
+
+    def recently(operation: str, *arguments: Any, **named: Any) -> Any:
+        answer = call(operation, *arguments, **named)
+        for one in answer.get("Uploads", ()):
+            one["Initiated"] = datetime.now(UTC)
+        return answer
+
+    backend._bucket.call = recently  # type: ignore[method-assign]

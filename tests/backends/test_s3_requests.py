@@ -12,7 +12,6 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from backends.errors import (
     Unavailable,
 )
 from backends.s3 import S3Backend, copying
-from backends.s3.abilities import Abilities
 from backends.s3.bucket import Found, Page
 from backends.s3.leftovers import Leftovers
 from backends.s3.listing import S3Scan
@@ -217,30 +215,6 @@ def test_a_part_that_is_too_large_for_memory_lies_on_the_disk(
 
 
 # ----------------------------------------------------------------------------------- conditions, and what others do
-
-
-def test_what_a_server_can_do_is_tried_out(
-    moto: MotoServer, backend: S3Backend, over_rclone: tuple[RcloneServer, S3Backend]
-) -> None:
-    """moto compares as Amazon's does, but for If-Match on parts; rclone ignores conditions, and keeps no marker."""
-    backend.sweep()
-    over_rclone[1].sweep()
-    assert backend._probe.known == Abilities(True, True, True, False, True)
-    assert over_rclone[1]._probe.known == Abilities(False, False, False, False, False)
-    assert names(backend) == []
-    assert not backend.features.conditional_write
-
-
-def test_the_feature_is_declared_where_every_condition_is_kept(moto: MotoServer, tmp_path: Path) -> None:
-    def as_amazon(environ: Environ) -> tuple[str, bytes] | None:
-        is_end = environ["REQUEST_METHOD"] == "POST" and "uploadId" in environ["QUERY_STRING"]
-        return refusal("412 x", "PreconditionFailed") if is_end and environ.get("HTTP_IF_MATCH") else None
-
-    moto.fault = as_amazon
-    with closing(backend_at(moto.server, tmp_path / "state")) as backend:
-        assert not backend.features.conditional_write  # nobody has asked yet
-        backend.sweep()
-        assert backend.features.conditional_write
 
 
 @pytest.mark.parametrize("content", [b"ours", CONTENT], ids=["one piece", "parts"])
@@ -459,21 +433,3 @@ def test_a_bucket_is_addressed_as_the_operator_says(tmp_path: Path, location: di
     wanted = "when_required" if location["endpoint"] else "when_supported"
     assert client.meta.config.request_checksum_calculation == wanted
     assert client.meta.config.response_checksum_validation == wanted
-
-
-def test_what_a_trial_of_a_dead_process_has_left_is_removed_after_a_day(moto: MotoServer, tmp_path: Path) -> None:
-    old, young = ("root/.ocm-gateway-" + number * 32 for number in "01")
-    put_object(moto, old)
-    put_object(moto, young)
-    with closing(backend_at(moto.server, tmp_path / "state", "root")) as backend:
-        page = backend._bucket.page
-
-        def aged(*arguments: Any, **named: Any) -> Page:
-            found = page(*arguments, **named)
-            objects = {key: replace(one, modified=0) if key == old else one for key, one in found.objects.items()}
-            return replace(found, objects=objects)
-
-        backend._bucket.page = aged
-        backend.sweep()
-    told = moto.server.client().list_objects_v2(Bucket=BUCKET)["Contents"]
-    assert [one["Key"] for one in told] == [young]
