@@ -42,7 +42,10 @@ class SourceFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file to be copied: `entry` is the source as it was listed; `moved` hears of each piece, in bytes."""
+    """A file to be copied: `entry` is the source as it was listed; `moved` hears of each piece, in bytes.
+
+    `unlisted`: the target's folder does not list this name, so what is there all the same has another.
+    """
 
     share: str
     entry: Entry
@@ -50,6 +53,7 @@ class File:
     target: Place
     overwrite: bool
     moved: Callable[[int], None]
+    unlisted: bool = False
 
 
 async def ask_source(place: Place, question: Callable[..., T], *arguments: Any) -> T:
@@ -79,6 +83,8 @@ class Files:
         present = await target.storage.pool.run(look, target)
         if present is not None and present.is_directory:
             raise IsADirectory("there is a folder of this name")
+        if present is not None and file.unlisted:
+            raise _same_name()
         known = await self._store.read(lambda tx: kept.version(tx, file.share, target.storage.name, target.path))
         is_ours = present is not None and known is not None and known.target == present.etag
         if is_ours and known is not None and known.source == file.entry.etag:
@@ -95,10 +101,12 @@ class Files:
         await self._store.run(lambda tx: _note(tx, file, Version(file.entry.etag, etag)), durable=False)
         return written
 
-    async def make_folder(self, place: Place) -> None:
-        """Make a folder unless it is there; raises as `keep` does, but for SourceFailed."""
+    async def make_folder(self, place: Place, *, unlisted: bool = False) -> None:
+        """Make a folder unless it is there; `unlisted` as of a File. Raises as `keep` does, but for SourceFailed."""
         if await place.storage.pool.run(self._make_folder, place):
             await self._changes.made([Touched(place.storage.name, place.path)])
+        elif unlisted:
+            raise _same_name()
 
     def _make_folder(self, place: Place) -> bool:
         present = look(place)
@@ -167,6 +175,10 @@ def _note(tx: Connection, file: File, version: Version) -> None:
     share = received_shares.get(tx, file.share)
     if share is not None and share.state == "accepted":
         kept.set_version(tx, file.share, file.target.storage.name, file.target.path, version)
+
+
+def _same_name() -> Conflict:
+    return Conflict("SAME_NAME", "this storage takes the name for that of another file or folder here, which stays")
 
 
 def look(place: Place) -> Entry | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 
 from backends.errors import NotFound, OutOfSpace, PermissionDenied, StorageError, Unavailable, Unsupported
 from backends.interface import Entry
 from backends.paths import StoragePath
 from gateway.errors import Refusal
+from gateway.keeping.alike import Names
 from gateway.keeping.one_file import File, Files, SourceFailed, ask_source, look
 from gateway.keeping.progress import Run
 from gateway.store.last_seen import pack, unpack
@@ -21,6 +23,23 @@ from gateway.tree import Place
 LISTED_MOST = 1_000_000  # names in one folder; packed, they are some fifty MiB
 
 _OF_ALL = (Unavailable, PermissionDenied, NotFound)  # what a source says of one file, or would say of each
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder to be copied; `unlisted` as of a File."""
+
+    source: Place
+    target: Place
+    unlisted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What is in a folder, packed; `unlisted` are names that are alike, and that the target does not list."""
+
+    batches: list[bytes]
+    unlisted: frozenset[bytes] = frozenset()
 
 
 class Walk:
@@ -58,14 +77,15 @@ class Walk:
             await self._folders(group, source, target)
 
     async def _folders(self, group: asyncio.TaskGroup, source: Place, target: Place) -> None:
-        pending = [iter([(source, target)])]
+        pending = [iter([_Folder(source, target)])]
         while pending:
             if (folder := next(pending[-1], None)) is None:
                 pending.pop()
                 continue
-            here, there = folder
+            here, there = folder.source, folder.target
             with_folders = []
-            for batch in await self._listed(here, there):
+            listing = await self._listed(folder)
+            for batch in listing.batches:
                 await asyncio.sleep(0)  # a folder of folders alone would hold up the loop
                 entries = list(unpack(batch))
                 if any(entry.is_directory for entry in entries):
@@ -73,17 +93,21 @@ class Walk:
                 for entry in entries:
                     if entry.is_directory or (both := self._both(here, there, entry)) is None:
                         continue
+                    if entry.name in listing.unlisted:  # in turn, so that each finds those before it
+                        async with self._turns:
+                            await self._file(entry, *both, unlisted=True)
+                        continue
                     await self._turns.acquire()
                     # Not by the task itself: one that is cancelled before it begins would keep its turn for ever.
                     group.create_task(self._file(entry, *both)).add_done_callback(lambda _: self._turns.release())
-            pending.append(self._below(here, there, with_folders))
+            pending.append(self._below(here, there, _Listing(with_folders, listing.unlisted)))
 
-    def _below(self, here: Place, there: Place, listing: list[bytes]) -> Iterator[tuple[Place, Place]]:
+    def _below(self, here: Place, there: Place, listing: _Listing) -> Iterator[_Folder]:
         """Yield the folders of a listing, which wait packed as long as others are copied."""
-        for batch in listing:
+        for batch in listing.batches:
             for entry in unpack(batch):
                 if entry.is_directory and (both := self._both(here, there, entry)) is not None:
-                    yield both
+                    yield _Folder(*both, unlisted=entry.name in listing.unlisted)
 
     def _both(self, here: Place, there: Place, entry: Entry) -> tuple[Place, Place] | None:
         """Return where an entry of a folder is and where it goes; None, which is noted, where that cannot be named."""
@@ -95,38 +119,43 @@ class Walk:
             self._target_failed(shown, error)
             return None
 
-    async def _listed(self, here: Place, there: Place) -> list[bytes]:
-        """Return what is in a folder, packed in batches, once the copy of the folder itself is there.
+    async def _listed(self, folder: _Folder) -> _Listing:
+        """Return what is in a folder, once the copy of the folder itself is there.
 
         In this order, so that a copy that lies within its own source does not find itself.
         """
+        here, there = folder.source, folder.target
         try:
             async with self._turns:  # it may last as long as a file
-                listing = await ask_source(here, self._list, here)
-            await self._files.make_folder(there)
+                batches, alike = await ask_source(here, self._list, here)
+            await self._files.make_folder(there, unlisted=folder.unlisted)
+            if alike:
+                alike -= await there.storage.pool.run(_names_in, there, alike)
         except SourceFailed as error:
             await self._source_failed(here, error.error)
         except (StorageError, Refusal) as error:
             self._target_failed(here, error)
         else:
-            return listing
-        return []
+            return _Listing(batches, alike)
+        return _Listing([])
 
-    def _list(self, place: Place) -> list[bytes]:
-        packed, count = [], 0
+    def _list(self, place: Place) -> tuple[list[bytes], frozenset[bytes]]:
+        """Return a folder in packed batches, and the names in it that some storage takes for one."""
+        packed, names, count = [], Names(), 0
         with place.scan() as scan:
             while (batch := scan.next()) and self._run.reason is None:
                 packed.append(pack(batch))
+                names.add(entry.name for entry in batch)
                 count += len(batch)
                 if count > LISTED_MOST:
                     raise Unsupported(f"there are more than {LISTED_MOST} names in this folder")
-        return packed
+        return packed, names.alike(entry.name for batch in packed for entry in unpack(batch))
 
-    async def _file(self, entry: Entry, source: Place, target: Place) -> None:
+    async def _file(self, entry: Entry, source: Place, target: Place, *, unlisted: bool = False) -> None:
         run = self._run
         try:
             with run.file(self._shown(source), entry.size) as moved:
-                file = File(run.copy.share, entry, source, target, run.overwrite, moved)
+                file = File(run.copy.share, entry, source, target, run.overwrite, moved, unlisted)
                 size = await self._files.keep(file)
         except SourceFailed as error:
             await self._source_failed(source, error.error)
@@ -156,3 +185,9 @@ class Walk:
     def _shown(self, source: Place) -> StoragePath:
         """Return the path of a source below what is copied."""
         return StoragePath(source.path.relative_to(self._top.path))
+
+
+def _names_in(place: Place, wanted: frozenset[bytes]) -> frozenset[bytes]:
+    """Return those of the names that a folder lists; raises as `StorageBackend.scan`."""
+    with place.scan() as scan:
+        return frozenset(entry.name for entry in scan if entry.name in wanted)
