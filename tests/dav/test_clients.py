@@ -9,14 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from rclone_client import RcloneClient
 
 from .served import READ, WRITE, Served, Shared
-
-
-def run(*command: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, input=stdin, capture_output=True, text=True, timeout=60, env={**os.environ, **environment}
-    )
 
 
 @pytest.fixture
@@ -32,29 +27,26 @@ def folder(served: Served, request) -> str:
 @pytest.fixture
 def curl(served: Served):
     def run_curl(share: Shared, path: str, *options: str) -> subprocess.CompletedProcess[str]:
-        return run(
-            "curl", "-sS", "--fail-with-body", "-u", f"{share.secret}:", *options, served.url(f"/dav/ocm/{path}")
-        )
+        command = [
+            "curl",
+            "-sS",
+            "--fail-with-body",
+            "-u",
+            f"{share.secret}:",
+            *options,
+            served.url(f"/dav/ocm/{path}"),
+        ]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     return run_curl
 
 
 @pytest.fixture
-def rclone_at(served: Served, rclone, tmp_path):
+def rclone_at(served: Served, rclone):
     """Run rclone with `dav:` as the Share's root."""
 
     def run_rclone(share: Shared, *arguments: str) -> subprocess.CompletedProcess[str]:
-        obscured = run(rclone, "obscure", "anything").stdout.strip()
-        return run(
-            rclone,
-            *("--config", str(tmp_path / "rclone.conf"), "--retries", "1", "--low-level-retries", "1"),
-            *arguments,
-            RCLONE_CONFIG_DAV_TYPE="webdav",
-            RCLONE_CONFIG_DAV_URL=served.url("/dav/ocm/"),
-            RCLONE_CONFIG_DAV_VENDOR="other",
-            RCLONE_CONFIG_DAV_USER=share.secret,
-            RCLONE_CONFIG_DAV_PASS=obscured,
-        )
+        return RcloneClient(rclone, served.url("/dav/ocm/"), share.secret, "anything").attempt(*arguments)
 
     return run_rclone
 
@@ -145,24 +137,13 @@ def test_a_slow_download_ends_within_five_seconds_of_the_revocation(served, fold
     with (served.data / folder / "big").open("wb") as file:
         file.truncate(1 << 30)
     share = served.share(folder)
+    url = served.url("/dav/ocm/")
     if client == "curl":
-        command = ["curl", "-sS", "--limit-rate", "4M", "-u", f"{share.secret}:", "-o", os.devnull]
-        command.append(served.url("/dav/ocm/big"))
+        command = ["curl", "-sS", "--limit-rate", "4M", "-u", f"{share.secret}:", "-o", os.devnull, f"{url}big"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
     else:
-        url = served.url("/dav/ocm/")
-        command = [
-            rclone,
-            "--config",
-            str(tmp_path / "c"),
-            "--bwlimit",
-            "4M",
-            "--retries",
-            "1",
-            "--low-level-retries",
-            "1",
-        ]
-        command += ["copyto", f":webdav,url='{url}',bearer_token={share.secret}:big", str(tmp_path / "big")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        bearer = RcloneClient(rclone, url, token=share.secret)
+        process = bearer.begin("--bwlimit", "4M", "copyto", "dav:big", tmp_path / "big", stderr=subprocess.PIPE)
     try:
         time.sleep(1.5)
         assert process.poll() is None

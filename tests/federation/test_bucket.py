@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from pairs import ALICE, BOB, Pair
+from rclone_client import RcloneClient
 from s3_servers import BUCKET, SECRET_KEY, MotoServer, Server, key_files, rclone_s3
 from sites import Site
 
@@ -66,22 +66,14 @@ def test_a_folder_of_a_bucket_is_shared_read_and_written(
     assert as_bob("GET", "large").body == CONTENT
     assert as_bob("MKCOL", "plots").status == 201
     assert as_bob("PUT", "plots/one", b"1").status == 201
-    there = f"{pair.bob.url}{pair.bobs_url(received)}"
-    copied = _rclone(rclone, "copy", f":webdav,url='{there}',user=bob:", str(tmp_path / "copied"))
-    assert copied.returncode == 0, copied.stderr
+    bobs = RcloneClient(rclone, f"{pair.bob.url}{pair.bobs_url(received)}", "bob", BOB)
+    bobs("copy", "dav:", tmp_path / "copied")
     assert (tmp_path / "copied" / "large").read_bytes() == CONTENT
     (tmp_path / "copied" / "plots" / "two").write_bytes(b"2")
-    copied = _rclone(rclone, "copy", str(tmp_path / "copied"), f":webdav,url='{there}',user=bob:")
-    assert copied.returncode == 0, copied.stderr
+    bobs("copy", tmp_path / "copied", "dav:")
     assert bucket["run42/plots/two"] == b"2"
     (status,) = pair.alice.json("backend", "list")
     assert (status["type"], status["problem"]) == ("s3", None)
-
-
-def _rclone(rclone: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    obscured = subprocess.run([rclone, "obscure", BOB], check=True, capture_output=True, text=True).stdout.strip()
-    command = [rclone, "--config", "/dev/null", "--webdav-pass", obscured, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
 def test_a_bucket_that_is_not_there_is_told_at_the_start_and_on_request(tmp_path: Path) -> None:

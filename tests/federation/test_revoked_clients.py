@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from pairs import BOB, Pair, sealed_values
+from rclone_client import RcloneClient
 from sites import eventually
 
 REFUSED_AFTER = 1.0  # seconds from the end of `share revoke`
@@ -84,20 +85,20 @@ class Curl(Client):
         return self.run(*curl(self.door), "--upload-file", str(file), self.door.url + name)
 
 
-def rclone_at(door: Door, rclone: str) -> list[str]:
-    command = [rclone, "--config", "/dev/null", "--retries", "1", "--low-level-retries", "1", "--webdav-url", door.url]
-    if door.token:
-        return [*command, "--webdav-bearer-token", door.token]
-    obscured = subprocess.run([rclone, "obscure", door.password], check=True, capture_output=True, text=True).stdout
-    return [*command, "--webdav-user", door.user, "--webdav-pass", obscured.strip()]
+def rclone_at(door: Door, rclone: str) -> RcloneClient:
+    return RcloneClient(rclone, door.url, door.user, door.password, token=door.token)
 
 
 class Rclone(Client):
     def get(self, name: str, file: Path) -> str:
-        return self.run(*rclone_at(self.door, self.rclone), "copyto", f":webdav:{name}", str(file))
+        return self._rclone(f"dav:{name}", file)
 
     def put(self, file: Path, name: str) -> str:
-        return self.run(*rclone_at(self.door, self.rclone), "copyto", str(file), f":webdav:{name}")
+        return self._rclone(file, f"dav:{name}")
+
+    def _rclone(self, source: str | Path, target: str | Path) -> str:
+        done = rclone_at(self.door, self.rclone).attempt("copyto", source, target)
+        return done.stdout + done.stderr
 
 
 class Cadaver(Client):
@@ -209,14 +210,14 @@ def test_running_transfers_through_the_receiver_are_cut(pair: Pair, tmp_path: Pa
     received = pair.accept(share)
     door = Door(pair.bob.url + pair.bobs_url(received), user="bob", password=BOB)
     unbuffered = ("--bwlimit", RATE, "--buffer-size", "0", "--multi-thread-streams", "0")
-    download = [*rclone_at(door, rclone), *unbuffered, "copyto", ":webdav:big", str(tmp_path / "rclone")]
     limited = [*curl(door), "--limit-rate", RATE]
     commands = (
         [*limited, "--output", str(tmp_path / "curl"), f"{door.url}big"],
-        download,
         [*limited, "--upload-file", str(tmp_path / "up"), f"{door.url}old.txt"],
     )
-    running = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    running = [subprocess.Popen(command, **silent) for command in commands]
+    running.append(rclone_at(door, rclone).begin(*unbuffered, "copyto", "dav:big", tmp_path / "rclone", **silent))
     try:
         eventually(lambda: _size(tmp_path / "curl") > 0 and _uploading(pair, folder), True)
         time.sleep(1)  # rclone writes under another name, if at all

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from pairs import ALICE, BOB, Pair
+from rclone_client import RcloneClient
 from sftp_servers import Server, known_hosts_line, make_key, sshd
 from sites import Site, eventually
 
@@ -89,13 +90,9 @@ def test_rclone_copies_a_tree_there_and_back(pair: Pair, rclone: str, tmp_path_f
     (place / "there" / "folder").mkdir(parents=True)
     (place / "there" / "folder" / "file").write_bytes(CONTENT)
     (place / "there" / "ü €.txt").write_bytes(b"small")
-    obscured = subprocess.run([rclone, "obscure", ALICE], capture_output=True, text=True, check=True).stdout.strip()
-    remote = f":webdav,url='{pair.alice.url}/dav/files/alice/home/',user=alice,pass={obscured}:tree"
-    for source, target in ((str(place / "there"), remote), (remote, str(place / "back"))):
-        done = subprocess.run(
-            [rclone, "copy", "--config", "/dev/null", source, target], capture_output=True, text=True, timeout=60
-        )
-        assert done.returncode == 0, done.stderr
+    alices = RcloneClient(rclone, f"{pair.alice.url}/dav/files/alice/home/", "alice", ALICE)
+    alices("copy", place / "there", "dav:tree")
+    alices("copy", "dav:tree", place / "back")
     assert (place / "back" / "folder" / "file").read_bytes() == CONTENT
     assert (place / "back" / "ü €.txt").read_bytes() == b"small"
 

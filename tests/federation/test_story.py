@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pairs import BOB, Pair
+from rclone_client import RcloneClient
 from sites import eventually
 
 Request = Callable[..., Any]
@@ -254,15 +255,13 @@ class TestClients:
         (folder / "deep" / "er").mkdir(parents=True)
         (folder / "deep" / "er" / "x").write_bytes(os.urandom(300_000))
         received = pair.accept(pair.share("rclone", "read,write"))
-        password = _run(rclone, "obscure", BOB).strip()
-        url = pair.bob.url + pair.bobs_url(received)
-        options = ("--config", "/dev/null", "--webdav-url", url, "--webdav-user", "bob", "--webdav-pass", password)
-        _run(rclone, "copy", ":webdav:", str(tmp_path / "copy"), *options)
+        bobs = RcloneClient(rclone, pair.bob.url + pair.bobs_url(received), "bob", BOB)
+        bobs("copy", "dav:", tmp_path / "copy")
         assert (tmp_path / "copy/deep/er/x").read_bytes() == (folder / "deep/er/x").read_bytes()
         (tmp_path / "copy/new").write_bytes(b"new")
-        _run(rclone, "sync", str(tmp_path / "copy"), ":webdav:", *options)
+        bobs("sync", tmp_path / "copy", "dav:")
         assert (folder / "new").read_bytes() == b"new"
-        _run(rclone, "deletefile", ":webdav:new", *options)
+        bobs("deletefile", "dav:new")
         assert not (folder / "new").exists()
 
     def test_cadaver(self, pair: Pair, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from faulty_link import FaultyLink
 from pairs import ALICE, BOB, Pair
+from rclone_client import RcloneClient
 from sites import Site, eventually
 
 from tests.backends.webdav_servers import PASSWORD, USER, rclone_webdav
@@ -61,10 +61,7 @@ def test_a_share_of_it_is_read_and_written_from_the_other_gateway(
     assert (folder / "made" / "notes").read_bytes() == CONTENT
     (tmp_path / "local").mkdir()
     (tmp_path / "local" / "one").write_bytes(CONTENT)
-    obscured = subprocess.run([rclone, "obscure", BOB], capture_output=True, text=True, check=True).stdout.strip()
-    arguments = [rclone, "--config", "/dev/null", "copy", str(tmp_path / "local"), ":webdav:made"]
-    arguments += ["--webdav-url", f"http://localhost:{pair.bob.port}{url}", "--webdav-user", "bob"]
-    subprocess.run(arguments, env={"RCLONE_WEBDAV_PASS": obscured, "HOME": str(tmp_path)}, check=True, timeout=60)
+    RcloneClient(rclone, f"{pair.bob.url}{url}", "bob", BOB)("copy", tmp_path / "local", "dav:made")
     assert (folder / "made" / "one").read_bytes() == CONTENT
     assert sorted(one.name for one in folder.rglob("*")) == ["made", "notes", "one"]
 

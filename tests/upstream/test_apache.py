@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rclone_client import RcloneClient
 from sites import Site
 
 from .servers import PASSWORD, USER, apache, somewhere
@@ -33,30 +34,10 @@ def nas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nas]:
         assert PASSWORD not in log
 
 
-def run(*command: str, **environment: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
+def run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
-
-
-def rclone_at(rclone: str, url: str, user: str, password: str, tmp_path: Path):
-    """Return a function that runs rclone with `nas:` as the collection at `url`."""
-    obscured = run(rclone, "obscure", password).strip()
-
-    def run_rclone(*arguments: str) -> str:
-        options = ("--config", str(tmp_path / "rclone.conf"), "--retries", "1", "--low-level-retries", "1")
-        return run(
-            rclone,
-            *options,
-            *arguments,
-            RCLONE_CONFIG_NAS_TYPE="webdav",
-            RCLONE_CONFIG_NAS_URL=url,
-            RCLONE_CONFIG_NAS_VENDOR="other",
-            RCLONE_CONFIG_NAS_USER=user,
-            RCLONE_CONFIG_NAS_PASS=obscured,
-        )
-
-    return run_rclone
 
 
 def tree(directory: Path) -> dict[str, bytes]:
@@ -69,15 +50,15 @@ def test_rclone_works_in_both_trees_at_the_same_host(nas: Nas, rclone: str, tmp_
     (source / "a.txt").write_text("alpha")
     (source / "deep" / "b c & d.bin").write_bytes(os.urandom(3_000_000))
     (source / "deep" / "er" / "gr\u00fc\u00dfe%20.txt").write_text("gamma")
-    theirs = rclone_at(rclone, f"{nas.url}/dav/", USER, PASSWORD, tmp_path)
-    ours = rclone_at(rclone, f"{nas.url}/dav/files/alice/home/", "alice", "alice-password", tmp_path)
+    theirs = RcloneClient(rclone, f"{nas.url}/dav/", USER, PASSWORD)
+    ours = RcloneClient(rclone, f"{nas.url}/dav/files/alice/home/", "alice", "alice-password")
     for run_rclone, stored in ((theirs, nas.legacy / "dav" / "work"), (ours, nas.data / "work")):
-        run_rclone("copy", str(source), "nas:work")
+        run_rclone("copy", str(source), "dav:work")
         assert tree(stored) == tree(source)
-        run_rclone("moveto", "nas:work/a.txt", "nas:work/deep/moved.txt")
-        run_rclone("check", "--download", str(source / "deep"), "nas:work/deep", "--one-way")
+        run_rclone("moveto", "dav:work/a.txt", "dav:work/deep/moved.txt")
+        run_rclone("check", "--download", str(source / "deep"), "dav:work/deep", "--one-way")
         assert (stored / "deep" / "moved.txt").read_text() == "alpha"
-        run_rclone("purge", "nas:work")
+        run_rclone("purge", "dav:work")
         assert not stored.exists()
 
 
