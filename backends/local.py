@@ -25,13 +25,12 @@ from pathlib import Path
 
 from backends import temporaries
 from backends.beneath import confinement
+from backends.checks import check_kinds, check_rename, require_below_root
 from backends.errors import (
     AlreadyExists,
     IncompleteWrite,
     InUse,
-    InvalidPath,
     IsADirectory,
-    NotADirectory,
     OutOfSpace,
     PermissionDenied,
     PreconditionFailed,
@@ -219,7 +218,7 @@ class LocalBackend(StorageBackend):
             return self._tree.visible(parent, path)[0]
 
     def remove(self, path: StoragePath) -> None:
-        _require_below_root(path)
+        require_below_root(path)
         with StorageErrors(path), self._tree.open_parent_of_existing(path) as parent:
             with self._tree.exclusively((parent, path.parent)):
                 entry, taken = self._tree.visible(parent, path)
@@ -242,10 +241,7 @@ class LocalBackend(StorageBackend):
             os.rmdir(path.name, dir_fd=parent.fileno())
 
     def rename(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> None:
-        _require_below_root(source)
-        _require_below_root(target)
-        if source != target and target.is_within(source):
-            raise InvalidPath(f"{source} cannot be renamed into itself")
+        check_rename(source, target)
         with StorageErrors(source), self._tree.open_parent_of_existing(source) as old:
             self._tree.visible(old, source)
             with StorageErrors(target), self._tree.open_parent(target) as new:
@@ -320,11 +316,6 @@ class LocalBackend(StorageBackend):
         self._journal.close()
 
 
-def _require_below_root(path: StoragePath) -> None:
-    if path.is_root:
-        raise PermissionDenied("the root stays where it is")
-
-
 def _require_space(directory: Descriptor, size: int | None) -> None:
     facts = os.fstatvfs(directory.fileno())
     # Some file systems do not tell: then there are no blocks at all.
@@ -338,10 +329,7 @@ def _require_replaceable(source: Entry, in_the_way: Taken | None, target: Storag
         return
     if in_the_way.entry is None:
         raise PermissionDenied(f"{target}: the name is taken by something that is not served")
-    if in_the_way.entry.is_directory and not source.is_directory:
-        raise IsADirectory(f"{target} is a directory")
-    if source.is_directory and not in_the_way.entry.is_directory:
-        raise NotADirectory(f"{target} is not a directory")
+    check_kinds(target, from_directory=source.is_directory, to_directory=in_the_way.entry.is_directory)
 
 
 def _is_hard_link(one: Taken, other: Taken) -> bool:

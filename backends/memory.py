@@ -12,16 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from backends.checks import check_kinds, check_rename, require_below_root
 from backends.errors import (
     AlreadyExists,
     DirectoryNotEmpty,
     InUse,
-    InvalidPath,
     IsADirectory,
     NotADirectory,
     NotFound,
     NothingParked,
-    PermissionDenied,
     PreconditionFailed,
 )
 from backends.interface import (
@@ -273,7 +272,7 @@ class MemoryBackend(StorageBackend):
             return _entry(path.name, directory)
 
     def remove(self, path: StoragePath) -> None:
-        _require_below_root(path)
+        require_below_root(path)
         with self.lock:
             node = self._existing(path)
             self._drop(node, path)
@@ -282,10 +281,7 @@ class MemoryBackend(StorageBackend):
             parent.touch()
 
     def rename(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> None:
-        _require_below_root(source)
-        _require_below_root(target)
-        if source != target and target.is_within(source):
-            raise InvalidPath(f"{source} cannot be renamed into itself")
+        check_rename(source, target)
         with self.lock:
             node = self._existing(source)
             old, new = self._directory(source.parent), self._directory(target.parent)
@@ -342,10 +338,8 @@ class MemoryBackend(StorageBackend):
         return node
 
     def _replace(self, node: _File | _Directory, in_the_way: _File | _Directory, target: StoragePath) -> None:
-        if isinstance(in_the_way, _Directory) and isinstance(node, _File):
-            raise IsADirectory(f"{target} is a directory")
-        if isinstance(node, _Directory) and isinstance(in_the_way, _File):
-            raise NotADirectory(f"{target} is not a directory")
+        to_directory = isinstance(in_the_way, _Directory)
+        check_kinds(target, from_directory=isinstance(node, _Directory), to_directory=to_directory)
         self._drop(in_the_way, target)
 
     def _drop(self, node: _File | _Directory, path: StoragePath) -> None:
@@ -354,8 +348,3 @@ class MemoryBackend(StorageBackend):
             if node.children:
                 raise DirectoryNotEmpty(f"{path} is not empty")
             node.is_removed = True
-
-
-def _require_below_root(path: StoragePath) -> None:
-    if path.is_root:
-        raise PermissionDenied("the root stays where it is")

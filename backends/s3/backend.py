@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
+from backends.checks import check_kinds, check_rename, require_below_root
 from backends.errors import (
     AlreadyExists,
     DirectoryNotEmpty,
@@ -18,7 +19,6 @@ from backends.errors import (
     IsADirectory,
     NotADirectory,
     NotFound,
-    PermissionDenied,
     Unsupported,
 )
 from backends.interface import SCAN_BATCH, Entry, Features, Parked, StorageBackend
@@ -136,7 +136,7 @@ class S3Backend(StorageBackend):
         return entry_of(path.name, DIRECTORY)
 
     def remove(self, path: StoragePath) -> None:
-        _require_below_root(path)
+        require_below_root(path)
         with self._changing(path):
             if isinstance(self._existing(path), Found):
                 self._bucket.delete(self._keys.of(path))
@@ -148,10 +148,7 @@ class S3Backend(StorageBackend):
 
     def rename(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> None:
         """S3 cannot: what is there is copied and then removed (`renaming.py`), so a crash in between leaves both."""
-        _require_below_root(source)
-        _require_below_root(target)
-        if source != target and target.is_within(source):
-            raise InvalidPath(f"/{source} cannot be renamed into itself")
+        check_rename(source, target)
         with self._changing(source, target):
             found = self._existing(source)
             if source == target:
@@ -200,20 +197,13 @@ class S3Backend(StorageBackend):
         if present is None:
             self._tree.require_parent(target)
             return
-        from_directory, to_directory = isinstance(found, Directory), isinstance(present, Directory)
-        if to_directory and not from_directory and (overwrite or directory_first):
-            raise IsADirectory(f"/{target} is a directory")
+        to_directory = isinstance(present, Directory)
+        if overwrite or directory_first:
+            check_kinds(target, from_directory=isinstance(found, Directory), to_directory=to_directory)
         if not overwrite:
             raise AlreadyExists(f"/{target}: the name is taken")
-        if from_directory and not to_directory:
-            raise NotADirectory(f"/{target} is not a directory")
         if to_directory and not self._tree.is_empty(target):
             raise DirectoryNotEmpty(f"/{target} is not empty")
 
     def _changing(self, *paths: StoragePath) -> AbstractContextManager[None]:
         return self._locks.held(*map(bytes, paths))
-
-
-def _require_below_root(path: StoragePath) -> None:
-    if path.is_root:
-        raise PermissionDenied("the root can be neither removed nor renamed")

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from backends.checks import check_kinds, check_rename, require_below_root
 from backends.errors import (
     AlreadyExists,
     DirectoryNotEmpty,
     IncompleteWrite,
-    InvalidPath,
     IsADirectory,
     NotADirectory,
     OutOfSpace,
@@ -140,7 +140,7 @@ class SFTPBackend(StorageBackend):
                 return self._tree.look(session, path).entry
 
     def remove(self, path: StoragePath) -> None:
-        _require_below_root(path)
+        require_below_root(path)
         with self._connections.take() as session:
             parent = self._tree.parent_of_existing(session, path)
             place = below(parent, path.name)
@@ -167,10 +167,7 @@ class SFTPBackend(StorageBackend):
                 raise DirectoryNotEmpty(f"/{path} is not empty") from error
 
     def rename(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> None:
-        _require_below_root(source)
-        _require_below_root(target)
-        if source != target and target.is_within(source):
-            raise InvalidPath(f"/{source} cannot be renamed into itself")
+        check_rename(source, target)
         with self._connections.take() as session:
             old = self._tree.parent_of_existing(session, source)
             self._tree.visible(session, source, old)
@@ -260,21 +257,12 @@ class SFTPBackend(StorageBackend):
         self._journal.close()
 
 
-def _require_below_root(path: StoragePath) -> None:
-    if path.is_root:
-        raise PermissionDenied("the root stays where it is")
-
-
 def _require_replaceable(source: Entry, present: Taken, target: StoragePath, *, overwrite: bool) -> None:
     if not overwrite:
         raise AlreadyExists(f"/{target}: the name is taken")
     if present.entry is None:
         raise PermissionDenied(f"/{target}: the name is taken by something that is not served")
-    is_directory = present.entry.is_directory
-    if is_directory and not source.is_directory:
-        raise IsADirectory(f"/{target} is a directory")
-    if source.is_directory and not is_directory:
-        raise NotADirectory(f"/{target} is not a directory")
+    check_kinds(target, from_directory=source.is_directory, to_directory=present.entry.is_directory)
 
 
 def _changed(session: Session, source: StoragePath) -> Unavailable:

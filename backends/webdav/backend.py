@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from backends import temporaries
+from backends.checks import check_kinds, check_rename, require_below_root
 from backends.errors import (
     AlreadyExists,
     DirectoryNotEmpty,
@@ -162,17 +163,14 @@ class WebDAVBackend(StorageBackend):
         return self.stat(path)
 
     def remove(self, path: StoragePath) -> None:
-        _require_below_root(path)
+        require_below_root(path)
         resource = self._look(path)
         if resource.is_collection:
             self._require_empty(path)
         self._session.demand("DELETE", path, DELETED, directory=resource.is_collection)
 
     def rename(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> None:
-        _require_below_root(source)
-        _require_below_root(target)
-        if source != target and target.is_within(source):
-            raise InvalidPath(f"/{source} cannot be renamed into itself")
+        check_rename(source, target)
         self._require_ours(target)
         resource = self._look(source)
         if source == target:
@@ -348,10 +346,7 @@ class WebDAVBackend(StorageBackend):
     ) -> None:
         if not overwrite:
             raise AlreadyExists(f"/{target}: the name is taken")
-        if present.is_collection and not resource.is_collection:
-            raise IsADirectory(f"/{target} is a directory")
-        if resource.is_collection and not present.is_collection:
-            raise NotADirectory(f"/{target} is not a directory")
+        check_kinds(target, from_directory=resource.is_collection, to_directory=present.is_collection)
         if present.is_collection:
             self._require_empty(target)
 
@@ -382,8 +377,3 @@ def _below(base: tuple[bytes, ...], first: Resource, listed: Iterator[Resource])
             except InvalidPath:
                 continue
             yield name, resource
-
-
-def _require_below_root(path: StoragePath) -> None:
-    if path.is_root:
-        raise PermissionDenied("the root stays where it is")
