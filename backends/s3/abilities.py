@@ -85,13 +85,16 @@ class Probe:
                     self._bucket.delete(key)
         with _allowed_to_fail():
             for upload in self._bucket.uploads(prefix):
-                if upload.begun is not None and self._is_stale(upload.key, upload.begun):
+                if self._is_stale(upload.key, upload.begun or 0):
                     self._bucket.abort(upload.key, upload.id)
 
     def _is_stale(self, key: str, since: float) -> bool:
-        """Tell whether nobody tries anything with this key any more; `since` is in seconds since the epoch."""
+        """Tell whether nobody tries anything with this key any more; `since` is in seconds since the epoch.
+
+        Where the server tells no time it is 0, and a trial that lasts may be meant.
+        """
         name = key[len(self._root) :].removesuffix("/").encode()
-        return is_temporary(name) and since < time.time() - STALE_AFTER
+        return is_temporary(name) and 0 < since < time.time() - STALE_AFTER
 
     def _keeps(self, key: str, condition: Parameters) -> bool:
         """Tell whether the server refuses to store what the condition forbids."""

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from s3_servers import BUCKET, Environ, MotoServer, backend_at, key_files, rclon
 from backends.errors import PreconditionFailed, Unavailable
 from backends.s3 import Patience, S3Backend, abilities
 from backends.s3.abilities import Abilities
+from backends.s3.bucket import Found
+from backends.temporaries import new_name
 
 from .conformance.actions import get, path, put
 from .over_moto import begun_now, moto, put_object, shared_moto, uploads
@@ -89,6 +92,7 @@ def test_what_may_not_be_tried_out_now_is_tried_out_later(moto: MotoServer, tmp_
 
 DYING = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from backends.s3 import KeyFiles, Location, S3Backend
 state = Path(sys.argv[2])
@@ -141,6 +145,21 @@ def test_what_a_killed_process_has_left_of_its_trial_is_removed_after_a_day(
     with closing(backend_at(moto.server, tmp_path / "state", "root")) as later:
         later.sweep()
     assert (objects(moto), sorted(uploads(moto))) == ([], others)
+
+
+def test_a_trial_of_which_the_server_tells_no_time_may_live(
+    moto: MotoServer, backend: S3Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = f"root/{new_name().decode()}"
+    put_object(moto, key)
+    walk = backend._bucket.walk
+
+    def timeless(prefix: str) -> Iterator[tuple[str, Found]]:
+        return ((key, replace(found, modified=0)) for key, found in walk(prefix))
+
+    monkeypatch.setattr(backend._bucket, "walk", timeless)
+    backend.sweep()
+    assert objects(moto) == [key]
 
 
 def test_who_may_not_look_for_leftovers_can_try_all_the_same(moto: MotoServer, backend: S3Backend) -> None:
