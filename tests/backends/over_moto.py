@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_servers import BUCKET, MotoServer, empty
+from s3_servers import BUCKET, MotoServer, backend_at, empty
 
 from backends.s3 import S3Backend
 
@@ -27,6 +29,14 @@ def moto(shared_moto: MotoServer) -> Iterator[MotoServer]:
     shared_moto.seen.clear()
     yield shared_moto
     shared_moto.fault = None
+
+
+@pytest.fixture
+def backend(moto: MotoServer, tmp_path: Path) -> Iterator[S3Backend]:
+    """A backend of the test's own, which knows what the server can do."""
+    with closing(backend_at(moto.server, tmp_path / "state", "root")) as made:
+        made.sweep()
+        yield made
 
 
 def uploads(moto: MotoServer) -> list[str]:

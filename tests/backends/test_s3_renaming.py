@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,16 +15,9 @@ from backends.s3 import S3Backend, copying
 from backends.s3.parts import MIB
 
 from .conformance.actions import get, make, names, path, put
-from .over_moto import moto, put_object, shared_moto
+from .over_moto import backend, moto, put_object, shared_moto
 
-__all__ = ["moto", "shared_moto"]
-
-
-@pytest.fixture
-def backend(moto: MotoServer, tmp_path: Path) -> Iterator[S3Backend]:
-    with closing(backend_at(moto.server, tmp_path / "state", "root")) as backend:
-        backend.sweep()
-        yield backend
+__all__ = ["backend", "moto", "shared_moto"]
 
 
 def test_a_source_that_changed_while_it_was_renamed_is_not_removed(moto: MotoServer, backend: S3Backend) -> None:

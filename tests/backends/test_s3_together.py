@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,16 +14,9 @@ from backends.s3.keys import KEY_MAX
 from backends.s3.parts import MIB, PartedUpload
 
 from .conformance.actions import get, names, path
-from .over_moto import begun_now, moto, put_object, shared_moto, uploads
+from .over_moto import backend, begun_now, moto, put_object, shared_moto, uploads
 
-__all__ = ["moto", "shared_moto"]
-
-
-@pytest.fixture
-def backend(moto: MotoServer, tmp_path: Path) -> Iterator[S3Backend]:
-    with closing(backend_at(moto.server, tmp_path / "state", "root")) as backend:
-        backend.sweep()
-        yield backend
+__all__ = ["backend", "moto", "shared_moto"]
 
 
 def dies(backend: S3Backend) -> None:
