@@ -13,8 +13,9 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from certificates import self_signed
 from sites import Site, free_port
@@ -87,18 +88,28 @@ class Server(ABC):
 class Gateway(Server):
     """This gateway; quiet, as the others are."""
 
-    name = "ocm-gateway"
+    name = "one process"  # how it is named where it is a peer of itself
 
-    def __init__(self, directory: Path, data: Path, *, tls: bool = False, workers: int = 1) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        data: Path,
+        *,
+        tls: bool = False,
+        workers: int = 1,
+        backend: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`backend` is the section of what it is in front of, `data` itself where that is not given."""
         super().__init__(directory, data, tls=tls)
         self.workers = workers
+        self.backend = backend or {"type": "local", "root": str(data)}
 
     def start(self) -> None:
         site = Site(
             self.directory,
             certificate=self.certificate,
             workers=self.workers,
-            backends={"storage": {"type": "local", "root": str(self.data)}},
+            backends={"storage": dict(self.backend)},
             log={"level": "warning"},
         )
         site.start()

@@ -10,22 +10,24 @@ import pytest
 from bench import federation_speed, run
 from bench.crowd import Crowd
 from bench.federation_speed import Flow, Round
-from bench.run import MIB, Work, missed
+from bench.run import missed
+from bench.work import MIB, Work, table
 
 OURS = [1.0, 2.0, 4.0]  # seconds, in three rounds
 SERVER: Any = None
 
 
-def work(targets: dict[str, float], **ratios: float) -> Work:
+def work(targets: dict[str, float], grown: int = 0, **ratios: float) -> Work:
     """Return what was measured where every peer took `ratio` times as long in most rounds."""
     noise = (1.0, 1.0, 0.1)
     others = {peer: [ratio * own * odd for own, odd in zip(OURS, noise, strict=True)] for peer, ratio in ratios.items()}
-    return Work("GET 1 GiB", lambda server: 0.0, SERVER, (), targets, {"own": OURS, "A/A": OURS, **others})
+    seconds = {"own": OURS, "A/A": OURS, **others}
+    return Work("GET 1 GiB", lambda server: 0.0, SERVER, (), targets, bounded=True, grown=grown, seconds=seconds)
 
 
 def judge(nginx: float = 1.5, grown: int = 5 * MIB, resident: int = 100 * MIB, listing: float = 0.05) -> list[str]:
-    measured = [work({"nginx": 1.25, "rclone": 1.0}, nginx=nginx, rclone=1.0, Apache=0.5)]
-    return list(missed(measured, {"GET 1 GiB": grown}, Crowd(500, 100 * 1024, resident, listing)))
+    measured = [work({"nginx": 1.25, "rclone": 1.0}, grown, nginx=nginx, rclone=1.0, Apache=0.5)]
+    return list(missed(measured, Crowd(500, 100 * 1024, resident, listing)))
 
 
 def test_what_reaches_every_target_passes() -> None:
@@ -47,7 +49,13 @@ def test_a_row_shows_ratios_beside_their_targets() -> None:
 
 def test_a_target_without_a_measurement_is_an_error() -> None:
     with pytest.raises(KeyError):
-        list(missed([work({"nginx": 1.0})], {}, None))
+        list(missed([work({"nginx": 1.0})], None))
+
+
+def test_the_table_names_the_memory_below_the_ratios() -> None:
+    lines = table([work({}, 5 * MIB, boto3=0.9)], ["boto3"]).splitlines()
+    assert lines[0] == "| work | boto3 | A/A | ours |"
+    assert lines[2:] == ["| GET 1 GiB | 0.90 | 1.00 | 2.000 s |", "", "Resident memory grew by 5 MiB during GET 1 GiB."]
 
 
 def test_the_command_ends_with_a_status_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
