@@ -85,14 +85,20 @@ def test_a_share_from_it_is_read_and_written_by_another_gateway(pair: Pair) -> N
     assert os.listdir(folder) == ["b.txt"]
 
 
-def test_rclone_copies_a_tree_there_and_back(pair: Pair, rclone: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_rclone_copies_a_tree_into_a_share_of_it_and_back(
+    pair: Pair, rclone: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """At the other gateway."""
+    folder = pair.folder("shared")
+    received = pair.accept(pair.share("shared", "read,write"))
     place = tmp_path_factory.mktemp("rclone")
     (place / "there" / "folder").mkdir(parents=True)
     (place / "there" / "folder" / "file").write_bytes(CONTENT)
     (place / "there" / "ü €.txt").write_bytes(b"small")
-    alices = RcloneClient(rclone, f"{pair.alice.url}/dav/files/alice/home/", "alice", ALICE)
-    alices("copy", place / "there", "dav:tree")
-    alices("copy", "dav:tree", place / "back")
+    bobs = RcloneClient(rclone, f"{pair.bob.url}{pair.bobs_url(received)}", "bob", BOB)
+    bobs("copy", place / "there", "dav:tree")
+    assert (folder / "tree" / "folder" / "file").read_bytes() == CONTENT
+    bobs("copy", "dav:tree", place / "back")
     assert (place / "back" / "folder" / "file").read_bytes() == CONTENT
     assert (place / "back" / "ü €.txt").read_bytes() == b"small"
 
