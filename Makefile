@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export ROOT ?=
+# Tests start gateways by the hundred: where Python is told not to keep what it has compiled, each would begin with that.
+export PYTHONDONTWRITEBYTECODE :=
 
 # Foreign judges and clients of the tests: curl and cadaver read and write through the doors, Apache is a WebDAV
 # server to receive from, Apache and nginx are servers to stand in front of, systemd-analyze judges the unit, acl sets

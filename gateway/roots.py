@@ -28,7 +28,6 @@ from backends.memory import MemoryBackend
 from backends.ownership import NewFiles, Owner
 from backends.paths import StoragePath
 from backends.root import RootIdentity
-from backends.sftp import Account, SFTPBackend
 from gateway.config import (
     BackendConfig,
     Config,
@@ -102,7 +101,9 @@ def _s3(name: str, config: S3Config, journals: Path) -> StorageBackend:
     return S3Backend(location, journals, keys=keys, name=name)
 
 
-def _sftp(name: str, config: SFTPConfig, journals: Path) -> SFTPBackend:
+def _sftp(name: str, config: SFTPConfig, journals: Path) -> StorageBackend:
+    from backends.sftp import Account, SFTPBackend  # paramiko takes a tenth of a second
+
     account = Account(
         name,
         config.host,
