@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from backends.memory import MemoryBackend
 from backends.paths import StoragePath
 from backends.pool import Pool
 from gateway import mounts
+from gateway import tree as module
 from gateway.access import Grant, SharedResource
 from gateway.changes import Changes
 from gateway.config import MountConfig
@@ -224,6 +226,31 @@ async def test_a_storage_that_hangs_delays_the_top_for_a_moment_only(place: Site
     assert time.monotonic() - begun < 1
     shown = next(child for child in top.children if child.name == "Übung".encode())
     assert shown.etag == place.changes.look("other", place.other, StoragePath()).etag, "as it was seen last"
+
+
+async def test_a_storage_that_hangs_is_asked_for_the_top_no_more_until_it_has_answered(
+    place: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither do those wait who come later, nor do their questions fill the line that others stand in."""
+    released, asked = threading.Event(), []
+
+    def hang(path: StoragePath) -> Entry:
+        asked.append(path)
+        assert released.wait(20)
+        return MemoryBackend.stat(place.other, path)
+
+    before = place.other.asked
+    monkeypatch.setattr(place.other, "stat", hang)
+    await place.top()
+    monkeypatch.setattr(module, "PROBE_WAIT", 20.0)
+    begun = time.monotonic()
+    for _ in range(5):
+        await place.top()
+    assert (len(asked), time.monotonic() - begun < 20) == (1, True)
+    monkeypatch.undo()
+    released.set()
+    while place.other.asked == before:
+        await place.top()
 
 
 @pytest.mark.parametrize("error", [Unavailable("the NAS is away"), StorageError("odd")])
