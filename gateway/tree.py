@@ -257,10 +257,10 @@ class Tree:
         ]
 
     async def _mount_roots(self, user: str, mounts: Iterable[Mount]) -> list[Entry | None]:
-        """Return the roots' entries as far as they are known within PROBE_WAIT.
+        """Return the roots' entries as they were last seen, after a look for which nobody waits longer than PROBE_WAIT.
 
-        A backend that hangs delays only those who come in that time after it was asked first: until it has answered
-        that, nobody asks or waits again.
+        And only where a root was never seen, or would tell what other programs have changed. A backend that hangs
+        delays those who come in that time after it was asked first: until it has answered, nobody asks or waits again.
         """
         wanted = [(mount.backend, mount.path) for mount in mounts]
         now = asyncio.get_running_loop().time()
@@ -272,15 +272,22 @@ class Tree:
                 probe = asyncio.create_task(self._probe(user, backend, path))
                 asked[probe] = now + PROBE_WAIT
                 probe.add_done_callback(asked.pop)
-                waits.append(asyncio.wait([probe], timeout=due - now))
+                if (backend, path) not in self._roots or self._storages[backend].backend.features.foreign_changes:
+                    waits.append(asyncio.wait([probe], timeout=due - now))
         await asyncio.gather(*waits)
-        return [self._roots.get(key, _unseen(key[1].name)) for key in wanted]
+        generations = await self._changes.folders(wanted)
+        return [self._shown_root(key, generation) for key, generation in zip(wanted, generations, strict=True)]
+
+    def _shown_root(self, key: tuple[str, StoragePath], generation: int) -> Entry | None:
+        if key not in self._roots:
+            return _unseen(key[1].name)
+        seen = self._roots[key]
+        return None if seen is None else shown(seen, generation)
 
     async def _probe(self, user: str, backend: str, path: StoragePath) -> None:
         storage = self._storages[backend].acting_as(user)
         try:
-            look = self._changes.look
-            self._roots[backend, path] = await storage.pool.run(look, backend, storage.backend, path)
+            self._roots[backend, path] = await storage.pool.run(storage.backend.stat, path)
         except NotFound:
             self._roots[backend, path] = None
         except StorageError:
