@@ -15,7 +15,7 @@ from pairs import ALICE
 from sites import Reply, Site, free_port
 from three_backends import BACKENDS, servers
 
-PATIENCE = 6.0  # seconds for an answer of what does not hang; what hangs is given up by the gateway after 10 or more
+PATIENCE = 15.0  # seconds for an answer of what does not hang; what hangs is given up by the gateway after 20 or more
 LONG = 100.0  # seconds for what waits for a backend that hangs
 CROWD = 12  # requests of each kind to a backend that hangs: more than it has threads
 CONTENT = b"beam on target"
@@ -68,6 +68,7 @@ class Place:
             assert self._sent.acquire(timeout=PATIENCE)
         try:
             yield
+            assert 200 not in {status for status, _, _ in self.hung}
         finally:
             for name in names:
                 self.links[name].flow()
@@ -119,9 +120,9 @@ def test_requests_to_the_others_are_answered(place: Place, hung: tuple[str, ...]
         top = place.ask("PROPFIND", "", Depth="1")
         assert top.status == 207
         assert all(f"/{name}/".encode() in top.body for name in BACKENDS)
-        assert not place.hung
     assert len(place.hung) == len(hung) * 4 * CROWD
-    assert {(status, name) for status, name, method in place.hung if method == "GET"} == {(200, name) for name in hung}
+    for name in hung:
+        assert place.ask("GET", f"{name}/a.bin").body == CONTENT
 
 
 def test_the_operator_is_told_which_one_hangs_and_everything_else_works(place: Place) -> None:
@@ -136,7 +137,6 @@ def test_the_operator_is_told_which_one_hangs_and_everything_else_works(place: P
             connection.request("GET", page)
             assert connection.getresponse().status == 200
             connection.close()
-        assert not place.hung
 
 
 def test_the_gateway_stops_in_time_and_doubts_nothing_of_the_others(place: Place) -> None:
@@ -154,15 +154,20 @@ def test_the_gateway_stops_in_time_and_doubts_nothing_of_the_others(place: Place
 
 
 def test_a_start_waits_only_at_the_one_that_hangs(place: Place) -> None:
-    """It is said to be complete only once storage is settled, or was given time for that."""
+    """It is complete only once all is settled, or was given 5 s for that; what is seen before may take longer once."""
+    assert any(is_served_before_all_is_settled(place) for _ in range(3))
+    for name in BACKENDS:
+        assert place.ask("GET", f"{name}/a.bin", wait=LONG - 1).body == CONTENT
+
+
+def is_served_before_all_is_settled(place: Place) -> bool:
     place.site.stop()
     begun = place.site.log.stat().st_size
     for link in place.links.values():
         link.stall()
     place.site.start()
     assert place.ask("GET", "local/a.bin").body == CONTENT
-    assert b"is ready" not in place.site.log.read_bytes()[begun:]
+    is_complete = b"is ready" in place.site.log.read_bytes()[begun:]
     for link in place.links.values():
         link.flow()
-    for name in BACKENDS:
-        assert place.ask("GET", f"{name}/a.bin", wait=LONG - 1).body == CONTENT
+    return not is_complete
