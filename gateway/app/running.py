@@ -117,7 +117,8 @@ async def _lead(
     stack.push_async_callback(sharing.outbox.stop)
     await listen_on(stack, metrics.app(), *seat.doors.metrics)
     await listen_on(stack, AdminSocket(commands).app, seat.doors.admin)
-    await asyncio.wait(settled, timeout=SETTLE_TIME)
+    if settled:
+        await asyncio.wait(settled, timeout=SETTLE_TIME)
 
 
 def _settle(background: Background, moves: Moves, ground: Ground) -> list[asyncio.Task[None]]:
