@@ -78,7 +78,7 @@ lint: install  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: TOOLS := curl wrk apache2 nginx libnginx-mod-http-dav-ext
+bench: TOOLS := curl wrk apache2 nginx libnginx-mod-http-dav-ext openssh-server openssh-client
 bench: install tools  ## Measure against WsgiDAV, rclone, Apache and nginx, in one run; fails when a target is missed
 	$(BIN)/python tests/bench/run.py
 

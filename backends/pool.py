@@ -44,6 +44,20 @@ class Pool:
         self._threads = 0
         self._unfinished = 0  # running and in line
         self._closed = False
+        self._awaited: set[_Job] = set()
+        self._opened = asyncio.Event()  # calls need not wait for the one that is to come first
+        self._opened.set()
+        self.is_abandoned = False
+
+    async def run_first(self, patience: float, function: Callable[..., T], /, *args: Any) -> T:
+        """Do `run`; all other calls wait until this one has ended, but no longer than `patience` seconds."""
+        self._opened.clear()
+        timer = asyncio.get_running_loop().call_later(patience, self._opened.set)
+        try:
+            return await self._run(function, *args)
+        finally:
+            timer.cancel()
+            self._opened.set()
 
     async def run(self, function: Callable[..., T], /, *args: Any, **named: Any) -> T:
         """Call `function` in a worker thread and return what it returns.
@@ -53,8 +67,13 @@ class Pool:
         a Reader, Writer or Scan that a cancelled call has opened is closed.
         Raises Unavailable when the line is full or the pool is closed.
         """
+        await self._opened.wait()
+        return await self._run(function, *args, **named)
+
+    async def _run(self, function: Callable[..., T], /, *args: Any, **named: Any) -> T:
         job = _Job(lambda: function(*args, **named), asyncio.get_running_loop())
         self._submit(job)
+        self._awaited.add(job)
         try:
             return await asyncio.shield(job.future)
         except asyncio.CancelledError:
@@ -63,6 +82,7 @@ class Pool:
                 self._discard(job.future)
             raise
         finally:
+            self._awaited.discard(job)
             del job  # an error's traceback holds this frame, and the job the error: a ring again
 
     def _discard(self, future: asyncio.Future[Any]) -> None:
@@ -77,6 +97,17 @@ class Pool:
             self._closed = True
             for _ in range(self._threads):
                 self._jobs.put(None)
+
+    def abandon(self) -> None:
+        """Let nobody wait for calls any more, on the event loop of a process that ends: they raise Unavailable.
+
+        What a running call works on stays as it is, as after a crash: to close it now would overlap with the call.
+        """
+        self.is_abandoned = True
+        self.close()
+        for job in self._awaited:
+            job.claim()  # one that is still in line is not begun
+            _settle(job.future, None, Unavailable(f"{self.name}: no answer before the end", retry_after=10))
 
     def _submit(self, job: _Job) -> None:
         with self._lock:

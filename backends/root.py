@@ -106,6 +106,7 @@ class Root:
         self._checked = float("-inf")
         self._present: OpenRoot | None = None
         self._reason = ""
+        self._is_closed = False
 
     @property
     def identity(self) -> RootIdentity:
@@ -115,7 +116,7 @@ class Root:
     def open(self) -> OpenRoot:
         """Return the root, checked within the last second; raises Unavailable."""
         with self._lock:
-            if not self._is_fresh():
+            if self._is_closed or not self._is_fresh():
                 self._check()
                 self._checked = self._clock()
             if self._present is None:
@@ -124,7 +125,7 @@ class Root:
 
     def open_if_fresh(self) -> OpenRoot | None:
         """Return the root if that needs no look at the disk."""
-        return self._present if self._is_fresh() else None
+        return self._present if self._is_fresh() and not self._is_closed else None
 
     def accept(self) -> RootIdentity:
         """Take the root that is there now for the recorded one, and return its identity; raises Unavailable.
@@ -132,11 +133,9 @@ class Root:
         Where none is there the recorded one stays: else the mount point of a NAS that is away would be next.
         """
         with self._lock:
-            recorded = self._identity
-            if self._checked < float("inf"):  # not closed
-                self._identity = None
-                self._check()
-                self._checked = self._clock()
+            recorded, self._identity = self._identity, None
+            self._check()
+            self._checked = self._clock()
             if self._present is None:
                 self._identity = recorded
                 raise Unavailable(f"{self._name}: {self._reason}")
@@ -147,22 +146,27 @@ class Root:
         if not self._lock.acquire(blocking=False):  # opening the root of a NAS that hangs holds it
             return False
         try:
-            if identity != self._identity and self._checked < float("inf"):  # not closed
+            if identity != self._identity:
                 self._identity, self._checked = identity, float("-inf")
             return True
         finally:
             self._lock.release()
 
     def close(self) -> None:
-        """Refuse from now on."""
-        with self._lock:
-            self._present, self._reason, self._checked = None, "the backend is closed", float("inf")
+        """Refuse from now on; waits for no look at the root, and so for no NAS that hangs."""
+        self._is_closed = True
+        if self._lock.acquire(blocking=False):
+            self._check()
+            self._lock.release()
 
     def _is_fresh(self) -> bool:
         return self._clock() - self._checked < CHECK_EVERY
 
     def _check(self) -> None:
         self._present = None
+        if self._is_closed:
+            self._reason = "the backend is closed"
+            return
         shown = os.fsdecode(self._path)
         try:
             with self._as_service():

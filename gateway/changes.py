@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -145,6 +145,10 @@ class Changes:
         """Return the generations of the roots of these storages, from the event loop; 0 is left out."""
         wanted = list(names)
         return await self._store.read(lambda tx: changes.of_roots(tx, wanted)) if wanted else {}
+
+    async def folders(self, wanted: Collection[tuple[str, StoragePath]]) -> list[int]:
+        """Return the generations of folders, each a storage and a path in it, from the event loop."""
+        return await self._store.read(lambda tx: [changes.of(tx, name, path).own for name, path in wanted])
 
     def members(self, name: str, path: StoragePath, above: Generation, entries: list[Entry]) -> list[Entry]:
         """Return `entries`, members of the folder at `path` with the generation `above`, as clients see them."""

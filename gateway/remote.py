@@ -11,9 +11,7 @@ import base64
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from typing import Any, TypeVar
 from urllib.parse import quote
-from weakref import WeakValueDictionary
 
 import structlog
 from sqlalchemy import Connection
@@ -21,7 +19,7 @@ from sqlalchemy import Connection
 from backends.errors import NotFound, PermissionDenied, StorageError, Unavailable, Unreachable
 from backends.interface import Entry, Kind, StorageBackend
 from backends.paths import StoragePath
-from backends.pool import Pool
+from backends.pool_parts import Parts
 from backends.webdav import RemoteRefused, WebDAVBackend
 from gateway.breaker import PATIENCE
 from gateway.errors import PeerFailed, Refusal
@@ -64,33 +62,7 @@ LEGACY = {  # those that the operator may close
 }
 SIGNED = ("rfc9421", "labelled", "cavage")  # evidence that a Share came from whom it says
 
-T = TypeVar("T")
-
 log = structlog.get_logger()
-
-
-class HostPool(Pool):
-    """The turns of one peer host on threads that all hosts share, so that one that hangs leaves the rest to others.
-
-    It holds nothing while nobody uses it, so none has to be closed to make room, perhaps in the middle of a transfer.
-    """
-
-    def __init__(self, server: str, threads: Pool) -> None:
-        super().__init__(f"remote-{server}", threads=HOST_THREADS, waiting=HOST_WAITING)
-        self._shared = threads
-        self._turns = asyncio.Semaphore(HOST_THREADS)
-        self._calls = 0  # running and in line
-
-    async def run(self, function: Callable[..., T], /, *args: Any, **named: Any) -> T:
-        """Call `function` in one of the shared threads, as `Pool.run` does."""
-        if self._calls >= HOST_THREADS + HOST_WAITING:
-            raise Unavailable(f"{self.name}: the line of waiting operations is full", retry_after=5)
-        self._calls += 1
-        try:
-            async with self._turns:
-                return await self._shared.run(function, *args, **named)
-        finally:
-            self._calls -= 1
 
 
 class Remote:
@@ -115,8 +87,7 @@ class Remote:
         self._sealer = sealer
         self._server = server
         self._clock = clock
-        self._threads = Pool("remote", threads=THREADS)
-        self._pools: WeakValueDictionary[str, HostPool] = WeakValueDictionary()  # by server, while a storage has it
+        self._threads = Parts("remote", threads=THREADS, each=HOST_THREADS, waiting=HOST_WAITING)  # of servers
         self._storages: dict[str, tuple[str, Storage]] = {}  # by Share, with the way in
         self._turns = turns
         self._legacy = legacy or Legacy(store, clock=clock)
@@ -205,7 +176,8 @@ class Remote:
             self._storages.clear()
 
     def close(self) -> None:
-        self._threads.close()
+        """Let nobody wait for a server any more, at the end of the process."""
+        self._threads.abandon()
 
     async def _refresh_all(self) -> None:
         now = self._clock()
@@ -333,7 +305,7 @@ class Remote:
 
         transport = PatientTransport(self._outbound, self._peers.breakers, share.server)
         backend = WebDAVBackend(url, transport=transport, credential=credential)
-        return Storage(share.storage, backend, self._pool(share.server))
+        return Storage(share.storage, backend, self._threads.of(share.server))
 
     def _url(self, share: ReceivedShare, discovery: Discovery, way: Way) -> str:
         """Return where the Share's root is; a secret, unlike a token, goes only to the sender's host."""
@@ -421,12 +393,6 @@ class Remote:
         body, content_type = serialise_token_request(request), "application/x-www-form-urlencoded"
         url = discovery.token_end_point
         return await self._peers.send(share.server, discovery, url, body, content_type, timeout=PATIENCE)
-
-    def _pool(self, server: str) -> HostPool:
-        pool = self._pools.get(server)
-        if pool is None:
-            pool = self._pools[server] = HostPool(server, self._threads)
-        return pool
 
 
 def _holds_only(backend: StorageBackend, name: bytes) -> bool:

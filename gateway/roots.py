@@ -50,6 +50,7 @@ from gateway.tree import Storage
 from gateway.webdav_storage import open_webdav
 
 FOLLOW = 1.0  # seconds between two looks at what other processes have recorded
+LOOK_TIME = 5.0  # seconds that an operator waits for a backend that he has asked about
 
 log = structlog.get_logger()
 
@@ -228,8 +229,8 @@ class Roots:
         self._clock = clock
 
     async def everything(self) -> list[BackendStatus]:
-        """Return every backend, after a look at its root."""
-        return [await self._status(storage) for storage in self._storages.values()]
+        """Return every backend, after a look at its root; one that hangs delays this by LOOK_TIME."""
+        return [*await asyncio.gather(*map(self._status, self._storages.values()))]
 
     async def accept(self, name: str, actor: str) -> BackendStatus:
         """Confirm that the root that is there now is the right one; raises NoSuch, Conflict, Unavailable."""
@@ -269,7 +270,7 @@ class Roots:
     async def _status(self, storage: Storage) -> BackendStatus:
         problem, backend = None, as_service(storage).backend
         try:
-            await storage.pool.run(backend.stat, StoragePath())
+            await storage.ask(LOOK_TIME, backend.stat, StoragePath())
         except StorageError as error:
             problem = str(error)
         return BackendStatus(storage.name, type(backend).__name__.removesuffix("Backend").lower(), problem)

@@ -1,8 +1,8 @@
 """What crashes have left, settled as soon as the storage it lies on answers, and never on anybody's path.
 
-At the start each local storage is given a moment (`app.py`). One that was away then, and the Remote Resources of
-received Shares, are asked again here, while rows are left that nobody works on: of dead processes, and of our own work
-that has ended without being able to write that down.
+At the start each storage does this before all else (`app/running.py`). One that was away then, and the Remote
+Resources of received Shares, are asked again here, while rows are left that nobody works on: of dead processes, and of
+our own work that has ended without being able to write that down.
 """
 
 from __future__ import annotations
@@ -40,20 +40,26 @@ class Settling:
         self._moving = moving
         self._storages = storages
         self._remote = remote
+        self._tried: set[str] = set()  # at this moment
 
     async def run(self) -> None:
-        """Try now and every AGAIN seconds."""
-        while True:
-            try:
-                await self.once()
-            except Exception:
-                log.exception("settling failed")
-            await asyncio.sleep(AGAIN)
+        """Try now and every AGAIN seconds, whatever still hangs."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                group.create_task(self._try())
+                await asyncio.sleep(AGAIN)
+
+    async def _try(self) -> None:
+        try:
+            await self.once()
+        except Exception:
+            log.exception("settling failed")
 
     async def once(self) -> None:
-        """Try each storage that still has rows, side by side, so that one that hangs delays no other."""
-        names = await self._store.read(_backends)
-        await asyncio.gather(*(self._settle(name) for name in names))
+        """Try each storage that still has rows and is not being tried, side by side: one that hangs delays no other."""
+        names = await self._store.read(_backends) - self._tried
+        self._tried |= names
+        await asyncio.gather(*map(self._settle, names))
 
     async def _settle(self, name: str) -> None:
         try:
@@ -65,6 +71,8 @@ class Settling:
                 await self._store.run(lambda tx: replacements.forget(tx, name))
         except StorageError as error:
             log.info("not settled yet", backend=name, reason=str(error))
+        finally:
+            self._tried.discard(name)
 
 
 def _backends(tx: Connection) -> set[str]:

@@ -10,8 +10,10 @@ import asyncio
 import hashlib
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from backends.errors import NotFound, StorageError, Unavailable
 from backends.interface import SCAN_BATCH, Entry, Identity, Kind, Scan, StorageBackend
@@ -28,6 +30,8 @@ from gateway.store.received_shares import ReceivedShare
 
 RECEIVED = b"received"
 PROBE_WAIT = 0.2  # seconds that the listing of `/` waits for the mounts' own roots before it shows what it knows
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,23 @@ class Storage:
         try:
             await asyncio.shield(asyncio.ensure_future(self.pool.run(close)))
         except Unavailable:  # the line is full, but what is open must not stay so
-            threading.Thread(target=close, daemon=True).start()
+            if not self.pool.is_abandoned:
+                threading.Thread(target=close, daemon=True).start()
+
+    async def ask(self, seconds: float, question: Callable[..., T], *arguments: Any) -> T:
+        """Ask in the threads; raises Unavailable when there is no answer within `seconds`, which nobody takes then."""
+        asked = asyncio.ensure_future(self.pool.run(question, *arguments))
+        asked.add_done_callback(_retrieve)
+        done, _ = await asyncio.wait([asked], timeout=seconds)
+        if not done:
+            raise Unavailable(f"{self.name}: no answer within {seconds:g} s")
+        return asked.result()
+
+
+def _retrieve(asked: asyncio.Future[Any]) -> None:
+    """Take an outcome that nobody waits for any more."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +169,7 @@ class Tree:
         self._remote = remote
         self._clock = clock
         self._roots: dict[tuple[str, StoragePath], Entry | None] = {}  # as last seen; None: there is no such directory
+        self._asked: defaultdict[str, dict[asyncio.Task[None], float]] = defaultdict(dict)  # by backend: until when
 
     async def resolve(self, grant: Grant, path: StoragePath) -> Place | VirtualFolder:
         """Return what `grant` sees at `path`; whether something is there, only its storage knows.
@@ -193,11 +214,8 @@ class Tree:
         storage = self._storages.get(backend)
         if storage is None:
             return None  # not configured any more
-        probe = asyncio.ensure_future(storage.pool.run(storage.acting_as(user).backend.stat, path))
-        probe.add_done_callback(_retrieve)
-        done, _ = await asyncio.wait([probe], timeout=PROBE_WAIT)
         try:
-            return probe.result() if done else None
+            return await storage.ask(PROBE_WAIT, storage.acting_as(user).backend.stat, path)
         except NotFound:
             raise
         except StorageError:
@@ -239,28 +257,41 @@ class Tree:
         ]
 
     async def _mount_roots(self, user: str, mounts: Iterable[Mount]) -> list[Entry | None]:
-        """Return the roots' entries as far as they are known within PROBE_WAIT; a hung disk delays nobody."""
+        """Return the roots' entries as they were last seen, after a look for which nobody waits longer than PROBE_WAIT.
+
+        And only where a root was never seen, or would tell what other programs have changed. A backend that hangs
+        delays those who come in that time after it was asked first: until it has answered, nobody asks or waits again.
+        """
         wanted = [(mount.backend, mount.path) for mount in mounts]
-        probes = [asyncio.ensure_future(self._probe(user, backend, path)) for backend, path in wanted]
-        if probes:
-            await asyncio.wait(probes, timeout=PROBE_WAIT)
-        return [self._roots.get(key, _unseen(key[1].name)) for key in wanted]
+        now = asyncio.get_running_loop().time()
+        waits = []
+        for backend, path in wanted:
+            asked = self._asked[backend]
+            due = next(iter(asked.values()), now + PROBE_WAIT)
+            if due > now:
+                probe = asyncio.create_task(self._probe(user, backend, path))
+                asked[probe] = now + PROBE_WAIT
+                probe.add_done_callback(asked.pop)
+                if (backend, path) not in self._roots or self._storages[backend].backend.features.foreign_changes:
+                    waits.append(asyncio.wait([probe], timeout=due - now))
+        await asyncio.gather(*waits)
+        generations = await self._changes.folders(wanted)
+        return [self._shown_root(key, generation) for key, generation in zip(wanted, generations, strict=True)]
+
+    def _shown_root(self, key: tuple[str, StoragePath], generation: int) -> Entry | None:
+        if key not in self._roots:
+            return _unseen(key[1].name)
+        seen = self._roots[key]
+        return None if seen is None else shown(seen, generation)
 
     async def _probe(self, user: str, backend: str, path: StoragePath) -> None:
         storage = self._storages[backend].acting_as(user)
         try:
-            look = self._changes.look
-            self._roots[backend, path] = await storage.pool.run(look, backend, storage.backend, path)
+            self._roots[backend, path] = await storage.pool.run(storage.backend.stat, path)
         except NotFound:
             self._roots[backend, path] = None
         except StorageError:
             return  # what was known before is still the best answer
-
-
-def _retrieve(probe: asyncio.Future[Entry]) -> None:
-    """Take the outcome of a probe that nobody waits for any more."""
-    if not probe.cancelled():
-        probe.exception()
 
 
 def _named(entry: Entry, name: bytes) -> Entry:

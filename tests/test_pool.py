@@ -280,6 +280,55 @@ async def test_closing_lets_calls_in_line_finish_and_threads_end() -> None:
     await until(lambda: not any(thread.name.startswith("ending-") for thread in threading.enumerate()))
 
 
+async def test_what_comes_first_is_waited_for_but_not_for_ever() -> None:
+    pool, first, order = Pool("test", threads=2), Gate(), []
+    beginning = asyncio.create_task(pool.run_first(20, first))
+    await first.wait_begun()
+    second = asyncio.create_task(pool.run(lambda: order.append("second")))
+    await asyncio.sleep(0.02)
+    assert not order
+    first.let_go.set()
+    await second
+    assert (order, await beginning) == (["second"], "result")
+    late = Gate()
+    beginning = asyncio.create_task(pool.run_first(0.02, late))
+    await late.wait_begun()
+    assert await pool.run(lambda: "no longer") == "no longer"
+    late.let_go.set()
+    await beginning
+    pool.close()
+
+
+async def test_what_comes_first_and_fails_keeps_nobody_waiting(pool: Pool) -> None:
+    def fail() -> None:
+        raise NotFound("nothing")
+
+    with pytest.raises(NotFound):
+        await pool.run_first(20, fail)
+    assert await pool.run(lambda: "on") == "on"
+
+
+async def test_nobody_waits_for_a_call_that_is_abandoned_and_none_begins() -> None:
+    """What has opened something is not closed meanwhile: the call might still write to it."""
+    pool, opened, begun = Pool("test", threads=1), Opened(), Gate()
+    running = Gate(opened)
+    tasks = [asyncio.create_task(_caught(pool.run(call))) for call in (running, begun)]
+    await running.wait_begun()
+    cancelled = asyncio.create_task(pool.run(begun))
+    await asyncio.sleep(0)
+    pool.abandon()
+    cancelled.cancel()
+    assert [str(await task) for task in tasks] == ["test: no answer before the end"] * 2
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    with pytest.raises(Unavailable, match="shutting down"):
+        await pool.run(lambda: None)
+    running.let_go.set()
+    await until(lambda: not any(thread.name.startswith("test-") for thread in threading.enumerate()))
+    assert not begun.begun.is_set()
+    assert not opened.closed.is_set()
+
+
 async def test_a_closed_loop_is_no_trouble() -> None:
     """A call may outlast the loop that asked for it; its thread goes on with the next."""
     pool, gate = Pool("test", threads=1), Gate()

@@ -616,37 +616,20 @@ async def test_shares_of_many_hosts_cut_no_transfer_that_runs(place: Place) -> N
     release = threading.Event()
     running = asyncio.create_task(storage.pool.run(release.wait, 10))
     for number in range(300):
-        await place.remote._pool(f"host-{number}.example").run(lambda: None)
+        await place.remote._threads.of(f"host-{number}.example").run(lambda: None)
     release.set()
     assert await running
     assert (await storage.pool.run(storage.backend.stat, ROOT)).kind is Kind.DIRECTORY
     assert await place.remote.storage(place.get()) is storage
 
 
-async def test_a_host_that_hangs_holds_its_own_part_of_the_threads(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "HOST_WAITING", 2)
-    release = threading.Event()
-    hanging, other = place.remote._pool("hanging.example"), place.remote._pool("other.example")
-    tasks = [asyncio.create_task(hanging.run(release.wait, 10)) for _ in range(module.HOST_THREADS + 2)]
-    await asyncio.sleep(0.05)
-    with pytest.raises(Unavailable, match="line"):
-        await hanging.run(lambda: None)
-    assert await other.run(lambda: "answered") == "answered"
-    tasks.pop().cancel()
-    release.set()
-    assert all(await asyncio.gather(*tasks))
-    assert await hanging.run(lambda: "free") == "free"
-
-
 async def test_hosts_of_ended_shares_leave_nothing_behind(place: Place) -> None:
     share = place.put(requires_exchange=True, access="token")
     await place.stat()
-    assert list(place.remote._pools) == [share.server]
+    assert list(place.remote._threads) == [share.server]
     place.remote.forget(share.id)
     gc.collect()
-    assert list(place.remote._pools) == list(place.remote._turns._here) == []
+    assert list(place.remote._threads) == list(place.remote._turns._here) == []
 
 
 async def test_a_token_that_another_process_has_obtained_is_taken_for_one_that_is_refused(place: Place) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from backends.memory import MemoryBackend
 from backends.paths import StoragePath
 from backends.pool import Pool
 from gateway import mounts
+from gateway import tree as module
 from gateway.access import Grant, SharedResource
-from gateway.changes import Changes
+from gateway.changes import Changes, Touched
 from gateway.config import MountConfig
 from gateway.mounts import Mounts
 from gateway.ocm.shares import Permission
@@ -35,7 +38,9 @@ def path(text: str | bytes) -> StoragePath:
 
 
 class Switch(MemoryBackend):
-    """Memory whose answers can be replaced by an error, or kept back."""
+    """Memory whose answers can be replaced by an error, or kept back; other programs may write there."""
+
+    features = replace(MemoryBackend.features, foreign_changes=True)
 
     def __init__(self) -> None:
         super().__init__()
@@ -224,6 +229,48 @@ async def test_a_storage_that_hangs_delays_the_top_for_a_moment_only(place: Site
     assert time.monotonic() - begun < 1
     shown = next(child for child in top.children if child.name == "Übung".encode())
     assert shown.etag == place.changes.look("other", place.other, StoragePath()).etag, "as it was seen last"
+
+
+async def test_a_storage_that_hangs_is_asked_for_the_top_no_more_until_it_has_answered(
+    place: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither do those wait who come later, nor do their questions fill the line that others stand in."""
+    released, asked = threading.Event(), []
+
+    def hang(path: StoragePath) -> Entry:
+        asked.append(path)
+        assert released.wait(20)
+        return MemoryBackend.stat(place.other, path)
+
+    before = place.other.asked
+    monkeypatch.setattr(place.other, "stat", hang)
+    await place.top()
+    monkeypatch.setattr(module, "PROBE_WAIT", 20.0)
+    begun = time.monotonic()
+    for _ in range(5):
+        await place.top()
+    assert (len(asked), time.monotonic() - begun < 20) == (1, True)
+    monkeypatch.undo()
+    released.set()
+    while place.other.asked == before:
+        await place.top()
+
+
+async def test_nobody_waits_for_a_root_that_was_seen_and_tells_no_changes(
+    place: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at for the next one, while changes of our own show at once."""
+    monkeypatch.setattr(place.other, "features", MemoryBackend.features)
+    before = await place.top()
+    released = threading.Event()
+    monkeypatch.setattr(place.other, "stat", lambda _path: released.wait(20) and place.backend.stat(path("lab")))
+    monkeypatch.setattr(module, "PROBE_WAIT", 20.0)
+    begun = time.monotonic()
+    assert await place.top() == before
+    await place.changes.made([Touched("other", path("new"))])
+    assert (await place.top()).entry.etag != before.entry.etag
+    assert time.monotonic() - begun < 20
+    released.set()
 
 
 @pytest.mark.parametrize("error", [Unavailable("the NAS is away"), StorageError("odd")])

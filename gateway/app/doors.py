@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -28,6 +29,8 @@ from gateway.upstream.door import UpstreamDoor
 from gateway.web.door import WebDoor
 from gateway.web.inviting import AcceptInvitePage
 from gateway.web.wayf import WayfPage
+
+KEEP_TIME = 3.0  # seconds in which what was cut off at the end is kept, to be resumed
 
 CAPABILITIES = ("exchange-token", "http-sig", "invite-wayf", "invites", "notifications", "protocol-object")
 
@@ -70,6 +73,12 @@ async def open_doors(
     AcceptInvitePage(config, ground.access, sharing.inviting, ground.tickets, logins, client).add_routes(public.router)
     _add_wayf(public, config, outside)
     await listen_on(stack, public, *seat.doors.http, tls=config.tls, before=dav.quick.before)
+    later = asyncio.get_running_loop().call_later
+    # aiohttp waits for running requests, asks them to end, and waits as long again: a transfer does not hear it, and
+    # neither does a call of a storage that hangs.
+    stack.callback(later, STOP_TIME, sharing.watch.cut_all)
+    for abandon in (dav.abandon, sharing.remote.close, *(storage.pool.abandon for storage in ground.storages.values())):
+        stack.callback(later, STOP_TIME + KEEP_TIME, abandon)
 
 
 def _add_api(

@@ -109,7 +109,7 @@ def _storage(stack: AsyncExitStack, store: Store, config: Config, name: str) -> 
     backend: StorageBackend = open_backend(name, config.backends[name], store, config.state_dir)
     pool = Pool(f"backend-{name}")
     stack.callback(backend.close)
-    stack.callback(pool.close)
+    stack.callback(pool.abandon)
     return Storage(name, backend, pool, view_of(backend))
 
 

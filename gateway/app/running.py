@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -13,7 +13,7 @@ import structlog
 from gateway.admin.calling import Command
 from gateway.admin.metrics import Metrics
 from gateway.admin.socket import AdminSocket
-from gateway.app.background import background
+from gateway.app.background import Background
 from gateway.app.commands import command_table, doctor_commands
 from gateway.app.doors import open_doors
 from gateway.app.ground import Ground, Seat, lay_ground
@@ -22,7 +22,7 @@ from gateway.app.sharing import Sharing, build_sharing
 from gateway.config import Config
 from gateway.directories import Directories, sources
 from gateway.files import Moves
-from gateway.listening import STOP_TIME, listen_on
+from gateway.listening import listen_on
 from gateway.roots import (
     Roots,
     as_service,
@@ -32,7 +32,8 @@ from gateway.roots import (
 from gateway.settling import Settling
 from gateway.tree import Storage
 
-SETTLE_TIME = 5.0  # seconds that the start waits for storage
+SETTLE_TIME = 5.0  # seconds that those who want something of a storage wait until it is settled
+COPIES_TIME = 5.0  # seconds that copies of received Shares have to end
 
 
 log = structlog.get_logger()
@@ -57,13 +58,14 @@ async def start(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callab
     outside = go_outside(stack, config, ground)
     sharing = build_sharing(stack, config, ground, outside, seat.team)
     moves, roots = Moves(ground.store, ground.living), Roots(ground.store, ground.storages, ground.clock)
-    await _settle(stack, moves, ground)
+    background = Background(stack)
+    settled = _settle(background, moves, ground)
     settling = Settling(ground.store, moves, ground.storages, sharing.remote.named)
-    background(stack, settling.run(), "settling")
-    background(stack, sharing.watch.run(), "watch")
-    background(stack, sharing.remote.forget_in_time(), "forget")
-    background(stack, sharing.last_seen.run(), "last seen")
-    background(stack, roots.follow(), "roots")
+    background.begin(settling.run(), "settling")
+    background.begin(sharing.watch.run(), "watch")
+    background.begin(sharing.remote.forget_in_time(), "forget")
+    background.begin(sharing.last_seen.run(), "last seen")
+    background.begin(roots.follow(), "roots")
     metrics = Metrics(
         ground.store,
         config.proxy.trusted,
@@ -73,11 +75,9 @@ async def start(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callab
         breakers=outside.peers.breakers,
     )
     await open_doors(stack, config, ground, outside, sharing, moves, metrics, seat)
-    # aiohttp waits for running requests, asks them to end, and waits as long again: a transfer does not hear it.
-    stack.callback(asyncio.get_running_loop().call_later, STOP_TIME, sharing.watch.cut_all)
     doctor = doctor_commands(stack, config, ground, outside, sharing)
     commands = {**command_table(config, ground, outside, sharing, roots, seat), **doctor.table}
-    return partial(_lead, ground.storages, outside.directories, sharing, metrics, commands, seat)
+    return partial(_lead, ground.storages, outside.directories, sharing, metrics, commands, seat, settled)
 
 
 async def _lead(
@@ -87,9 +87,13 @@ async def _lead(
     metrics: Metrics,
     commands: Mapping[str, Command],
     seat: Seat,
+    settled: Collection[asyncio.Task[None]],
     stack: AsyncExitStack,
 ) -> None:
-    """Deliver messages, look at received Shares, and answer the operator, until `stack` closes."""
+    """Deliver messages, look at received Shares, and answer the operator, until `stack` closes.
+
+    Returns once each storage is settled, or hangs.
+    """
     team, loop = seat.team, asyncio.get_running_loop()
 
     def hear() -> None:
@@ -97,25 +101,28 @@ async def _lead(
         sharing.outbox.kick()
 
     await sharing.copies.start()
-    stack.push_async_callback(sharing.copies.close, STOP_TIME)
-    background(stack, sharing.remote.refresh(), "refresh")
+    stack.push_async_callback(sharing.copies.close, COPIES_TIME)
     # Before the outbox looks for the first time: what is written after that look rings, and is heard.
     loop.add_reader(team.bell, hear)
     stack.callback(loop.remove_reader, team.bell)
-    background(stack, sharing.expiring.run(), "expiring")
-    background(stack, directories.run(), "directories")
-    background(stack, sharing.group_shares.run(), "group shares")
+    background = Background(stack)
+    background.begin(sharing.remote.refresh(), "refresh")
+    background.begin(sharing.expiring.run(), "expiring")
+    background.begin(directories.run(), "directories")
+    background.begin(sharing.group_shares.run(), "group shares")
     for name, storage in storages.items():
-        background(stack, sharing.uploads.run(as_service(storage)), f"uploads {name}")
-    background(stack, sharing.uploads.run_without(storages), "uploads elsewhere")
+        background.begin(sharing.uploads.run(as_service(storage)), f"uploads {name}")
+    background.begin(sharing.uploads.run_without(storages), "uploads elsewhere")
     sharing.outbox.start()
     stack.push_async_callback(sharing.outbox.stop)
     await listen_on(stack, metrics.app(), *seat.doors.metrics)
     await listen_on(stack, AdminSocket(commands).app, seat.doors.admin)
+    if settled:
+        await asyncio.wait(settled, timeout=SETTLE_TIME)
 
 
-async def _settle(stack: AsyncExitStack, moves: Moves, ground: Ground) -> None:
-    """Let each storage settle what a crash has left, in its own threads; one that hangs delays nobody.
+def _settle(background: Background, moves: Moves, ground: Ground) -> list[asyncio.Task[None]]:
+    """Let each storage settle what a crash has left, in its own threads, before it is used; nobody else waits.
 
     Where other processes of the gateway run, that is only what is provably of the dead.
     """
@@ -125,7 +132,7 @@ async def _settle(stack: AsyncExitStack, moves: Moves, ground: Ground) -> None:
         moves.replay({storage.name: as_service(storage)})
         ground.changes.watch_shares(storage.name)
 
-    storages = ground.storages.values()
-    tasks = [background(stack, storage.pool.run(work, storage), f"settle {storage.name}") for storage in storages]
-    if tasks:
-        await asyncio.wait(tasks, timeout=SETTLE_TIME)
+    return [
+        background.begin(storage.pool.run_first(SETTLE_TIME, work, storage), f"settle {storage.name}")
+        for storage in ground.storages.values()
+    ]

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from backends.errors import NotFound
 from backends.paths import printable
-from backends.pool import Pool
+from backends.pool_parts import Parts
 from gateway.access import Access, Grant
 from gateway.arriving import Arriving
 from gateway.belongings import Belongings
@@ -51,6 +51,9 @@ from gateway.logins import Logins
 from gateway.tree import Place, Tree, VirtualFolder
 from gateway.uploads import Uploads
 from gateway.watch import Watch
+
+ACROSS = 64  # threads for work between two storages
+ACROSS_EACH, ACROSS_WAITING = 2, 64  # of those, what any two storages may hold, and work that waits for that
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
@@ -110,7 +113,7 @@ class DavDoor:
         self._tree = tree
         self._changes = changes
         self._addresses = Addresses(base_path, origin)
-        self._across = Pool("dav-across", threads=2, waiting=64)
+        self._across = Parts("dav-across", threads=ACROSS, each=ACROSS_EACH, waiting=ACROSS_WAITING)
         self.quick = Quick(access, changes, like)
         self._running = 0  # requests
         self._ended: asyncio.Future[None] | None = None  # somebody waits until none runs
@@ -143,6 +146,10 @@ class DavDoor:
             router.add_route("*", path, self.handle, name=name, expect_handler=_expect_later)
         router.register_resource(_Unexpected("/{anywhere:[\\s\\S]*}"))
 
+    def abandon(self) -> None:
+        """Let nobody wait for work between storages, and begin none, at the end of the process."""
+        self._across.abandon()
+
     async def close(self, wait: float) -> None:
         """Let at most `wait` seconds pass until all that runs has ended, and take no more work between storages.
 
@@ -153,7 +160,7 @@ class DavDoor:
             self._ended = asyncio.get_running_loop().create_future()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended, wait)
-        self._across.close()
+        self.abandon()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; nothing but a lost connection comes out of here as an exception."""

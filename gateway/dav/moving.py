@@ -9,6 +9,7 @@ from aiohttp import web
 
 from backends.errors import AlreadyExists, NotFound
 from backends.pool import Pool
+from backends.pool_parts import Parts
 from gateway.access import Access
 from gateway.changes import Touched
 from gateway.dav.call import Call, require_conditions
@@ -19,7 +20,7 @@ from gateway.dav.paths import Addresses, Location
 from gateway.files import Cancelled, Moves
 from gateway.ocm.shares import Permission
 from gateway.removing import Incomplete
-from gateway.tree import Place, Tree, VirtualFolder
+from gateway.tree import Place, Storage, Tree, VirtualFolder
 from gateway.watch import Watch
 
 Work = Callable[[Place, Callable[[], bool]], bool]  # to the target, unless cancelled; tells whether that is new
@@ -29,9 +30,11 @@ class Moving:
     """Answers MOVE and COPY."""
 
     def __init__(
-        self, access: Access, tree: Tree, moves: Moves, watch: Watch, addresses: Addresses, across: Pool, guard: Guard
+        self, access: Access, tree: Tree, moves: Moves, watch: Watch, addresses: Addresses, across: Parts, guard: Guard
     ) -> None:
-        """Work between two storages is done in the threads of `across`, so that neither holds up the other's."""
+        """Work between two storages is done in threads of `across`, so that neither holds up the other's; any two have
+        a part of those, so that one that hangs holds up no work between others.
+        """
         self._access = access
         self._tree = tree
         self._moves = moves
@@ -72,8 +75,7 @@ class Moving:
 
     async def _answer(self, call: Call, work: Work) -> web.StreamResponse:
         location, target = await self._destination(call)
-        same = call.place.storage.name == target.storage.name
-        pool = call.place.storage.pool if same else self._across
+        pool = self._pool(call.place.storage, target.storage)
 
         def guarded(target: Place, cancelled: Callable[[], bool]) -> bool:
             self._guard.require(call)
@@ -87,6 +89,11 @@ class Moving:
         except Incomplete as error:
             return multistatus(error.failures, [(target, location), (call.place, call.location)])
         return web.Response(status=201 if is_new else 204)
+
+    def _pool(self, source: Storage, target: Storage) -> Pool:
+        if source.name == target.name:
+            return source.pool
+        return self._across.of(" and ".join(sorted((source.name, target.name))))
 
     async def _watched(self, pool: Pool, call: Call, target: Place, work: Work) -> bool:
         """Work until it is done or the rights for it are gone; raises DavError 403."""

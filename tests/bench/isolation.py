@@ -1,19 +1,17 @@
-"""What dead servers cost everybody else, and how soon one that returns has all its messages.
+"""What dead servers and backends cost everybody else, and how soon a server that returns has all its messages.
 
 Each figure is a ratio of two 99th percentiles over the same requests: with two more servers that are dead, and with two
-more that answer, which users ask as often. The A/A run, answering ones again, shows how much of it is noise.
+more that answer, which users ask as often. The A/A run, answering ones again, shows how much of it is noise. Backends
+that hang are in `hung_backends.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import json
 import os
 import secrets
 import socket
 import sqlite3
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,14 +19,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from aiohttp import ClientSession, ClientTimeout
+from bench import hung_backends
+from bench.beside import Isolation, compare, load, reads
 from bench.many_peers import document
-from bench.servers import AUTHORIZATION, PASSWORD, USER
+from bench.servers import PASSWORD, USER
 from parts import CHEAP, received
 from sites import Site
 from sqlalchemy import Connection
@@ -38,33 +38,11 @@ from gateway.store.engine import Store
 from gateway.store.sealing import Sealer, key_file, secret_hash
 
 PEERS = 50
-ROUNDS = 9
-SECONDS = 3.0  # of each measurement, of which a round has three
-CLIENTS = 8
-THINKING = 0.1  # seconds between two requests of one client: waiting is to be measured, and not a busy core
 BEYOND_NOISE = 1.05  # times the A/A run, at most
 MESSAGES = 10_000
 MESSAGE_SECONDS = 300.0  # at most, for all of them
 OTHERS = 20  # servers that get one message each meanwhile
 OTHERS_SECONDS = 5.0  # at most, for the slowest of those
-
-
-@dataclass(frozen=True)
-class Isolation:
-    """Ratios of 99th percentiles, one for each round: with dead servers, and in the A/A run."""
-
-    name: str
-    dead: Sequence[float]
-    again: Sequence[float]
-    milliseconds: float  # the 99th percentile itself, where all answer
-
-    @property
-    def ratio(self) -> float:
-        return statistics.median(self.dead)
-
-    @property
-    def noise(self) -> float:
-        return statistics.median(self.again)
 
 
 @dataclass(frozen=True)
@@ -77,8 +55,12 @@ class Backlog:
 
 
 def measure(directory: Path) -> tuple[list[Isolation], Backlog]:
-    """Run all three measurements in new sites below `directory`."""
-    isolations = [many_peers(directory / "many"), two_and_a_blackhole(directory / "two")]
+    """Run all measurements in new sites below `directory`."""
+    isolations = [
+        many_peers(directory / "many"),
+        two_and_a_blackhole(directory / "two"),
+        *hung_backends.measure(directory / "backends"),
+    ]
     return isolations, backlog(directory / "backlog")
 
 
@@ -97,7 +79,7 @@ def missed(isolations: Sequence[Isolation], late: Backlog) -> Iterator[str]:
 
 
 def table(isolations: Sequence[Isolation], late: Backlog) -> str:
-    lines = ["| p99 of everything else | with dead servers | A/A | ours |", "|---|---|---|---|"]
+    lines = ["| p99 of everything else | with dead ones | A/A | ours |", "|---|---|---|---|"]
     lines += [
         f"| {each.name} | {each.ratio:.2f} | {each.noise:.2f} | {each.milliseconds:.1f} ms |" for each in isolations
     ]
@@ -165,53 +147,12 @@ def backlog(directory: Path) -> Backlog:
 
 
 def _compare(name: str, site: Site, paths: Sequence[str], dead: Sequence[int], spare: Sequence[int]) -> Isolation:
-    """Measure in turn with answering, dead, and answering servers beside the others."""
-    asyncio.run(_load(site, paths, spare))  # everything has been asked once
-    asyncio.run(_load(site, paths, dead))
-    rounds = [[asyncio.run(_load(site, paths, ports)) for ports in (spare, dead, spare)] for _ in range(ROUNDS)]
-    # Every other round backwards: a machine that gets faster or slower meanwhile favours neither.
-    rounds = [each[:: 1 if number % 2 else -1] for number, each in enumerate(rounds)]
-    ratios = [(beside / first, again / first) for first, beside, again in rounds]
-    usual = statistics.median(first for first, _, _ in rounds)
-    return Isolation(name, [ratio for ratio, _ in ratios], [ratio for _, ratio in ratios], usual * 1000)
+    """Compare requests for `paths` beside dead servers with the same beside spare ones."""
 
+    def beside(ports: Sequence[int]) -> float:
+        return load(site, reads(paths), reads([f"received/{port}/1.bin" for port in ports]))
 
-async def _load(site: Site, paths: Sequence[str], beside: Sequence[int]) -> float:
-    """Return the seconds in which 99 of 100 requests for `paths` are answered, while others ask for those `beside`."""
-    root = f"http://127.0.0.1:{site.port}/dav/files/{USER}/"
-    headers, patience = {"Authorization": AUTHORIZATION}, ClientTimeout(total=30)
-    async with ClientSession(headers=headers, timeout=patience) as session, asyncio.TaskGroup() as group:
-        others = [group.create_task(_ask_again(session, f"{root}received/{port}/1.bin")) for port in beside]
-        turned = [[*paths[number % len(paths) :], *paths[: number % len(paths)]] for number in range(CLIENTS)]
-        clients = [group.create_task(_client(session, root, each)) for each in turned]
-        seconds = sorted(itertools.chain.from_iterable([await client for client in clients]))
-        for other in others:
-            other.cancel()  # in the middle of a wait, if it is for a dead one
-    return seconds[int(len(seconds) * 0.99)]
-
-
-async def _client(session: ClientSession, root: str, paths: Sequence[str]) -> list[float]:
-    seconds = []
-    end = time.monotonic() + SECONDS
-    for path in itertools.cycle(paths):
-        if time.monotonic() > end:
-            return seconds
-        begun = time.monotonic()
-        method, status = ("PROPFIND", 207) if path.endswith("/") else ("GET", 200)
-        async with session.request(method, root + path, headers={"Depth": "1"}) as answer:
-            await answer.read()
-        assert answer.status == status, (path, answer.status)
-        seconds.append(time.monotonic() - begun)
-        await asyncio.sleep(THINKING)
-    return seconds
-
-
-async def _ask_again(session: ClientSession, url: str) -> None:
-    """Ask for a file of a server that may be dead, whatever the answer is."""
-    while True:
-        async with session.get(url) as answer:
-            await answer.read()
-        await asyncio.sleep(THINKING)
+    return compare(name, partial(beside, spare), partial(beside, dead))
 
 
 # --- what it is measured on -----------------------------------------------------------------------------------------

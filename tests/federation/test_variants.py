@@ -1,4 +1,4 @@
-"""The same story where sites differ: below a path of the host, over TLS with a private CA."""
+"""The same story where sites differ: below a path of the host, over TLS with a private CA, without any storage."""
 
 from __future__ import annotations
 
@@ -68,3 +68,12 @@ def test_a_certificate_that_nobody_vouches_for_is_named_as_the_reason(tmp_path: 
         assert share["state"] == "pending"
         assert "certificate is not accepted" in share["problem"]
         assert "federation.peers.localhost.ca_file (tls)" in share["problem"]
+
+
+def test_a_site_without_storage_has_users_who_receive(tmp_path: Path) -> None:
+    with Site(tmp_path / "bob", backends={}, mounts=[]) as bob:
+        bob.add_user("bob", BOB)
+        assert bob.json("backend", "list") == []
+        top = bob.http("PROPFIND", "/dav/files/bob/", headers={"Depth": "1"}, user="bob", password=BOB)
+        assert (top.status, b"/dav/files/bob/received/" in top.body) == (207, True)
+        assert "failed" not in bob.log.read_text()

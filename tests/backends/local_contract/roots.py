@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
 
+from backends import root as module
 from backends.errors import Unavailable
 from backends.local import LocalBackend
-from backends.root import RootIdentity
+from backends.root import OpenRoot, RootIdentity
 
 from ..conformance.actions import ROOT, get, names, path, put
 from .place import Place
@@ -152,6 +155,29 @@ class RootTests:
         with pytest.raises(Unavailable):
             backend.stat(ROOT)
         backend.close()
+
+    def test_closing_waits_for_no_root_that_hangs(
+        self, checked: LocalBackend, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nor is the root served that turns up afterwards."""
+        begun, released = threading.Event(), threading.Event()
+
+        def hang(number: int) -> OpenRoot:
+            begun.set()
+            assert released.wait(20)
+            return OpenRoot(number)
+
+        monkeypatch.setattr(module, "OpenRoot", hang)
+        clock.now += 10
+        with ThreadPoolExecutor(1) as thread:
+            looking = thread.submit(checked.stat, ROOT)
+            assert begun.wait(20)
+            checked.close()
+            assert not looking.done()
+            released.set()
+            looking.result(20)
+        with pytest.raises(Unavailable, match="closed"):
+            checked.stat(ROOT)
 
     def test_a_closed_backend_is_unavailable(self, place: Place) -> None:
         backend = place.open()
