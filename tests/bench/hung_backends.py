@@ -7,13 +7,11 @@ link flowing.
 
 from __future__ import annotations
 
-import shutil
-import sys
 from pathlib import Path
 
 from bench.beside import Ask, Isolation, compare, load, reads
 from bench.link import link_to
-from bench.servers import PASSWORD, USER
+from bench.servers import PASSWORD, USER, rclone_command
 from sites import Site, eventually
 from three_backends import BACKENDS, Servers, servers
 
@@ -24,8 +22,7 @@ CALM_SECONDS = 60.0  # at most, until a backend whose link flows again answers
 
 def measure(directory: Path) -> list[Isolation]:
     """Measure with each of the remote ones hanging."""
-    rclone = shutil.which("rclone", path=str(Path(sys.executable).parent)) or "rclone"
-    with servers(rclone, directory / "servers") as started:
+    with servers(rclone_command(), directory / "servers") as started:
         return [one_of_three(directory / hangs, started, hangs) for hangs in ("s3", "sftp")]
 
 

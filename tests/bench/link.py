@@ -1,6 +1,7 @@
-"""A link that can stall, in a process of its own: what it carries costs those who measure nothing.
+"""A link that is slow or stalls, in a process of its own: what it carries costs those who measure nothing.
 
-As a program it carries connections to the port that it is given, says on which port, and does what each line says.
+As a program it carries connections to the port that it is given, with the seconds that follow as latency each way, says
+on which port, and does what each line says.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ class Link:
 
 
 @contextmanager
-def link_to(target: int) -> Iterator[Link]:
-    """Carry connections to the port `target`."""
-    command = [sys.executable, __file__, str(target)]
+def link_to(target: int, latency: float = 0.0) -> Iterator[Link]:
+    """Carry connections to the port `target`, for `latency` seconds each way."""
+    command = [sys.executable, __file__, str(target), str(latency)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Link(process)
@@ -54,8 +55,9 @@ def link_to(target: int) -> Iterator[Link]:
             process.kill()
 
 
-def main() -> None:
-    with FaultyLink(int(sys.argv[1])) as link:
+def main(target: str, latency: str) -> None:
+    with FaultyLink(int(target)) as link:
+        link.latency = float(latency)
         print(link.port, flush=True)
         for line in sys.stdin:
             word = line.strip()
@@ -64,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

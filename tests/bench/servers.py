@@ -143,8 +143,7 @@ class Rclone(Server):
 
     def start(self) -> None:
         self.url = f"{self.scheme}://127.0.0.1:{self.port}/"
-        rclone = shutil.which("rclone", path=str(Path(sys.executable).parent)) or "rclone"
-        command = [rclone, "serve", "webdav", str(self.data), "--addr", f"127.0.0.1:{self.port}"]
+        command = [rclone_command(), "serve", "webdav", str(self.data), "--addr", f"127.0.0.1:{self.port}"]
         command += ["--user", USER, "--pass", PASSWORD, "--config", "/dev/null", "--log-level", "ERROR"]
         if self.certificate:
             command += ["--cert", str(self.certificate[0]), "--key", str(self.certificate[1])]
@@ -230,6 +229,11 @@ class Nginx(Server):
         _open_to_all(self.directory, self.data)
         command = [_found("nginx"), "-e", f"{self.directory}/error.log", "-c", str(config)]
         self.run(*command, *(("-g", "user www-data;") if os.geteuid() == 0 else ()))
+
+
+def rclone_command() -> str:
+    """Return rclone's command, which is beside Python's where it came with the project."""
+    return shutil.which("rclone", path=str(Path(sys.executable).parent)) or "rclone"
 
 
 def _users(path: Path) -> None:

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench import door
-from bench.servers import Gateway
+from bench.link import link_to
+from bench.servers import Gateway, rclone_command
 from bench.work import MIB, Work
 from s3_servers import ACCESS_KEY, BUCKET, SECRET_KEY, key_files, rclone_s3
 from s3_servers import Server as Bucket
 from sftp_servers import Server as Sshd
 from sftp_servers import sshd
-from slow_link import slow_link
 
 LARGE, FAR = 1024 * MIB, 256 * MIB  # bytes of the files
 MANY = 10_000
@@ -134,9 +134,9 @@ def works(stack: ExitStack, directory: Path, memory: Path) -> list[Work]:
 
 def _s3(stack: ExitStack, directory: Path, place: Path, files: Sequence[Path]) -> list[Work]:
     place.mkdir()
-    server = stack.enter_context(rclone_s3(_rclone(), place)).server
+    server = stack.enter_context(rclone_s3(rclone_command(), place)).server
     _fill(place / "data" / BUCKET, files)
-    near, far = server, Bucket(stack.enter_context(slow_link(server.port, LATENCY)))
+    near, far = server, Bucket(stack.enter_context(link_to(server.port, LATENCY)).port)
     sides = [
         (_gateway(stack, directory / f"s3-{bucket.port}", _section(bucket, place)), stack.enter_context(_boto3(bucket)))
         for bucket in (near, far)
@@ -148,7 +148,7 @@ def _sftp(stack: ExitStack, directory: Path, place: Path, files: Sequence[Path])
     place.mkdir()
     server = stack.enter_context(sshd(place))
     _fill(server.data, files)
-    near, far = server.port, stack.enter_context(slow_link(server.port, LATENCY))
+    near, far = server.port, stack.enter_context(link_to(server.port, LATENCY)).port
     sides = []
     for port in (near, far):
         account = server.account(port)
@@ -238,7 +238,3 @@ def _running(command: Sequence[str], **environment: str) -> Iterator[subprocess.
     with subprocess.Popen(command, text=True, env=os.environ | environment, **channels) as process:
         yield process
         process.kill()
-
-
-def _rclone() -> str:
-    return shutil.which("rclone", path=str(Path(sys.executable).parent)) or "rclone"
