@@ -169,6 +169,7 @@ class MotoServer:
     def __enter__(self) -> MotoServer:
         self._thread.start()
         self.server.client().create_bucket(Bucket=BUCKET)
+        empty(self.server)  # all servers of one process have one state
         return self
 
     def __exit__(self, *exception: object) -> None:

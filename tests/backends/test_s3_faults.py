@@ -35,6 +35,9 @@ from backends.interface import Writer
 from backends.s3 import KeyFiles, Patience, S3Backend
 
 from .conformance.actions import ROOT, get, names, path, put
+from .over_moto import moto, shared_moto
+
+__all__ = ["moto", "shared_moto"]
 
 MIB = 1024 * 1024
 CONTENT = os.urandom(20 * MIB + 17)
@@ -69,18 +72,11 @@ def backend(link: FaultyLink, tmp_path: Path) -> Iterator[S3Backend]:
         yield backend
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[MotoServer]:
-    with MotoServer() as server:
-        yield server
-
-
 @pytest.fixture
 def over_moto(moto: MotoServer, tmp_path: Path) -> Iterator[S3Backend]:
     with closing(backend_at(moto.server, tmp_path / "state", "root")) as backend:
         put(backend, "file", b"old")
         yield backend
-    moto.fault = None
 
 
 def write(backend: S3Backend, name: str, content: bytes) -> None:
