@@ -68,7 +68,7 @@ class Door:
 
 
 class Boto3:
-    """boto3 in a process of its own, with its transfers in parts, which are its fastest."""
+    """boto3 in a process of its own."""
 
     name = "boto3"
 
@@ -133,15 +133,21 @@ def works(stack: ExitStack, directory: Path, memory: Path) -> list[Work]:
 
 
 def _s3(stack: ExitStack, directory: Path, place: Path, files: Sequence[Path]) -> list[Work]:
+    """The server makes no hash of a whole object for its ETag, but for one measurement.
+
+    rclone does by default, at every first look at an object: it reads all of it again.
+    """
     place.mkdir()
-    server = stack.enter_context(rclone_s3(rclone_command(), place)).server
+    server, hashing = (
+        stack.enter_context(rclone_s3(rclone_command(), place, *more)).server for more in (["--etag-hash="], [])
+    )
     _fill(place / "data" / BUCKET, files)
-    near, far = server, Bucket(stack.enter_context(link_to(server.port, LATENCY)).port)
-    sides = [
+    near, far, again = (
         (_gateway(stack, directory / f"s3-{bucket.port}", _section(bucket, place)), stack.enter_context(_boto3(bucket)))
-        for bucket in (near, far)
-    ]
-    return list(_of("S3", sides, S3_TARGETS, files))
+        for bucket in (server, Bucket(stack.enter_context(link_to(server.port, LATENCY)).port), hashing)
+    )
+    put = Work("S3 PUT 1 GiB, which the server reads again", lambda side: side.put(files[0]), again[0], [again[1]], {})
+    return [*_of("S3", (near, far), S3_TARGETS, files), put]
 
 
 def _sftp(stack: ExitStack, directory: Path, place: Path, files: Sequence[Path]) -> list[Work]:
