@@ -20,14 +20,14 @@ from backends.s3.tree import entry_of
 MIB = 1024 * 1024
 GROWTH = 8  # times as large as the range before, if that was read to its end
 GAP_MAX = 256 * 1024  # bytes; over a smaller gap it is cheaper to read on than to ask again
-AHEAD = 4 * MIB  # bytes before the end of a range when the next one is asked for
+AHEAD = 32 * MIB  # bytes before the end of a range when the next one is asked for: 300 MB/s from 100 ms away
 LOST_MAX = 3  # connections in a row that may be lost without a byte gained
 
 
 class _Range:
     """An answer: the bytes from `position` to `end` of the object that are still to come.
 
-    `in_order`: it was asked for because the one before it was read to its end.
+    `in_order`: it was asked for because the one before it was read to its end, or the object is read from its begin.
     """
 
     def __init__(self, answer: Parameters, first: int, end: int, *, in_order: bool) -> None:
@@ -108,7 +108,8 @@ class S3Reader(Reader):
                 return present
         if present is None or not offset == present.position == present.end:
             self._drop()
-            self._range = self._ask(offset, size, in_order=False)
+            begins = offset == 0  # and will go on, it seems
+            self._range = self._ask(offset, GROWTH * size if begins else size, in_order=begins)
         elif self._next is not None:
             following, self._next = self._next, None
             self._drop()

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from s3_servers import BUCKET, Environ, MotoServer, RcloneServer, backend_at, rclone_s3, refusal
+from sites import eventually
 
 from backends.errors import (
     DigestMismatch,
@@ -85,7 +86,16 @@ def test_who_reads_in_order_makes_few_large_requests(moto: MotoServer, backend: 
     with backend.open_read(path("file")) as reader:
         pieces = [reader.read_at(offset, MIB) for offset in range(0, len(CONTENT), MIB)]
     assert b"".join(pieces) == CONTENT
-    assert ranges(moto) == [MIB, 8 * MIB, len(CONTENT) - 9 * MIB]
+    assert ranges(moto) == [8 * MIB, len(CONTENT) - 8 * MIB]
+
+
+def test_who_begins_at_the_beginning_waits_for_a_distant_server_once(moto: MotoServer, backend: S3Backend) -> None:
+    """The second request is on its way before anything of it is read."""
+    put_object(moto, "root/file", CONTENT)
+    moto.seen.clear()
+    with backend.open_read(path("file")) as reader:
+        assert reader.read_at(0, MIB) == CONTENT[:MIB]
+        eventually(lambda: ranges(moto), [8 * MIB, len(CONTENT) - 8 * MIB])
 
 
 def test_who_jumps_about_makes_small_ones(moto: MotoServer, backend: S3Backend) -> None:
@@ -101,20 +111,20 @@ def test_who_jumps_about_makes_small_ones(moto: MotoServer, backend: S3Backend) 
 def test_a_file_that_is_replaced_between_two_requests_is_no_mixture(moto: MotoServer, backend: S3Backend) -> None:
     put_object(moto, "root/file", b"a" * 12 * MIB)
     with backend.open_read(path("file")) as reader:
-        assert reader.read_at(0, MIB) == b"a" * MIB
+        assert reader.read_at(MIB, MIB) == b"a" * MIB  # not from the beginning: nothing more is on its way
         put_object(moto, "root/file", b"b" * 12 * MIB)
         with pytest.raises(Unavailable, match="changed while it was read"):
-            reader.read_at(MIB, 11 * MIB)
+            reader.read_at(2 * MIB, 10 * MIB)
 
 
 def test_a_server_that_knows_no_if_match_is_seen_through(over_rclone: tuple[RcloneServer, S3Backend]) -> None:
     server, backend = over_rclone
     put(backend, "file", b"a" * 3 * MIB)
     with backend.open_read(path("file")) as reader:
-        assert reader.read_at(0, MIB) == b"a" * MIB
+        assert reader.read_at(MIB, MIB) == b"a" * MIB
         server.server.client().put_object(Bucket=BUCKET, Key="root/file", Body=b"b" * 3 * MIB)
         with pytest.raises(Unavailable, match="changed while it was read"):
-            reader.read_at(MIB, 2 * MIB)
+            reader.read_at(2 * MIB, MIB)
 
 
 # ------------------------------------------------------------------------------------------------------- writing
