@@ -12,7 +12,7 @@ import pytest
 from pairs import ALICE, BOB, Pair
 from rclone_client import RcloneClient
 from s3_servers import BUCKET, SECRET_KEY, MotoServer, Server, key_files, rclone_s3
-from sites import Site
+from sites import Site, eventually
 
 CONTENT = os.urandom(20 * 1024 * 1024 + 17)
 
@@ -87,6 +87,6 @@ def test_a_bucket_that_is_not_there_is_told_at_the_start_and_on_request(tmp_path
             (status,) = site.json("backend", "list")
             assert "S3 bucket lab-data-2 at http://127.0.0.1" in status["problem"]
             assert "there is no such bucket (`bucket`)" in status["problem"]
-            assert "storage is away" in site.log.read_text()
+            eventually(lambda: "storage is away" in site.log.read_text(), True)
             answer = site.http("GET", "/dav/files/alice/home/file", user="alice", password=ALICE)
             assert answer.status == 503

@@ -60,7 +60,7 @@ def test_a_root_that_is_away_keeps_nothing_else_from_starting(tmp_path: Path) ->
     with site:
         assert read(site) == (200, b"alpha")
         assert site.http("PUT", "/dav/files/alice/nas/x", b"x", user="alice", password=PASSWORD).status == 503
-        assert "storage is away" in site.log.read_text()
+        eventually(lambda: "storage is away" in site.log.read_text(), True)
 
 
 LOCKINFO = (

@@ -72,6 +72,7 @@ def test_the_log_says_at_the_start_what_is_wrong(link: tuple[FaultyLink, Path], 
     url = f"http://localhost:{link[0].port}/"
     remote = {"type": "webdav", "url": url, "user": USER, "password_file": str(tmp_path / "guess")}
     with Site(tmp_path, backends={"remote": remote}, mounts=[]) as site:
+        eventually(lambda: "storage is away" in site.log.read_text(), True)  # the doors open before
         (line,) = [line for line in site.log.read_text().splitlines() if "storage is away" in line]
     assert "the server judges backends.remote.user and backends.remote.password_file" in line
 
