@@ -82,8 +82,8 @@ def test_each_directory_has_a_state_of_its_own(clone: Path, tmp_path: Path) -> N
     roots = [tmp_path / "a-b", tmp_path / "a b", tmp_path / "a" / "b", tmp_path / "b", tmp_path / ("b" * 200)]
     for root in roots:
         root.mkdir(parents=True)
-    for root in (*roots, roots[0]):
-        assert make_run(clone, str(root)).returncode == 0
+        for _ in range(2):
+            assert make_run(clone, str(root)).returncode == 0
     assert len(rendered(clone)) == len(roots)
 
 

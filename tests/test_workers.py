@@ -65,10 +65,9 @@ def begun(directory: Path, size: int) -> Site:
     return site
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A site of three workers, where it matters that there are others than this one and that one."""
-    site = begun(tmp_path / "site", 3)
+@pytest.fixture(params=[2, 3])
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    site = begun(tmp_path / "site", request.param)
     yield site
     site.stop()
 

@@ -14,7 +14,7 @@ from pairs import BOB, Pair
 from sites import Site, eventually
 
 T = TypeVar("T")
-ROUNDS = 3  # `make torture` has more
+ROUNDS = 8  # `make torture` has more
 STORY_TIME = 6.0  # seconds; roughly what the story needs undisturbed, so that kills fall everywhere in it
 PATIENCE = 60.0  # seconds until a step has to succeed after a kill
 
