@@ -79,7 +79,7 @@ lint: install  ## Check style and types
 	$(BIN)/mypy
 
 bench: TOOLS := curl wrk apache2 nginx libnginx-mod-http-dav-ext openssh-server openssh-client
-bench: install tools  ## Measure against WsgiDAV, rclone, Apache and nginx, in one run; fails when a target is missed
+bench: install tools  ## Measure against WsgiDAV, rclone, Apache, nginx, boto3 and sftp, in one run; fails when a target is missed
 	$(BIN)/python tests/bench/run.py
 
 clean:  ## Remove what make has made, and the data of `make run`

@@ -47,7 +47,12 @@ class Pool:
         self._awaited: set[_Job] = set()
         self._opened = asyncio.Event()  # calls need not wait for the one that is to come first
         self._opened.set()
-        self.is_abandoned = False
+        self._is_abandoned = False
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Tell whether nobody waits for calls any more, so that what they hold is left as after a crash."""
+        return self._is_abandoned
 
     async def run_first(self, patience: float, function: Callable[..., T], /, *args: Any) -> T:
         """Do `run`; all other calls wait until this one has ended, but no longer than `patience` seconds."""
@@ -103,7 +108,7 @@ class Pool:
 
         What a running call works on stays as it is, as after a crash: to close it now would overlap with the call.
         """
-        self.is_abandoned = True
+        self._is_abandoned = True
         self.close()
         for job in self._awaited:
             job.claim()  # one that is still in line is not begun

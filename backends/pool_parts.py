@@ -26,6 +26,10 @@ class Part(Pool):
         self._turns = asyncio.Semaphore(threads)
         self._calls = 0  # running and in line
 
+    @property
+    def is_abandoned(self) -> bool:
+        return self._shared.is_abandoned
+
     async def run(self, function: Callable[..., T], /, *args: Any, **named: Any) -> T:
         """Call `function` in one of the shared threads, as `Pool.run` does."""
         if self._calls >= self._most:

@@ -52,7 +52,7 @@ class Settling:
     async def _try(self) -> None:
         try:
             await self.once()
-        except Exception:
+        except Exception:  # an error of ours must not end what is tried again
             log.exception("settling failed")
 
     async def once(self) -> None:

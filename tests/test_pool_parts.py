@@ -41,3 +41,16 @@ async def test_a_part_lasts_as_long_as_somebody_has_it(parts: Parts) -> None:
     del part
     gc.collect()
     assert list(parts) == []
+
+
+async def test_a_part_is_abandoned_with_the_threads_that_it_shares(parts: Parts) -> None:
+    """Who has one knows then that what a call holds is not to be closed beside it."""
+    part, release = parts.of("one"), threading.Event()
+    running = asyncio.create_task(part.run(release.wait, TIME))
+    await asyncio.sleep(0)
+    assert not part.is_abandoned
+    parts.abandon()
+    with pytest.raises(Unavailable, match="no answer before the end"):
+        await running
+    assert part.is_abandoned
+    release.set()

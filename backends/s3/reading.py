@@ -27,7 +27,7 @@ LOST_MAX = 3  # connections in a row that may be lost without a byte gained
 class _Range:
     """An answer: the bytes from `position` to `end` of the object that are still to come.
 
-    `in_order`: it was asked for because the one before it was read to its end, or the object is read from its begin.
+    `in_order`: the one before it was read to its end, or the object is read from its beginning.
     """
 
     def __init__(self, answer: Parameters, first: int, end: int, *, in_order: bool) -> None:
@@ -108,8 +108,8 @@ class S3Reader(Reader):
                 return present
         if present is None or not offset == present.position == present.end:
             self._drop()
-            begins = offset == 0  # and will go on, it seems
-            self._range = self._ask(offset, GROWTH * size if begins else size, in_order=begins)
+            goes_on = offset == 0 and size > GAP_MAX  # it seems; a small read is a look at a head
+            self._range = self._ask(offset, GROWTH * size if goes_on else size, in_order=goes_on)
         elif self._next is not None:
             following, self._next = self._next, None
             self._drop()

@@ -59,4 +59,4 @@ def begun_now(backend: S3Backend) -> None:
             one["Initiated"] = datetime.now(UTC)
         return answer
 
-    backend._bucket.call = recently  # type: ignore[method-assign]
+    backend._bucket.call = recently  # type: ignore[method-assign]  # of this one object alone

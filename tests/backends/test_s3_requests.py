@@ -101,7 +101,7 @@ def test_who_begins_at_the_beginning_waits_for_a_distant_server_once(moto: MotoS
 def test_who_jumps_about_makes_small_ones(moto: MotoServer, backend: S3Backend) -> None:
     put_object(moto, "root/file", CONTENT)
     moto.seen.clear()
-    offsets = [17 * MIB, 3, 9 * MIB + 1, 5 * MIB, len(CONTENT) - 4096]
+    offsets = [0, 17 * MIB, 3, 9 * MIB + 1, 5 * MIB, len(CONTENT) - 4096, 0]
     with backend.open_read(path("file")) as reader:
         for offset in offsets:
             assert reader.read_at(offset, 4096) == CONTENT[offset : offset + 4096]

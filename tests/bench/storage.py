@@ -30,7 +30,6 @@ LARGE, FAR = 1024 * MIB, 256 * MIB  # bytes of the files
 MANY = 10_000
 LATENCY = 0.05  # seconds each way, 0.1 for question and answer
 COLUMNS = ("boto3", "sftp")
-START_TIME = 20.0  # seconds
 
 # How many times as long a tool has to take at least, for what it and the gateway do.
 S3_TARGETS = {"get": 0.9, "put": 0.7, "list": 1 / 1.5, "get from afar": 0.8}
@@ -126,7 +125,7 @@ def works(stack: ExitStack, directory: Path, memory: Path) -> list[Work]:
     """Start the servers, with files in `memory`, and return what is to be measured on them."""
     for place in (directory, memory):
         place.mkdir()
-    local = Path(memory / "local")
+    local = memory / "local"
     local.mkdir()
     files = [_file(local / "large.bin", LARGE), _file(local / "far.bin", FAR)]
     return [*_s3(stack, directory, memory / "s3", files), *_sftp(stack, directory, memory / "sftp", files)]

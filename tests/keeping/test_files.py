@@ -323,9 +323,9 @@ async def test_a_file_that_is_replaced_as_soon_as_it_is_there_is_not_taken_for_o
             (bench.data / "local").rename(here)
         return set_modified(where, modified)
 
-    bench.mine.set_modified = late  # type: ignore[method-assign]
+    bench.mine.set_modified = late  # type: ignore[method-assign]  # of this one object alone
     assert counts(await bench.keep())[0] == "done"
-    bench.mine.set_modified = set_modified  # type: ignore[method-assign]
+    bench.mine.set_modified = set_modified  # type: ignore[method-assign]  # as it was
     bench.theirs.put("a.txt", b"ALPHA")
     assert "changed" in failed(await bench.keep())["a.txt"]
     assert here.read_bytes() == b"local"
