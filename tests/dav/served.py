@@ -148,6 +148,7 @@ class Served:
         self.moves = Moves(self.store, self.living)
         self.watch = Watch(self.access)
         self.uploads = Uploads(self.store, self.access, mounted, lambda: time.time() + self.ahead, every=3600)
+        self._ended: list[tuple[str, str]] = []  # methods and paths of the requests that the quick ways did not answer
         self.now = time.time  # the clock of locks; a test may put another here
         self.locks = Locks(self.store, lambda: self.now())
         self.metrics = Metrics(self.store)
@@ -181,7 +182,7 @@ class Served:
         return self.store.read_sync(lambda tx: uploads.is_kept(tx, token, time.time() + self.ahead))
 
     async def _start(self, quick: bool) -> web.AppRunner:
-        app = web.Application(middlewares=[self.metrics.middleware], client_max_size=0)
+        app = web.Application(middlewares=[self._note_end, self.metrics.middleware], client_max_size=0)
         self.door.add_routes(app.router)
         runner = Runner(
             app,
@@ -197,6 +198,23 @@ class Served:
         await web.SockSite(runner, self._listener, ssl_context=self._tls).start()
         await self._watch()
         return runner
+
+    @web.middleware
+    async def _note_end(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        try:
+            answer: web.StreamResponse = await handler(request)
+            return answer
+        finally:
+            self._ended.append((request.method, request.path))
+
+    def wait_for_end(self, method: str, path: str) -> None:
+        """Wait until the door is done with a request of alice's, whose client may be gone long since."""
+        wanted = (method, f"{self.base}/dav/files/alice{path}")
+        until = time.monotonic() + 20
+        while wanted not in self._ended:
+            assert time.monotonic() < until, f"{wanted} has not ended"
+            time.sleep(0.005)
+        self._ended.remove(wanted)
 
     async def _watch(self) -> None:
         self._watching = asyncio.ensure_future(self.watch.run())
