@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from backends.errors import NotFound, StorageError, Unavailable
 from backends.interface import SCAN_BATCH, Entry, Identity, Kind, Scan, StorageBackend
@@ -143,6 +143,13 @@ class VirtualFolder:
     children: tuple[Entry, ...]
 
 
+class _Seen(NamedTuple):
+    """A mount's own root as it was seen last."""
+
+    entry: Entry | None  # None: there is no such directory
+    generation: int  # of that folder, read before it was looked at
+
+
 def is_same_resource(present: Entry, kind: Kind, identity: Identity | None) -> bool:
     """Tell whether `present` is the Resource that was shared; a file may have been replaced, a folder may not."""
     if present.kind is not kind:
@@ -168,7 +175,7 @@ class Tree:
         self._storages = storages
         self._remote = remote
         self._clock = clock
-        self._roots: dict[tuple[str, StoragePath], Entry | None] = {}  # as last seen; None: there is no such directory
+        self._roots: dict[tuple[str, StoragePath], _Seen] = {}
         self._asked: defaultdict[str, dict[asyncio.Task[None], float]] = defaultdict(dict)  # by backend: until when
 
     async def resolve(self, grant: Grant, path: StoragePath) -> Place | VirtualFolder:
@@ -259,39 +266,48 @@ class Tree:
     async def _mount_roots(self, user: str, mounts: Iterable[Mount]) -> list[Entry | None]:
         """Return the roots' entries as they were last seen, after a look for which nobody waits longer than PROBE_WAIT.
 
-        And only where a root was never seen, or would tell what other programs have changed. A backend that hangs
-        delays those who come in that time after it was asked first: until it has answered, nobody asks or waits again.
+        And only where a root was never seen, or was changed by ourselves since, or would tell what other programs have
+        changed. A backend that hangs delays those who come in that time after it was asked first: until it has
+        answered, nobody asks or waits again.
         """
         wanted = [(mount.backend, mount.path) for mount in mounts]
+        generations = await self._changes.folders(wanted)
         now = asyncio.get_running_loop().time()
         waits = []
-        for backend, path in wanted:
+        for key, generation in zip(wanted, generations, strict=True):
+            backend, path = key
             asked = self._asked[backend]
             due = next(iter(asked.values()), now + PROBE_WAIT)
             if due > now:
-                probe = asyncio.create_task(self._probe(user, backend, path))
+                probe = asyncio.create_task(self._probe(user, backend, path, generation))
                 asked[probe] = now + PROBE_WAIT
                 probe.add_done_callback(asked.pop)
-                if (backend, path) not in self._roots or self._storages[backend].backend.features.foreign_changes:
+                if not self._is_known(key, generation):
                     waits.append(asyncio.wait([probe], timeout=due - now))
         await asyncio.gather(*waits)
-        generations = await self._changes.folders(wanted)
         return [self._shown_root(key, generation) for key, generation in zip(wanted, generations, strict=True)]
 
-    def _shown_root(self, key: tuple[str, StoragePath], generation: int) -> Entry | None:
-        if key not in self._roots:
-            return _unseen(key[1].name)
-        seen = self._roots[key]
-        return None if seen is None else shown(seen, generation)
+    def _is_known(self, key: tuple[str, StoragePath], generation: int) -> bool:
+        """Tell whether what was seen is what would be seen now: our own changes renew the generation."""
+        seen = self._roots.get(key)
+        tells = self._storages[key[0]].backend.features.foreign_changes
+        return seen is not None and seen.generation == generation and not tells
 
-    async def _probe(self, user: str, backend: str, path: StoragePath) -> None:
+    def _shown_root(self, key: tuple[str, StoragePath], generation: int) -> Entry | None:
+        seen = self._roots.get(key)
+        if seen is None:
+            return _unseen(key[1].name)
+        return seen.entry and shown(seen.entry, generation)
+
+    async def _probe(self, user: str, backend: str, path: StoragePath, generation: int) -> None:
         storage = self._storages[backend].acting_as(user)
         try:
-            self._roots[backend, path] = await storage.pool.run(storage.backend.stat, path)
+            entry: Entry | None = await storage.pool.run(storage.backend.stat, path)
         except NotFound:
-            self._roots[backend, path] = None
+            entry = None
         except StorageError:
             return  # what was known before is still the best answer
+        self._roots[backend, path] = _Seen(entry, generation)
 
 
 def _named(entry: Entry, name: bytes) -> Entry:
