@@ -192,7 +192,7 @@ class Outbox:
         """Deliver one message and record how it went; False when the server does not answer."""
         if (await self._get(message.id)).state != "pending":
             return True  # dropped by its use case since it was read
-        answered = True
+        begun, answered = self._clock(), True
         try:
             deliver, _ = self._roles[message.role]
             await deliver(message)
@@ -205,7 +205,7 @@ class Outbox:
         except Exception:
             log.exception("outbox: an error of ours", message=message.id, kind=message.kind, peer=message.server)
             await self._failed(message, "an error of this gateway's own; its log has the details", final=False)
-        await self._note_answer(message.server, answered)
+        await self._note_answer(message.server, answered, begun)
         async with self._attempted:
             self._attempted.notify_all()
         return answered
@@ -243,14 +243,18 @@ class Outbox:
             "message postponed", kind=message.kind, peer=message.server, share=message.share, reason=error, seconds=wait
         )
 
-    async def _note_answer(self, server: str, answered: bool) -> None:
-        """Hold back everything that waits for a silent server, the longer the longer it is silent."""
+    async def _note_answer(self, server: str, answered: bool, begun: float) -> None:
+        """Hold back everything that waits for a silent server, the longer the longer it is silent.
+
+        Not where it has answered somebody since this attempt was `begun`.
+        """
         silences, held = self._silences.get(server, (0, 0))
         now = int(self._clock())
         if answered:
             if self._silences.pop(server, None):
                 self.returned(server)
-        elif held <= now:  # else this message was on its way together with the one that has seen to it
+        elif held <= now and self._returns.get(server, float("-inf")) < begun:
+            # Else this message was on its way together with the one that has seen to it.
             until = now + _back_off(silences)
             self._silences[server] = silences + 1, until
             await self._store.run(lambda tx: outbox.hold(tx, server, until))

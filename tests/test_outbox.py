@@ -602,6 +602,19 @@ async def test_a_return_that_somebody_else_has_seen_brings_them_too_but_not_agai
     await place.attempts(waiting, 3)
 
 
+async def test_a_silence_from_before_a_return_holds_nothing_back(place: Place) -> None:
+    async def return_and_fail(message: Message) -> None:
+        if message.share == "one":
+            place.worker.returned("peer.example")
+            raise NO_ANSWER
+
+    place.peer.behaves["peer.example"] = return_and_fail
+    place.add("one")
+    other = place.add("two")
+    place.worker.start()
+    await until(lambda: place.state(other) == "delivered")
+
+
 async def test_messages_of_several_shares_go_to_one_server_together_and_those_of_a_share_do_not(place: Place) -> None:
     running: list[str] = []
     most = 0
