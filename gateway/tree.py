@@ -176,6 +176,7 @@ class Tree:
         self._remote = remote
         self._clock = clock
         self._roots: dict[tuple[str, StoragePath], _Seen] = {}
+        self._silent: set[str] = set()  # backends that did not answer the last question
         self._asked: defaultdict[str, dict[asyncio.Task[None], float]] = defaultdict(dict)  # by backend: until when
 
     async def resolve(self, grant: Grant, path: StoragePath) -> Place | VirtualFolder:
@@ -268,7 +269,7 @@ class Tree:
 
         And only where a root was never seen, or was changed by ourselves since, or would tell what other programs have
         changed. A backend that hangs delays those who come in that time after it was asked first: until it has
-        answered, nobody asks or waits again.
+        answered, nobody asks or waits again; and where it has failed then, nobody waits for what we have changed.
         """
         wanted = [(mount.backend, mount.path) for mount in mounts]
         generations = await self._changes.folders(wanted)
@@ -282,16 +283,17 @@ class Tree:
                 probe = asyncio.create_task(self._probe(user, backend, path, generation))
                 asked[probe] = now + PROBE_WAIT
                 probe.add_done_callback(asked.pop)
-                if not self._is_known(key, generation):
+                if self._is_worth_waiting(key, generation):
                     waits.append(asyncio.wait([probe], timeout=due - now))
         await asyncio.gather(*waits)
         return [self._shown_root(key, generation) for key, generation in zip(wanted, generations, strict=True)]
 
-    def _is_known(self, key: tuple[str, StoragePath], generation: int) -> bool:
-        """Tell whether what was seen is what would be seen now: our own changes renew the generation."""
+    def _is_worth_waiting(self, key: tuple[str, StoragePath], generation: int) -> bool:
+        """Tell whether a look may find something else than what was seen: our own changes renew the generation."""
         seen = self._roots.get(key)
-        tells = self._storages[key[0]].backend.features.foreign_changes
-        return seen is not None and seen.generation == generation and not tells
+        if seen is None or self._storages[key[0]].backend.features.foreign_changes:
+            return True
+        return seen.generation != generation and key[0] not in self._silent
 
     def _shown_root(self, key: tuple[str, StoragePath], generation: int) -> Entry | None:
         seen = self._roots.get(key)
@@ -306,7 +308,9 @@ class Tree:
         except NotFound:
             entry = None
         except StorageError:
+            self._silent.add(backend)
             return  # what was known before is still the best answer
+        self._silent.discard(backend)
         self._roots[backend, path] = _Seen(entry, generation)
 
 

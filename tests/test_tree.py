@@ -286,6 +286,25 @@ async def test_a_change_of_our_own_shows_at_once_though_the_storage_hangs_meanwh
     released.set()
 
 
+async def test_a_storage_that_has_failed_delays_nobody_because_of_what_we_have_changed_there(
+    place: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a dead link one question after the other fails in its time, and so do changes, which may have been made."""
+    monkeypatch.setattr(place.other, "features", MemoryBackend.features)
+    before = await place.top()
+    place.other.error = Unavailable("no answer")
+    await place.changes.made([Touched("other", path("one"))])
+    assert (await place.top()).entry.etag != before.entry.etag
+    released = threading.Event()
+    monkeypatch.setattr(place.other, "stat", lambda _path: released.wait(20) and place.backend.stat(path("lab")))
+    monkeypatch.setattr(module, "PROBE_WAIT", 20.0)
+    await place.changes.made([Touched("other", path("two"))])
+    begun = time.monotonic()
+    await place.top()
+    assert time.monotonic() - begun < 20
+    released.set()
+
+
 async def test_a_change_of_our_own_shows_once_where_nobody_waits_for_the_root(place: Site) -> None:
     """The root's own etag may tell of it too, and is looked at again before that is shown with the new generation."""
     place.other.features = MemoryBackend.features
