@@ -30,6 +30,7 @@ from gateway.store.received_shares import ReceivedShare
 
 RECEIVED = b"received"
 PROBE_WAIT = 0.2  # seconds that the listing of `/` waits for the mounts' own roots before it shows what it knows
+CHANGED_WAIT = 0.05  # seconds of those for a root that only we ourselves have changed since it was seen
 
 T = TypeVar("T")
 
@@ -283,17 +284,20 @@ class Tree:
                 probe = asyncio.create_task(self._probe(user, backend, path, generation))
                 asked[probe] = now + PROBE_WAIT
                 probe.add_done_callback(asked.pop)
-                if self._is_worth_waiting(key, generation):
-                    waits.append(asyncio.wait([probe], timeout=due - now))
+                patience = due - now - PROBE_WAIT + self._patience(key, generation)
+                if patience > 0:
+                    waits.append(asyncio.wait([probe], timeout=patience))
         await asyncio.gather(*waits)
         return [self._shown_root(key, generation) for key, generation in zip(wanted, generations, strict=True)]
 
-    def _is_worth_waiting(self, key: tuple[str, StoragePath], generation: int) -> bool:
-        """Tell whether a look may find something else than what was seen: our own changes renew the generation."""
+    def _patience(self, key: tuple[str, StoragePath], generation: int) -> float:
+        """Return the seconds that a look is worth: it may find something else than what was seen."""
         seen = self._roots.get(key)
         if seen is None or self._storages[key[0]].backend.features.foreign_changes:
-            return True
-        return seen.generation != generation and key[0] not in self._silent
+            return PROBE_WAIT
+        if seen.generation == generation or key[0] in self._silent:
+            return 0.0
+        return CHANGED_WAIT  # our own changes renew the generation
 
     def _shown_root(self, key: tuple[str, StoragePath], generation: int) -> Entry | None:
         seen = self._roots.get(key)
