@@ -256,14 +256,20 @@ async def test_a_storage_that_hangs_is_asked_for_the_top_no_more_until_it_has_an
         await place.top()
 
 
+def hang(place: Site, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Let looks at the storage `other` wait for the event that is returned."""
+    released = threading.Event()
+    monkeypatch.setattr(place.other, "stat", lambda _path: released.wait(20) and place.backend.stat(path("lab")))
+    return released
+
+
 async def test_nobody_waits_for_a_root_that_was_seen_and_tells_no_changes(
     place: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is looked at for the next one."""
     monkeypatch.setattr(place.other, "features", MemoryBackend.features)
     before = await place.top()
-    released = threading.Event()
-    monkeypatch.setattr(place.other, "stat", lambda _path: released.wait(20) and place.backend.stat(path("lab")))
+    released = hang(place, monkeypatch)
     monkeypatch.setattr(module, "PROBE_WAIT", 20.0)
     begun = time.monotonic()
     assert await place.top() == before
@@ -276,8 +282,7 @@ async def test_a_change_of_our_own_shows_at_once_though_the_storage_hangs_meanwh
 ) -> None:
     monkeypatch.setattr(place.other, "features", MemoryBackend.features)
     before = await place.top()
-    released = threading.Event()
-    monkeypatch.setattr(place.other, "stat", lambda _path: released.wait(20) and place.backend.stat(path("lab")))
+    released = hang(place, monkeypatch)
     await place.changes.made([Touched("other", path("new"))])
     begun = time.monotonic()
     after = [(await place.top()).entry.etag for _ in range(5)]
@@ -295,9 +300,9 @@ async def test_a_storage_that_has_failed_delays_nobody_because_of_what_we_have_c
     place.other.error = Unavailable("no answer")
     await place.changes.made([Touched("other", path("one"))])
     assert (await place.top()).entry.etag != before.entry.etag
-    released = threading.Event()
-    monkeypatch.setattr(place.other, "stat", lambda _path: released.wait(20) and place.backend.stat(path("lab")))
+    released = hang(place, monkeypatch)
     monkeypatch.setattr(module, "PROBE_WAIT", 20.0)
+    monkeypatch.setattr(module, "CHANGED_WAIT", 20.0)
     await place.changes.made([Touched("other", path("two"))])
     begun = time.monotonic()
     await place.top()
@@ -305,8 +310,11 @@ async def test_a_storage_that_has_failed_delays_nobody_because_of_what_we_have_c
     released.set()
 
 
-async def test_a_change_of_our_own_shows_once_where_nobody_waits_for_the_root(place: Site) -> None:
+async def test_a_change_of_our_own_shows_once_where_nobody_waits_for_the_root(
+    place: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The root's own etag may tell of it too, and is looked at again before that is shown with the new generation."""
+    monkeypatch.setattr(module, "CHANGED_WAIT", 20.0)  # however slow this machine is
     place.other.features = MemoryBackend.features
     before = await place.top()
     place.other.make_directory(path("new"))
