@@ -184,6 +184,17 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def log_lines(log: Path) -> list[str]:
+    """Return the lines of a log that are whole: the last one may be under way to the file still."""
+    return log.read_text(errors="replace").rpartition("\n")[0].splitlines()
+
+
+def logged(log: Path, event: str) -> list[dict[str, Any]]:
+    """Return the lines about `event` of a gateway that logs with `log.format: json`."""
+    lines = [json.loads(line) for line in log_lines(log) if line.startswith("{")]
+    return [line for line in lines if line["event"] == event]
+
+
 def eventually(look: Callable[[], object], wanted: object, seconds: float = 20.0) -> None:
     """Look again and again until `wanted` is seen; fails with what was seen last."""
     deadline = time.monotonic() + seconds

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sites import children, eventually
+from sites import children, eventually, logged
 
 from gateway.supervisor import Supervisor
 from gateway.team import Team
@@ -56,8 +56,7 @@ class Supervised:
         return self.all(what)
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return [line for line in lines if line["event"] == event]
+        return logged(self.log, event)
 
     def order(self, number: int, what: str) -> None:
         """Have the worker `number` do this from its next start on."""

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 import yaml
-from sites import Site, eventually
+from sites import Site, eventually, logged
 from spread import connections, leader, reach, status, workers
 
 PASSWORD, OTHER_PASSWORD = "alice-password", "another-password"
@@ -43,11 +43,6 @@ def basic(password: str = PASSWORD) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"alice:{password}".encode()).decode()}
 
 
-def logged(site: Site, event: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in site.log.read_text().splitlines() if line.startswith("{")]
-    return [line for line in lines if line["event"] == event]
-
-
 def measured(site: Site, path: str = "/metrics") -> str:
     connection = http.client.HTTPConnection("127.0.0.1", site.metrics_port, timeout=30)
     try:
@@ -60,7 +55,7 @@ def measured(site: Site, path: str = "/metrics") -> str:
 def begun(directory: Path, size: int) -> Site:
     unlimited = {"enabled": False}  # who is let in no more asks on as fast as it can
     site = Site(directory, workers=size, limits=unlimited, log={"format": "json"}).start()
-    eventually(lambda: len(logged(site, "ocm-gateway is ready")), 1)
+    eventually(lambda: len(logged(site.log, "ocm-gateway is ready")), 1)
     site.add_user("alice", PASSWORD)
     return site
 
@@ -89,7 +84,7 @@ def test_requests_are_spread_and_counted_together_and_logged_with_their_worker(s
         for connection in each.values():
             for _ in range(10):
                 assert status(connection, "PROPFIND", HOME, basic() | {"Depth": "0"}) == 207
-    found = [line for line in logged(site, "request") if line["method"] == "PROPFIND"]
+    found = [line for line in logged(site.log, "request") if line["method"] == "PROPFIND"]
     assert sorted(line["worker"] for line in found) == sorted(list(range(size)) * 10)
     line = r'requests_total\{door="files",method="PROPFIND",status="207"\} (\S+)'
     eventually(lambda: re.findall(line, measured(site)), [f"{10 * size}.0"])
@@ -145,8 +140,8 @@ def test_any_free_port_is_one_port_for_all(tmp_path: Path) -> None:
     with site.log.open("wb") as log:
         site.process = subprocess.Popen([*site.command, "serve"], stdout=log, stderr=log)
     try:
-        eventually(lambda: len(logged(site, "ocm-gateway is ready")), 1)
-        (address,) = logged(site, "ocm-gateway is ready")[0]["listening"]
+        eventually(lambda: len(logged(site.log, "ocm-gateway is ready")), 1)
+        (address,) = logged(site.log, "ocm-gateway is ready")[0]["listening"]
         site.port = int(address.rpartition(":")[2])
         with connections(site) as each:
             assert [status(one, "GET", "/.well-known/ocm", {}) for one in each.values()] == [200] * 3
@@ -234,7 +229,7 @@ def test_no_connection_is_refused_while_a_worker_is_replaced(pair: Site) -> None
         for number, pid in enumerate(workers(pair), 1):
             before = served[0]
             os.kill(pid, signal.SIGKILL)
-            eventually(lambda number=number: len(logged(pair, "a worker serves")), 2 + number)
+            eventually(lambda number=number: len(logged(pair.log, "a worker serves")), 2 + number)
             eventually(lambda before=before: served[0] > before + 50, True)
     finally:
         end.set()
@@ -326,7 +321,7 @@ def test_running_transfers_of_every_worker_are_cut_within_5_seconds(pair: Site) 
         answers = [connection.getresponse() for connection in each.values()]
         assert all(answer.read(1 << 16) for answer in answers)
         assert pair.cli("user", "disable", "alice").returncode == 0
-        eventually(lambda: {line["worker"] for line in logged(pair, "transfer.cut")}, {0, 1}, 5)
+        eventually(lambda: {line["worker"] for line in logged(pair.log, "transfer.cut")}, {0, 1}, 5)
         for answer in answers:
             with pytest.raises((http.client.HTTPException, OSError)):
                 answer.read()
@@ -430,13 +425,13 @@ def test_a_worker_that_stops_is_not_taken_for_one_that_hangs(tmp_path: Path) -> 
         with downloads(site) as (content, answers):
             assert site.process is not None
             site.process.terminate()
-            eventually(lambda: len(logged(site, "stopping")), 1)
+            eventually(lambda: len(logged(site.log, "stopping")), 1)
             time.sleep(2 * SILENT)  # what is shown is that nothing happens meanwhile
             assert all(answer.read() == content for answer in answers)
         assert site.process.wait(20) == 0
     finally:
         site.stop()
-    assert logged(site, "a worker gives no sign of life and is killed") == []
+    assert logged(site.log, "a worker gives no sign of life and is killed") == []
 
 
 def test_the_service_manager_hears_the_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,7 +443,7 @@ def test_the_service_manager_hears_the_supervisor(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv("WATCHDOG_USEC", "600000")
         site = Site(tmp_path / "site", workers=2, log={"format": "json"}).start()
         heard = [hear(manager)]
-        assert len(logged(site, "a worker serves")) == 2, "ready is said when all doors listen"
+        assert len(logged(site.log, "a worker serves")) == 2, "ready is said when all doors listen"
         heard += [hear(manager) for _ in range(3)]
         site.stop()
         while heard[-1][0] != b"STOPPING=1":

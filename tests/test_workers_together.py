@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import json
 import os
 import shutil
 import signal
@@ -16,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sites import Reply, Site, eventually
+from sites import Reply, Site, eventually, logged
 from spread import connections, reach, workers
 
 PASSWORD = "alice-password"
@@ -153,8 +152,7 @@ def entries(folder: Path) -> set[str]:
 
 def serving(site: Site) -> list[int]:
     """Return the pids of all workers that have ever served."""
-    lines = [json.loads(line) for line in site.log.read_text().splitlines() if line.startswith("{")]
-    return [line["pid"] for line in lines if line["event"] == "a worker serves"]
+    return [line["pid"] for line in logged(site.log, "a worker serves")]
 
 
 def unfinished(site: Site) -> list[Path]:

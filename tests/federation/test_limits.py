@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 from pathlib import Path
 
-from sites import Site, eventually
+from sites import Site, eventually, log_lines
 
 LIMITS = {"pages": {"burst": 3, "rate": 0.01}, "logins": {"burst": 2, "rate": 0.01}}
 
@@ -35,7 +35,7 @@ def test_limits_of_the_configuration_hold_behind_a_trusted_proxy(tmp_path: Path)
         counted = {'endpoint="pages"': 2, 'endpoint="logins"': 1}
         wanted = {f"ocm_gateway_limited_total{{{label}}} {count:.1f}" for label, count in counted.items()}
         eventually(refused, wanted)
-        lines = [line for line in site.log.read_text().splitlines() if "limited" in line]
+        lines = [line for line in log_lines(site.log) if "limited" in line]
         assert len(lines) == 2, lines
         assert all("203.0.113.1" in line and "limits." in line for line in lines), lines
 

@@ -10,7 +10,7 @@ import pytest
 from faulty_link import FaultyLink
 from pairs import ALICE, BOB, Pair
 from rclone_client import RcloneClient
-from sites import Site, eventually
+from sites import Site, eventually, log_lines
 
 from tests.backends.webdav_servers import PASSWORD, USER, rclone_webdav
 
@@ -72,8 +72,12 @@ def test_the_log_says_at_the_start_what_is_wrong(link: tuple[FaultyLink, Path], 
     url = f"http://localhost:{link[0].port}/"
     remote = {"type": "webdav", "url": url, "user": USER, "password_file": str(tmp_path / "guess")}
     with Site(tmp_path, backends={"remote": remote}, mounts=[]) as site:
-        eventually(lambda: "storage is away" in site.log.read_text(), True)  # the doors open before
-        (line,) = [line for line in site.log.read_text().splitlines() if "storage is away" in line]
+
+        def said() -> list[str]:
+            return [line for line in log_lines(site.log) if "storage is away" in line]
+
+        eventually(lambda: len(said()), 1)  # the doors open before
+        (line,) = said()
     assert "the server judges backends.remote.user and backends.remote.password_file" in line
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from pairs import BOB, Pair
-from sites import Site, eventually
+from sites import Site, eventually, logged
 from spread import connections, leader, status
 
 WITHIN = 1.0  # seconds
@@ -39,11 +39,6 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
             site.stop()
 
 
-def logged(site: Site, event: str) -> list[dict[str, object]]:
-    lines = [json.loads(line) for line in site.log.read_text().splitlines() if line.startswith("{")]
-    return [line for line in lines if line["event"] == event]
-
-
 def basic(user: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
@@ -59,7 +54,7 @@ def test_workers_that_need_a_token_at_once_exchange_the_secret_once(pair: Pair) 
     pair.folder("run42", notes_txt=b"counts")
     received = pair.accept(pair.share("run42"))
     target, headers = pair.bobs_url(received, "notes.txt"), basic("bob", BOB)
-    issued = len(logged(pair.alice, "token issued"))
+    issued = len(logged(pair.alice.log, "token issued"))
     with connections(pair.bob) as each:
         assert [status(one, "GET", target, headers) for one in each.values()] == [200, 200]
         for turn in range(5):
@@ -72,7 +67,7 @@ def test_workers_that_need_a_token_at_once_exchange_the_secret_once(pair: Pair) 
 
             with ThreadPoolExecutor() as threads:
                 assert list(threads.map(ask, each.values())) == [200, 200]
-            assert len(logged(pair.alice, "token issued")) == issued + turn + 1
+            assert len(logged(pair.alice.log, "token issued")) == issued + turn + 1
 
 
 def test_each_message_arrives_once_whoever_leads_when(pair: Pair) -> None:
@@ -125,7 +120,7 @@ def test_a_revoked_share_opens_in_no_worker_after_a_second_and_its_transfers_end
         assert {answer for _, answer in said} == {200}
         pair.alice.json("share", "revoke", share["id"], "--as", "alice")
         revoked = time.monotonic()
-        eventually(lambda: {line["worker"] for line in logged(pair.alice, "transfer.cut")}, {0, 1}, 5)
+        eventually(lambda: {line["worker"] for line in logged(pair.alice.log, "transfer.cut")}, {0, 1}, 5)
         count = len(said)
         eventually(lambda: len(said) > count + 100 and time.monotonic() > revoked + 2 * WITHIN, True)
         end.set()
