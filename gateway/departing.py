@@ -34,7 +34,18 @@ from gateway.proof import Evidence, Peer
 from gateway.receiving import Receiving
 from gateway.remote import Remote
 from gateway.sending import Sending
-from gateway.store import contacts, events, invites, locks, outbox, received_shares, sent_shares, share_requests, users
+from gateway.store import (
+    contacts,
+    events,
+    invites,
+    locks,
+    outbox,
+    received_shares,
+    sent_shares,
+    share_requests,
+    user_keys,
+    users,
+)
 from gateway.store.engine import Store
 from gateway.store.outbox import Message
 
@@ -90,6 +101,7 @@ class Departing:
             share_requests.forget_open(tx, name)
             contacts.remove_of(tx, name)
             invites.remove_of(tx, name)
+            user_keys.remove_of(tx, name)
             locks.remove_of(tx, users.principal(name))
             users.remove(tx, name, now)
             events.add(tx, at=now, actor=actor, action="user.remove", subject=name)

@@ -22,7 +22,8 @@ from gateway.store.rows import (
     permissions_from_column,
     permissions_to_column,
 )
-from gateway.store.tables import sent_shares
+from gateway.store.share_keys import remove_of as forget_keys
+from gateway.store.tables import sent_shares, share_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class SentShare:
     offered_form: BodyForm | None = None  # the body it was told in; None: nothing has been sent
     reshare: str = "ask"  # or `allow`: what follows when its receiver asks to share it on
     origin: str | None = None  # the Share that this one was made of when its receiver asked for that
+    ssh_login: str | None = None  # the name that its receiver logs in by at the SSH door; None: not offered there
 
     def expired(self, now: float) -> bool:
         return self.expiration is not None and now >= self.expiration
@@ -61,6 +63,11 @@ class SentShare:
 
 
 _BY_SECRET_HASH = select(sent_shares).where(sent_shares.c.secret_hash == bindparam("hash"))
+_BY_SSH_KEY = (
+    select(sent_shares)
+    .join(share_keys, share_keys.c.share == sent_shares.c.id)
+    .where(sent_shares.c.ssh_login == bindparam("login"), share_keys.c.fingerprint == bindparam("fingerprint"))
+)
 
 
 def principal(share_id: str) -> str:
@@ -96,6 +103,7 @@ def add(tx: Connection, share: SentShare, secret_hash: bytes, secret_sealed: byt
             updated=share.updated,
             reshare=share.reshare,
             origin=share.origin,
+            ssh_login=share.ssh_login,
         )
     )
 
@@ -106,6 +114,12 @@ def get(tx: Connection, share_id: str) -> SentShare | None:
 
 def by_secret_hash(tx: Connection, secret_hash: bytes) -> SentShare | None:
     row = tx.execute(_BY_SECRET_HASH, {"hash": secret_hash}).mappings().first()
+    return _share(row) if row else None
+
+
+def by_ssh_key(tx: Connection, login: str, fingerprint: str) -> SentShare | None:
+    """Return the Share that is logged into by this name, if its receiver has this key."""
+    row = tx.execute(_BY_SSH_KEY, {"login": login, "fingerprint": fingerprint}).mappings().first()
     return _share(row) if row else None
 
 
@@ -215,7 +229,9 @@ def set_location(tx: Connection, share_id: str, backend: str, path: StoragePath,
 
 
 def wipe_secret(tx: Connection, share_id: str) -> None:
-    _set(tx, share_id, secret_hash=None, secret_sealed=None)
+    """Forget all that has opened the Share: the secret, the log-in name at the SSH door, and the keys for it."""
+    _set(tx, share_id, secret_hash=None, secret_sealed=None, ssh_login=None)
+    forget_keys(tx, share_id)
 
 
 def _set(tx: Connection, share_id: str, **values: Any) -> None:
@@ -253,4 +269,5 @@ def _share(row: RowMapping) -> SentShare:
         offered_form=row["offered_form"],
         reshare=row["reshare"],
         origin=row["origin"],
+        ssh_login=row["ssh_login"],
     )

@@ -70,10 +70,12 @@ sent_shares = Table(
     Column("offered_form", String),  # the body it was told in: modern or legacy; null: not yet
     Column("reshare", String, nullable=False, server_default="ask"),  # ask, allow: when its receiver wants to share on
     Column("origin", String),  # the Share that this one was made of then
+    Column("ssh_login", String),  # the name that its receiver logs in by at the SSH door; null: none
     Index("ix_sent_shares_backend_path", "backend", "path"),
     Index("ix_sent_shares_owner", "owner"),
     Index("ix_sent_shares_server", "server"),
     Index("ix_sent_shares_origin", "origin"),
+    Index("ix_sent_shares_ssh_login", "ssh_login", unique=True),
 )
 
 received_shares = Table(
@@ -375,4 +377,22 @@ kept_files = Table(  # which version of a file of a Share was written where; unt
     Column("version", String, nullable=False),  # etag of the source
     Column("etag", String, nullable=False),  # of what was written
     sqlite_with_rowid=False,
+)
+
+user_keys = Table(  # SSH keys that a local user logs in with
+    "user_keys",
+    metadata,
+    Column("user", String, ForeignKey("users.name"), primary_key=True),
+    Column("fingerprint", String, primary_key=True),  # SHA256:..., as OpenSSH shows it
+    Column("blob", LargeBinary, nullable=False),  # the key as it goes over the wire
+    Column("comment", String, nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+
+share_keys = Table(  # SSH keys of the receiver of a sent Share, for that Share alone
+    "share_keys",
+    metadata,
+    Column("share", String, ForeignKey("sent_shares.id"), primary_key=True),
+    Column("fingerprint", String, primary_key=True),
+    Column("blob", LargeBinary, nullable=False),
 )

@@ -23,8 +23,10 @@ from gateway.store import (
     received_shares,
     seen_signatures,
     sent_shares,
+    share_keys,
     share_requests,
     uploads,
+    user_keys,
     users,
 )
 from gateway.store.engine import Store
@@ -71,6 +73,9 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "the invites of a user": lambda tx: invites.of_user(tx, "alice"),
     "a contact": lambda tx: contacts.get(tx, "alice", "bob@peer.example"),
     "an address book": lambda tx: contacts.of_user(tx, "alice"),
+    "the Share of an SSH key": lambda tx: sent_shares.by_ssh_key(tx, "s-x", "SHA256:x"),
+    "whether a Share still has the key": lambda tx: share_keys.exists(tx, "id", "SHA256:x"),
+    "whether a user has the key": lambda tx: user_keys.exists(tx, "alice", "SHA256:x"),
     "a user's password": lambda tx: users.password_hash(tx, "alice"),
     "the live Share of an id": lambda tx: received_shares.only_live(tx, "id"),
     "whether a Share is still accepted": lambda tx: received_shares.is_accepted(tx, "id"),

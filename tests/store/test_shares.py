@@ -36,6 +36,7 @@ def put(store: Store, *shares: SentShare | ReceivedShare) -> None:
     [
         sent(),
         sent(permissions=frozenset(Permission), expiration=NOW + 1, recipient_display_name="Bob 🐦", state="sent"),
+        sent(ssh_login="s-" + "x" * 22),
         sent(path=StoragePath(), identity=Identity(0, 1), resource_type="file", requires_exchange=True),
         sent(path=StoragePath((b"caf\xe9", b"\xff\xfe \x01%41")), identity=Identity(2**64 - 1, 2**64 - 1)),
         sent(identity=Identity(2**63, 2**63 - 1)),
