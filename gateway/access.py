@@ -18,19 +18,21 @@ from sqlalchemy import Connection
 from backends.errors import StorageError
 from backends.interface import Identity, Kind
 from backends.paths import StoragePath
+from gateway.authorized_keys import AuthorizedKeys
 from gateway.errors import Unproven
 from gateway.legacy import Legacy, Way
 from gateway.mounts import Mounts
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.keys import JWKSet
 from gateway.ocm.shares import Permission
+from gateway.ocm.ssh_keys import PublicKey
 from gateway.ocm.tokens import AccessTokenClaims, verify_access_token
 from gateway.single_flight import SingleFlight
-from gateway.store import sent_shares, users
+from gateway.store import sent_shares, share_keys, user_keys, users
 from gateway.store.engine import Store
 from gateway.store.sealing import secret_hash
 from gateway.store.sent_shares import SentShare
-from gateway.users import Passwords
+from gateway.users import SHARE_LOGIN, USER_NAME, Passwords
 
 GRANT_LIFE = 0.5  # seconds that a Grant may be used before it is read again; the promise to users is 1
 CACHE_LIMIT = 10_000  # Grants
@@ -57,6 +59,8 @@ class Grant:
     who: str  # user name, or the OCM Address that the Share is with
     permissions: frozenset[Permission]
     shared: SharedResource | None  # None: a local user's whole tree
+    key: str | None = None  # fingerprint of the SSH key that it came with
+    key_is_kept_elsewhere: bool = False  # by a program that is asked once, so it is not asked for again
     read_at: float = field(default=float("-inf"), compare=False, repr=False)  # by the monotonic clock, in seconds
 
 
@@ -72,13 +76,18 @@ class Access:
         issuer: str,
         token_keys: Callable[[], JWKSet],
         legacy: Legacy | None = None,
+        authorized_keys: AuthorizedKeys | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Without `legacy`, every way to bring a Share's secret is open."""
+        """Without `legacy`, every way to bring a Share's secret is open.
+
+        Without `authorized_keys`, users have the SSH keys that the state has.
+        """
         self._store = store
         self._mounts = mounts
         self._passwords = passwords
         self._legacy = legacy or Legacy(store, clock=clock)
+        self._authorized_keys = authorized_keys or AuthorizedKeys()
         self._issuer = issuer
         self._token_keys = token_keys
         self._clock = clock
@@ -130,6 +139,23 @@ class Access:
 
         return await self._grant(f"token\0{token}", read)
 
+    async def by_key(self, login: str, key: PublicKey) -> Grant:
+        """Return the Grant of whoever has the private half of `key`, which the door makes sure of; raises Unproven.
+
+        `login` is a user's name, or that of a Share. Everything that is looked up for one that exists is looked up for
+        any other, so that also the time of a refusal tells nothing. Raises Unavailable when too many ask.
+        """
+        fingerprint = key.fingerprint
+
+        async def read() -> Grant:
+            if SHARE_LOGIN.fullmatch(login):
+                return await self._store.read(lambda tx: self._of_share_key(tx, login, fingerprint))
+            if USER_NAME.fullmatch(login):
+                return await self._of_user_key(login, fingerprint)
+            raise _refused("a name that nobody logs in by")
+
+        return await self._grant(f"key\0{login}\0{fingerprint}", read)
+
     async def of_user(self, name: str) -> Grant:
         """Return the Grant of a user whom the operating system has proved (the admin socket); raises Unproven."""
         return await self._store.read(lambda tx: self._of_user(tx, name))
@@ -137,9 +163,14 @@ class Access:
     async def renew(self, grant: Grant) -> Grant:
         """Return the Grant as it is now, for work that lasts; raises Unproven once it has ended.
 
-        The expiry of a token is judged when a request begins, revocation and everything else always (wire.md).
+        The expiry of a token is judged when a request begins, revocation and everything else always (wire.md). A Grant
+        that came with an SSH key ends with the key.
         """
-        return await self._store.read(lambda tx: self._again(tx, grant))
+        now = time.monotonic()
+        again, has_key = await self._store.read(lambda tx: (self._again(tx, grant), self._has_key(tx, grant)))
+        if not has_key and not await self._has_key_in_file(grant):
+            raise _refused(f"the key {grant.key} is no longer authorised")
+        return replace(again, key=grant.key, key_is_kept_elsewhere=grant.key_is_kept_elsewhere, read_at=now)
 
     async def of_principal(self, principal: str) -> Grant:
         """Return the Grant that a principal has now, for what outlives a request; raises Unproven."""
@@ -196,6 +227,37 @@ class Access:
         if grant.shared is None:
             return self._of_user(tx, grant.who)
         return self._of_share(tx, sent_shares.get(tx, grant.shared.share_id))
+
+    def _has_key(self, tx: Connection, grant: Grant) -> bool:
+        """Tell whether the state, or what was asked once, still has the key of a Grant that came with one."""
+        if grant.key is None or grant.key_is_kept_elsewhere:
+            return True
+        if grant.shared is None:
+            return user_keys.exists(tx, grant.who, grant.key)
+        return share_keys.exists(tx, grant.shared.share_id, grant.key)
+
+    async def _has_key_in_file(self, grant: Grant) -> bool:
+        assert grant.key is not None
+        return grant.shared is None and await self._authorized_keys.in_file(grant.who, grant.key)
+
+    async def _of_user_key(self, name: str, fingerprint: str) -> Grant:
+        kept_elsewhere = False
+        known = await self._store.read(lambda tx: user_keys.exists(tx, name, fingerprint))
+        known = known or await self._authorized_keys.in_file(name, fingerprint)
+        if not known:
+            known = kept_elsewhere = await self._authorized_keys.by_command(name, fingerprint)
+        if not known:
+            raise _refused("no such user, or not with this key")
+        grant = await self._store.read(lambda tx: self._of_user(tx, name))
+        return replace(grant, key=fingerprint, key_is_kept_elsewhere=kept_elsewhere)
+
+    def _of_share_key(self, tx: Connection, login: str, fingerprint: str) -> Grant:
+        share = sent_shares.by_ssh_key(tx, login, fingerprint)
+        if share is None:
+            raise _refused("no such Share, or not with this key")
+        if share.requires_exchange:  # which no key is: ssh has no requirements (wire.md, Share Creation Notification)
+            raise _refused(f"Share {share.id} requires the token exchange")
+        return replace(self._of_share(tx, share), key=fingerprint)
 
     def _of_user(self, tx: Connection, name: str) -> Grant:
         if not users.is_enabled(tx, name):

@@ -14,6 +14,7 @@ from backends.interface import Identity, Kind
 from backends.paths import StoragePath
 from gateway import access as module
 from gateway.access import Access, Grant, SharedResource
+from gateway.authorized_keys import AuthorizedKeys
 from gateway.config import MountConfig
 from gateway.errors import NotAllowed, Unproven
 from gateway.legacy import Legacy, Way
@@ -40,6 +41,7 @@ class Place:
         self.store.run_sync(lambda tx: [users.add(tx, name, CHEAP.hash(PASSWORD), 0) for name in ("alice", "bob")])
         self.keys = SigningKeys(directory / "keys", ISSUER, self.clock)
         self.passwords = Passwords(self.store)
+        self.authorized_keys: AuthorizedKeys | None = None
         self.mount(
             MountConfig(name="home", backend="storage", path="", rights="write"),
             MountConfig(name="frozen", backend="storage", path="", rights="read"),
@@ -47,9 +49,12 @@ class Place:
 
     def mount(self, *mounts: MountConfig) -> None:
         """Configure other mounts, as a restart would."""
-        keys = self.keys.public
         self.access = Access(
-            self.store, Mounts(mounts, {}), self.passwords, issuer=ISSUER, token_keys=keys, clock=self.clock
+            *(self.store, Mounts(mounts, {}), self.passwords),
+            issuer=ISSUER,
+            token_keys=self.keys.public,
+            authorized_keys=self.authorized_keys,
+            clock=self.clock,
         )
 
     def share(self, secret: str = SECRET, **changes: Any) -> SentShare:

@@ -98,19 +98,22 @@ def parse_authorized_keys(content: str) -> list[PublicKey]:
     """
     keys: dict[PublicKey, None] = {}
     for line in content.split("\n"):  # only these end a line for sshd: in a comment anything else may stand
-        if not is_blank(line):
-            try:
-                found = _split(line)
-                if not _options(found) & _RESTRICTING:
-                    keys[_key(found)] = None
-            except Malformed:
-                continue
+        try:
+            if not is_blank(line) and not is_restricted(line):
+                keys[parse_public_key(line)] = None
+        except Malformed:
+            continue
     return list(keys)
 
 
 def is_blank(line: str) -> bool:
     """Tell whether a line of authorized_keys is empty or only a comment."""
     return line.strip()[:1] in ("", "#")
+
+
+def is_restricted(line: str) -> bool:
+    """Tell whether the options before a key allow less than our door would; raises Malformed for no key."""
+    return not _RESTRICTING.isdisjoint(_options(_split(line)))
 
 
 def comment_of(line: str) -> str:

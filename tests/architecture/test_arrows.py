@@ -27,6 +27,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "gateway.access",
         "gateway.admitting",
         "gateway.arriving",
+        "gateway.authorized_keys",
         "gateway.belongings",
         "gateway.departing",
         "gateway.doctor",
@@ -149,6 +150,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "alembic": ("gateway.store",),
     "sqlite3": (),
     "subprocess": (),
+    "asyncio.subprocess": ("gateway.authorized_keys",),  # the operator's own program
     "smtplib": (),
     "ftplib": (),
     "urllib.request": (),
