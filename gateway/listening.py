@@ -7,7 +7,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +44,17 @@ class Doors:
     http: tuple[socket.socket, ...]
     metrics: tuple[socket.socket, ...]
     admin: socket.socket
+    ssh: tuple[socket.socket, ...] = ()
 
     def close(self) -> None:
         """Close this process's descriptors of the sockets."""
-        for listener in (*self.http, *self.metrics, self.admin):
+        for listener in (*self.own, *self.metrics, self.admin):
             listener.close()
+
+    @property
+    def own(self) -> tuple[socket.socket, ...]:
+        """The sockets that no other process of the gateway serves."""
+        return *self.http, *self.ssh
 
 
 def bind(address: Address, *, unread_time: float = UNREAD_TIME) -> list[socket.socket]:
@@ -101,6 +107,18 @@ _SHARED_OPTIONS = (
     (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
 )
+
+
+def spread(stack: ExitStack, address: Address | None, count: int) -> list[tuple[socket.socket, ...]]:
+    """Return the sockets of each of `count` workers on one address, until `stack` closes; without an address none.
+
+    Raises OSError.
+    """
+    listeners = bind(address) if address else []
+    groups = [siblings(listener, count) if count > 1 else [listener] for listener in listeners]
+    for listener in (each for group in groups for each in group):
+        stack.callback(listener.close)
+    return [tuple(group[number] for group in groups) for number in range(count)]
 
 
 async def listen(

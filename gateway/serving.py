@@ -26,7 +26,7 @@ from gateway.admin.tally import Tally
 from gateway.app import Seat
 from gateway.config import Config, ConfigError
 from gateway.leading import leading
-from gateway.listening import STOP_TIME, Doors, bind, siblings
+from gateway.listening import STOP_TIME, Doors, spread
 from gateway.supervisor import Line, Supervisor
 from gateway.team import Team
 
@@ -69,7 +69,7 @@ def _supervise(config: Config, team: Team, tally: Tally, doors: list[Doors]) -> 
     def work(number: int, first: bool, line: Line) -> int:
         for other, their_doors in enumerate(doors):
             if other != number:  # each answers for its own; those of all stay bound in the supervisor
-                for listener in their_doors.http:
+                for listener in their_doors.own:
                     listener.close()
         logs.configure(config.log.format, config.log.level, worker=number)
         seat = Seat(team, tally, doors[number], number, is_first=first)
@@ -145,17 +145,14 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 def _bind(stack: ExitStack, config: Config) -> list[Doors]:
-    """Return the sockets of each worker: HTTP ones of its own, and those of whoever leads; raises OSError."""
+    """Return the sockets of each worker: those of its own, and those of whoever leads; raises OSError."""
     admin = bind_admin(config.listen.admin)
     stack.callback(admin.close)
     stack.callback(config.listen.admin.unlink, missing_ok=True)
     count = config.listen.workers
-    measured = bind(config.listen.metrics) if config.listen.metrics else []
-    http = [siblings(listener, count) if count > 1 else [listener] for listener in bind(config.listen.http)]
-    doors = [Doors(mine, tuple(measured), admin) for mine in zip(*http, strict=True)]
-    for each in doors:
-        stack.callback(each.close)
-    return doors
+    (metrics,) = spread(stack, config.listen.metrics, 1)
+    http, ssh = (spread(stack, address, count) for address in (config.listen.http, config.listen.ssh))
+    return [Doors(http[number], metrics, admin, ssh[number]) for number in range(count)]
 
 
 def _announce(config: Config, doors: list[Doors]) -> None:
@@ -164,6 +161,7 @@ def _announce(config: Config, doors: list[Doors]) -> None:
         version=__version__,
         public_url=config.public_url,
         listening=[_where(listener.getsockname()) for listener in doors[0].http],
+        **({"ssh": [_where(listener.getsockname()) for listener in doors[0].ssh]} if doors[0].ssh else {}),
         workers=len(doors),
         admin=str(config.listen.admin),
     )

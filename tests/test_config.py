@@ -337,6 +337,7 @@ def test_the_example_loads_with_every_optional_key(tmp_path: Path) -> None:
     (tmp_path / "var/ssh").mkdir()
     for name in ("key", "password", "known_hosts"):
         (tmp_path / "var/ssh" / name).touch()
+    (tmp_path / "var/ssh/keys-of").touch(0o755)
     config = load(written(tmp_path, uncommented()))
     assert config.tls is not None
     assert config.groups == {"lab": ("alice", "carol")}
@@ -468,7 +469,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"database": "postgresql://localhost/ocm"}, "database", "not supported yet"),
     ({"database": "sqlite:///state.sqlite"}, "database", "four slashes"),
     ({"database": "sqlite://"}, "database", "four slashes"),
-    ({"listen": []}, "listen", "keys of admin, http, metrics, workers"),
+    ({"listen": []}, "listen", "keys of admin, http, metrics, ssh, workers"),
     ({"listen": {"http": "8080"}}, "listen.http", "ADDR:PORT"),
     ({"listen": {"http": "0.0.0.0:65536"}}, "listen.http", "ADDR:PORT"),
     ({"listen": {"http": "example.org:80"}}, "listen.http", "ADDR:PORT"),

@@ -11,6 +11,7 @@ from backends.interface import StorageBackend
 from backends.pool import Pool
 from gateway.access import Access
 from gateway.admin.tally import Tally
+from gateway.authorized_keys import AuthorizedKeys
 from gateway.changes import Changes
 from gateway.config import Config, LegacyConfig, LocalConfig, is_open
 from gateway.legacy import Legacy, Policy, Way
@@ -75,6 +76,8 @@ def lay_ground(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callabl
     mounts = Mounts(config.mounts, config.groups)
     passwords = Passwords(store)
     stack.callback(passwords.close)
+    authorized_keys = AuthorizedKeys(config.ssh.authorized_keys_file, config.ssh.authorized_keys_command)
+    stack.callback(authorized_keys.close)
     legacy = Legacy(store, _policy(config.federation.legacy), count=seat.tally.ways.counter(seat.number), clock=clock)
     return Ground(
         clock=clock,
@@ -88,7 +91,12 @@ def lay_ground(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callabl
         passwords=passwords,
         legacy=legacy,
         access=Access(
-            store, mounts, passwords, issuer=config.origin, token_keys=keys.public, legacy=legacy, clock=clock
+            *(store, mounts, passwords),
+            issuer=config.origin,
+            token_keys=keys.public,
+            legacy=legacy,
+            authorized_keys=authorized_keys,
+            clock=clock,
         ),
         tickets=Tickets(key_file(keys_directory / "tickets.key", lambda: os.urandom(32)), clock),
     )

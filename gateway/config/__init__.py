@@ -21,6 +21,7 @@ from gateway.config.model import (
 from gateway.config.ownership import FixedOwnership, MapOwnership, OwnershipConfig, ServiceOwnership
 from gateway.config.s3 import S3Config
 from gateway.config.sftp import SFTPConfig
+from gateway.config.ssh import SSHConfig
 from gateway.config.values import Address, Network
 from gateway.config.webdav import OAuthConfig, WebDAVConfig
 
@@ -47,6 +48,7 @@ __all__ = [
     "ProxyConfig",
     "S3Config",
     "SFTPConfig",
+    "SSHConfig",
     "ServiceOwnership",
     "TLSConfig",
     "UpstreamConfig",

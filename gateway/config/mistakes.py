@@ -14,7 +14,7 @@ from gateway.config.section import Section
 
 Loc = tuple[int | str, ...]
 
-# Keys of features that are announced and not built: a better answer than "unknown".
+# Keys of features that are announced and not built: whoever sets one is told.
 NOT_BUILT: dict[Loc, str] = {("listen", "ssh"): "nothing: the SSH door does not exist yet"}
 
 
@@ -46,7 +46,7 @@ def from_pydantic(details: ErrorDetails) -> Mistake:
         case "missing":
             found, allowed = "nothing", _description(loc)
         case "extra_forbidden":
-            found, allowed = "an unknown key", NOT_BUILT.get(loc) or _nearest(str(loc[-1]), _keys(loc[:-1]))
+            found, allowed = "an unknown key", _nearest(str(loc[-1]), _keys(loc[:-1]))
         case "mistake":
             found, allowed = details["ctx"]["found"], details["ctx"]["allowed"]
         case _:

@@ -21,6 +21,7 @@ from gateway.config.s3 import S3Config
 from gateway.config.section import Section, chosen_by
 from gateway.config.servers import Server, matching
 from gateway.config.sftp import SFTPConfig
+from gateway.config.ssh import SSHConfig
 from gateway.config.values import (
     CIDR,
     Address,
@@ -59,6 +60,7 @@ class ListenConfig(Section):
     http: ListenAddress = Address("127.0.0.1", 8080)
     metrics: LoopbackAddress = Address("127.0.0.1", 9180)
     admin: AnyPath
+    ssh: ListenAddress | None = None
     workers: Workers = 1
 
 
@@ -225,6 +227,7 @@ class Config(Section):
     )
     federation: FederationConfig = FederationConfig()
     limits: LimitsConfig = LimitsConfig()
+    ssh: SSHConfig = SSHConfig()
     log: LogConfig = LogConfig()
 
     @property
@@ -247,3 +250,10 @@ class Config(Section):
     def base_path(self) -> str:
         """The path of `public_url`: empty, or beginning and not ending with a slash."""
         return urlsplit(self.public_url).path
+
+    @property
+    def ssh_public(self) -> Address | None:
+        """Where others reach the SSH door; None when there is none."""
+        if self.listen.ssh is None:
+            return None
+        return self.ssh.public or Address(urlsplit(self.public_url).hostname or "", self.listen.ssh.port)

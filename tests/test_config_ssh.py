@@ -1,0 +1,102 @@
+"""The section `ssh` and `listen.ssh`: what may stand there, and what others are told of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_config import directory, loaded, only
+
+from gateway.config import Address, SSHConfig
+from gateway.config.mistakes import NOT_BUILT
+
+__all__ = ["directory"]
+
+
+@pytest.fixture
+def _door(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be a door, as once it is built."""
+    monkeypatch.delitem(NOT_BUILT, ("listen", "ssh"), raising=False)
+
+
+def test_without_a_door_nothing_is_said_of_one(directory: Path) -> None:
+    config = loaded(directory, listen={"ssh": None})
+    assert (config.listen.ssh, config.ssh_public, config.ssh) == (None, None, SSHConfig())
+
+
+@pytest.mark.usefixtures("_door")
+@pytest.mark.parametrize(
+    ("public", "expected"),
+    [
+        (None, "cloud.example.org:2022"),
+        ("SSH.example.org:22", "ssh.example.org:22"),
+        ("[2001:DB8::1]:22", "[2001:db8::1]:22"),
+        ("192.0.2.1:2222", "192.0.2.1:2222"),
+    ],
+)
+def test_others_are_told_a_host_and_a_port(directory: Path, public: str | None, expected: str) -> None:
+    config = loaded(directory, listen={"ssh": "0.0.0.0:2022"}, ssh={"public": public})
+    assert config.listen.ssh == Address("0.0.0.0", 2022)
+    assert str(config.ssh_public) == expected
+
+
+@pytest.mark.usefixtures("_door")
+def test_every_key_is_understood(directory: Path) -> None:
+    program = directory / "keys-of"
+    program.touch(0o755)
+    counts = {"connections": 7, "connections_per_address": 6, "handles": 5, "in_flight": 2**20}
+    times = {"login_time": 4, "idle_time": 3.5, "keepalive": 2}
+    kept = {"authorized_keys_file": "keys/{user}", "authorized_keys_command": ["keys-of", "-u", "{user}"]}
+    config = loaded(directory, ssh={"passwords": True} | counts | times | kept)
+    assert config.ssh.model_dump(exclude={"public"}) == {
+        "passwords": True,
+        **counts,
+        **times,
+        "authorized_keys_file": directory / "keys/{user}",
+        "authorized_keys_command": (str(program), "-u", "{user}"),
+    }
+
+
+MISTAKES: list[tuple[str, Any, str]] = [
+    ("public", "cloud.example.org", "HOST:PORT"),
+    ("public", "cloud.example.org:0", "HOST:PORT"),
+    ("public", "cloud.example.org:65536", "HOST:PORT"),
+    ("public", "alice@cloud.example.org:22", "HOST:PORT"),
+    ("public", "ssh://cloud.example.org:22", "HOST:PORT"),
+    ("public", 22, "HOST:PORT"),
+    ("passwords", "perhaps", "true or false"),
+    ("authorized_keys_file", "/etc/keys", "{user}"),
+    ("authorized_keys_file", "/etc/{user}/{host}", "{user}"),
+    ("authorized_keys_file", 7, "{user}"),
+    ("authorized_keys_command", "echo {user}", "a list"),
+    ("authorized_keys_command", [], "a list"),
+    ("authorized_keys_command", ["", "{user}"], "a list"),
+    ("authorized_keys_command", ["{user}"], "a list"),
+    ("authorized_keys_command", ["/bin/sh", 7, "{user}"], "a list"),
+    ("authorized_keys_command", ["/bin/sh", "\0", "{user}"], "a list"),
+    ("authorized_keys_command", ["/no/such", "{user}"], "a list"),
+    ("authorized_keys_command", ["/etc/passwd", "{user}"], "a list"),
+    ("connections", 0, "from 1 to"),
+    ("connections_per_address", True, "from 1 to"),
+    ("handles", 2.5, "from 1 to"),
+    ("in_flight", 65_535, "bytes from"),
+    ("login_time", 0, "seconds"),
+    ("idle_time", -1, "seconds"),
+    ("keepalive", "30", "seconds"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), MISTAKES)
+def test_a_mistake_is_reported_where_it_stands(directory: Path, key: str, value: Any, allowed: str) -> None:
+    mistake = only(directory, ssh={key: value})
+    assert mistake.path == f"ssh.{key}"
+    assert allowed in mistake.allowed
+
+
+def test_a_program_that_others_may_change_is_refused(directory: Path) -> None:
+    program = directory / "keys-of"
+    program.touch()
+    program.chmod(0o775)
+    mistake = only(directory, ssh={"authorized_keys_command": [str(program), "{user}"]})
+    assert (mistake.found, "chmod go-w" in mistake.allowed) == (repr(str(program)), True)
