@@ -16,6 +16,7 @@ from gateway.admin.explain_commands import ExplainCommands
 from gateway.admin.invite_commands import InviteCommands
 from gateway.admin.keeping_commands import KeepingCommands
 from gateway.admin.request_commands import RequestCommands
+from gateway.admin.ssh_commands import SSHCommands
 from gateway.app.doors import document_of
 from gateway.app.ground import Ground, Seat
 from gateway.app.outside import USER_AGENT, Outside
@@ -29,6 +30,7 @@ from gateway.outbound import EVERYWHERE, AsyncOutbound, Guard
 from gateway.roots import (
     Roots,
 )
+from gateway.user_keys import UserKeys
 from gateway.users import Users
 
 
@@ -56,7 +58,14 @@ def command_table(
         **DirectoryCommands(outside.directories).table,
         **KeepingCommands(ground.access, sharing.copies).table,
         **ExplainCommands(ground.access, explaining).table,
+        **_ssh_commands(config, ground).table,
     }
+
+
+def _ssh_commands(config: Config, ground: Ground) -> SSHCommands:
+    user_keys = UserKeys(ground.store, ground.access, ground.clock)
+    host = config.ssh_public.host if config.ssh_public else ""
+    return SSHCommands(ground.access, user_keys, ground.host_keys, host)
 
 
 def doctor_commands(

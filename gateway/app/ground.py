@@ -14,6 +14,7 @@ from gateway.admin.tally import Tally
 from gateway.authorized_keys import AuthorizedKeys
 from gateway.changes import Changes
 from gateway.config import Config, LegacyConfig, LocalConfig, is_open
+from gateway.host_keys import HostKeys
 from gateway.legacy import Legacy, Policy, Way
 from gateway.listening import Doors
 from gateway.living import Living
@@ -52,6 +53,7 @@ class Ground:
     store: Store
     sealer: Sealer
     keys: SigningKeys
+    host_keys: HostKeys | None  # None: no SSH door
     storages: Mapping[str, Storage]
     living: Living
     changes: Changes
@@ -84,6 +86,7 @@ def lay_ground(stack: AsyncExitStack, config: Config, seat: Seat, clock: Callabl
         store=store,
         sealer=Sealer(key_file(keys_directory / "state.key", lambda: os.urandom(32))),
         keys=keys,
+        host_keys=HostKeys(keys_directory) if config.listen.ssh else None,
         storages=storages,
         living=living,
         changes=_changes(stack, config, store, storages, living),

@@ -246,15 +246,24 @@ def accept_root(name: str) -> None:
 
 @click.group()
 def keys() -> None:
-    """The keys that this gateway signs with."""
+    """The keys that this gateway signs with, and those that its SSH door is known by."""
 
 
 @keys.command("list")
 @as_json
 def list_keys(json_output: bool) -> None:
-    """List the published keys; those marked sign."""
-    rows = gateway("keys.list")
-    show_json(rows) if json_output else table(rows, ("kid", "alg", "created", "signs"), "There are no keys.")
+    """List the published keys; those marked sign.
+
+    Of the keys of the SSH door also the fingerprints, which clients show at their first connection, and the lines that
+    a signed zone of DNS may say them by (SSHFP).
+    """
+    rows, hosts = gateway("keys.list"), gateway("keys.hosts")
+    if json_output:
+        show_json(rows + hosts)
+        return
+    table(rows + hosts, ("kid", "alg", "created", "signs"), "There are no keys.")
+    for line in [f"{row['kid']}: {row['fingerprint']}" for row in hosts] + [row["sshfp"] for row in hosts]:
+        say(line)
 
 
 @keys.command()

@@ -8,7 +8,18 @@ from pathlib import Path
 import click
 
 from gateway import __version__
-from gateway.cli import contacts, directory, doctor, inviting, operating, peer_sim, receiving, requesting, sharing
+from gateway.cli import (
+    contacts,
+    directory,
+    doctor,
+    inviting,
+    operating,
+    peer_sim,
+    receiving,
+    requesting,
+    sharing,
+    user_keys,
+)
 from gateway.cli.client import FAILED, fail
 from gateway.cli.values import placeholder
 from gateway.config import Config, ConfigError, load
@@ -140,3 +151,4 @@ for command in (
     main.add_command(command)
 
 operating.peer.add_command(doctor.trace)
+operating.user.add_command(user_keys.key)

@@ -28,6 +28,7 @@ from gateway.admin.invite_commands import InviteCommands
 from gateway.admin.keeping_commands import KeepingCommands
 from gateway.admin.request_commands import RequestCommands
 from gateway.admin.socket import AdminSocket, bind
+from gateway.admin.ssh_commands import SSHCommands
 from gateway.admitting import Admitting
 from gateway.arriving import Arriving
 from gateway.belongings import Belongings
@@ -54,6 +55,7 @@ from gateway.store.sealing import Sealer, secret_hash
 from gateway.tree import Storage, Tree
 from gateway.trust import Trust
 from gateway.uploads import Uploads
+from gateway.user_keys import UserKeys
 from gateway.users import Passwords, Users
 from gateway.watch import Watch
 
@@ -174,6 +176,7 @@ class Served:
             **ExplainCommands(access, explaining).table,
             **RequestCommands(access, requesting, resharing).table,
             **DepartureCommands(departing).table,
+            **SSHCommands(access, UserKeys(store, access, clock), None, "").table,
             **self.keeping.table,
         }
         await listen_on(stack, AdminSocket(self.table).app, bind(self.socket))

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import structlog
+from ssh_lines import new_key
 
 from gateway.admin import socket as module
 from gateway.admin.calling import OPERATOR, Caller
@@ -45,6 +46,7 @@ OPERATORS_COMMANDS = (
     "backend.accept-root",
     "keys.list",
     "keys.rotate",
+    "keys.hosts",
 )
 USERS_COMMANDS = (
     "status",
@@ -79,6 +81,9 @@ USERS_COMMANDS = (
     "request.show",
     "request.grant",
     "request.decline",
+    "user.key.add",
+    "user.key.list",
+    "user.key.remove",
 )
 
 
@@ -164,9 +169,20 @@ def test_another_account_acts_as_the_user_of_its_name(served: Served, reachable:
 
 @pytest.mark.parametrize("command", [command for command in USERS_COMMANDS if command != "status"])
 def test_another_account_acts_as_nobody_else(served: Served, reachable: Path, command: str) -> None:
-    arguments = {"as": "alice", "id": "any", "path": "/home/data", "with": "bob@peer.example"}
+    arguments = {"as": "alice", "name": "alice", "id": "any", "path": "/home/data", "with": "bob@peer.example"}
     status, answer = as_other(reachable, command, **arguments)
     assert (status, answer["code"]) == (400, "NOT_YOURSELF")
+
+
+def test_another_account_has_ssh_keys_of_its_own(served: Served, reachable: Path) -> None:
+    key, name = new_key(), OTHER.pw_name
+    assert as_other(reachable, "user.key.add", name=name, keys=key.line)[0] == 200
+    assert [row["fingerprint"] for row in served.json("user", "key", "list", name)] == [key.fingerprint]
+    served.cli("user", "disable", name)
+    assert as_other(reachable, "user.key.list", name=name)[1]["code"] == "ACCESS_DENIED"
+    served.cli("user", "enable", name)
+    assert as_other(reachable, "user.key.remove", name=name, fingerprint=key.fingerprint)[0] == 200
+    assert as_other(reachable, "user.key.list", name=name)[1]["result"] == []
 
 
 @pytest.mark.parametrize("command", ["show", "revoke", "update"])

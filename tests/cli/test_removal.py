@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from fake_peers import MODERN
 from sites import eventually
+from ssh_lines import new_key
 
-from gateway.store import users
+from gateway.store import user_keys, users
 
 from .served import PASSWORD, Served
 
@@ -100,3 +101,9 @@ def test_older_peers_are_told_in_their_words_or_not_at_all(
 def test_it_is_asked_for_a_second_time(served: Served, leaver: str) -> None:
     assert served.cli("user", "remove", leaver, stdin="n\n").exit_code == 1
     assert leaver in {user["name"] for user in served.json("user", "list")}
+
+
+def test_no_key_of_the_user_is_left(served: Served, leaver: str) -> None:
+    assert served.json("user", "key", "add", leaver, "--key-file", "-", stdin=new_key().line)
+    served.cli("user", "remove", leaver, "--yes")
+    assert served.store.read_sync(lambda tx: user_keys.of_user(tx, leaver)) == []
