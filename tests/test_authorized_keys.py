@@ -151,17 +151,19 @@ async def test_a_program_is_asked_once_for_all_the_keys_that_a_client_offers(
     assert asked.read_text() == "alice\nbob\nbob\n"
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (f"echo '{KEY.line}'; exit 3", "it ended with status 3"),
-        (f"echo '{KEY.line}'; kill -9 $$", "it ended with status -9"),
-        (f"echo '{KEY.line}'; head -c {module.CONTENT_MAX} /dev/zero", f"more than {module.CONTENT_MAX} bytes"),
-        ("cat /dev/zero", f"more than {module.CONTENT_MAX} bytes"),
-    ],
-)
-async def test_a_program_that_fails_gives_no_keys_and_a_line_in_the_log(text: str, reason: str, log: list[Any]) -> None:
-    assert not await program(text).by_command("alice", KEY.fingerprint)
+FAILING = {
+    "a status": ("echo '{key}'; exit 3", "it ended with status 3"),
+    "a signal": ("echo '{key}'; kill -9 $$", "it ended with status -9"),
+    "too much": ("echo '{key}'; head -c {most} /dev/zero", f"more than {module.CONTENT_MAX} bytes"),
+    "no end": ("cat /dev/zero", f"more than {module.CONTENT_MAX} bytes"),
+}
+
+
+@pytest.mark.parametrize("case", FAILING)
+async def test_a_program_that_fails_gives_no_keys_and_a_line_in_the_log(case: str, log: list[Any]) -> None:
+    text, reason = FAILING[case]
+    keys = program(text.format(key=KEY.line, most=module.CONTENT_MAX))
+    assert not await keys.by_command("alice", KEY.fingerprint)
     (line,) = log
     assert reason in line["reason"]
     assert (line["program"], line["user"]) == ("/bin/sh", "alice")
