@@ -6,63 +6,36 @@ Writer and Scan; `pool.py` brings it to the event loop. Every method raises only
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from types import TracebackType
 from typing import Self
 
-from backends.errors import DigestMismatch, IncompleteWrite, IsADirectory, PreconditionFailed, Unsupported
+from backends.entries import MODIFIED_MAX, MODIFIED_MIN, Entry, Identity, Kind, check_modified
+from backends.errors import IsADirectory, PreconditionFailed, Unsupported
 from backends.paths import StoragePath
+from backends.writer import Parked, Writer
+
+__all__ = [
+    "MODIFIED_MAX",
+    "MODIFIED_MIN",
+    "SCAN_BATCH",
+    "Entry",
+    "Features",
+    "Identity",
+    "Kind",
+    "Parked",
+    "Reader",
+    "Scan",
+    "Space",
+    "StorageBackend",
+    "Watcher",
+    "Writer",
+    "check_modified",
+    "check_preconditions",
+]
 
 SCAN_BATCH = 1000  # entries per hop to a worker thread
-
-# The years 1 to 9999, which dates on the wire can express (RFC 9110 section 5.6.7), in nanoseconds since the epoch
-MODIFIED_MIN = -62_135_596_800 * 1_000_000_000
-MODIFIED_MAX = 253_402_300_799 * 1_000_000_000
-
-
-class Kind(Enum):
-    FILE = "file"
-    DIRECTORY = "directory"
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What stays the same when a file or directory is renamed: numbers of the file system that contains it.
-
-    `device` is one that outlives restarts and new mounts, where the storage can tell; not always st_dev.
-    """
-
-    device: int
-    inode: int
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One file or directory as the storage shows it.
-
-    `name` is one that `StoragePath.child` accepts, empty for the root; `size` in bytes (0 for directories);
-    `modified` in nanoseconds since the epoch, from MODIFIED_MIN to MODIFIED_MAX; `etag` is strong, unquoted
-    and of at most 40 characters [0-9A-Za-z.-]: it changes whenever the content does; `mode` holds the permission
-    bits alone; `owner` is (uid, gid).
-    """
-
-    name: bytes
-    kind: Kind
-    size: int
-    modified: int
-    etag: str
-    identity: Identity | None = None
-    mode: int | None = None
-    owner: tuple[int, int] | None = None
-
-    @property
-    def is_directory(self) -> bool:
-        return self.kind is Kind.DIRECTORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +44,6 @@ class Space:
 
     free: int
     total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """Content that a Writer has left unfinished, as `open_write` needs it to go on.
-
-    `token` is opaque, of at most 64 characters [0-9a-z]; only the first `size` bytes count.
-    """
-
-    token: str
-    size: int
-    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +73,6 @@ def check_preconditions(present: Entry | None, if_match: str | None, if_none_mat
         raise PreconditionFailed("the file exists already")
     if if_match is not None and (present is None or if_match not in ("*", present.etag)):
         raise PreconditionFailed("the file is not the one expected")
-
-
-def _compare(hashes: Mapping[str, hashlib._Hash], digests: Mapping[str, bytes]) -> None:
-    for name, value in digests.items():
-        if not hmac.compare_digest(hashes[name].digest(), value):
-            raise DigestMismatch(f"the content has another {name} digest than announced")
-
-
-def check_modified(modified: int) -> None:
-    """Refuse a time that dates on the wire cannot express; raises Unsupported."""
-    if not MODIFIED_MIN <= modified <= MODIFIED_MAX:
-        raise Unsupported("a time outside of the years 1 to 9999")
 
 
 class Scan(ABC):
@@ -185,158 +134,6 @@ class Reader(ABC):
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-class Writer(ABC):
-    """New content for one path, invisible until `commit` and gone without a trace after `abort`.
-
-    This class keeps rule 6 of the project for every backend: length and digests are checked before the
-    backend's `_prepare` and `_commit`, which returns only when content and name are durable. Whatever fails, the old
-    content stays; a Writer whose `write` has failed is aborted, so that a part can never be committed.
-    """
-
-    def __init__(self, size: int | None, hashes: tuple[str, ...], start: int = 0) -> None:
-        """Expect `size` bytes in all (None: unknown), go on after the first `start` of them, and compute `hashes`
-        (names of hashlib) of what is written from there on.
-        """
-        self._expected = size
-        self._hashes = {name: hashlib.new(name) for name in hashes}
-        self._open = True
-        self._prepared: int | None = None  # bytes that are
-        self.start = start  # bytes that were there before
-        self.written = start  # bytes in all
-
-    @property
-    def is_open(self) -> bool:
-        """Tell whether it was neither committed nor parked nor aborted."""
-        return self._open
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append `data`; raises IncompleteWrite as soon as there is more than was announced, OutOfSpace."""
-        self._require_open()
-        try:
-            self.written += len(data)
-            if self._expected is not None and self.written > self._expected:
-                raise IncompleteWrite(f"{self.written} bytes received, {self._expected} announced")
-            for digest in self._hashes.values():
-                digest.update(data)
-            self._write(data)
-        except BaseException:
-            self.abort()
-            raise
-
-    def prepare(self, digests: Mapping[str, bytes] | None = None) -> None:
-        """Do all of `commit` that takes long and shows nothing, for whoever looks at something else right before that.
-
-        Raises as `commit`, and is aborted then.
-        """
-        self._require_open()
-        try:
-            if self._expected is not None and self.written != self._expected:
-                raise IncompleteWrite(f"{self.written} bytes received, {self._expected} announced")
-            if digests:
-                _compare(self._hashes_of_all(digests) if self.start else self._hashes, digests)
-            self._prepare()
-        except BaseException:
-            self.abort()
-            raise
-        self._prepared = self.written
-
-    def commit(self, digests: Mapping[str, bytes] | None = None) -> Entry:
-        """Make the content durable under its name and return its entry.
-
-        `digests` maps names given as `hashes` to the values that the whole content must have; a Writer that goes on
-        with parked content reads all of it again for that.
-        Raises IncompleteWrite, DigestMismatch, PreconditionFailed, OutOfSpace and what the storage refuses;
-        after any of them the old content is in place and the new is gone. After Unavailable alone either may be
-        there, whole: the storage failed between the change of the name and making it durable.
-        """
-        if digests or self._prepared != self.written:
-            self.prepare(digests)
-        self._require_open()
-        try:
-            entry = self._commit()
-        except BaseException:
-            self.abort()
-            raise
-        self._open = False
-        return entry
-
-    def verify(self, digests: Mapping[str, bytes]) -> None:
-        """Compare what this Writer was given, without what it goes on with; raises DigestMismatch and is aborted."""
-        self._require_open()
-        try:
-            _compare(self._hashes, digests)
-        except BaseException:
-            self.abort()
-            raise
-
-    def park(self, note: Callable[[Parked], None]) -> Parked:
-        """Keep what was written, durable and invisible, for a Writer that goes on with it (feature resumable).
-
-        `note` has to remember the result; it is called when the content is durable and before anybody could take it
-        for debris. When `note` or anything else raises, the Writer is aborted. Raises NotFound where the directory
-        is another by now, OutOfSpace, Unavailable.
-        """
-        self._require_open()
-        try:
-            parked = self._park(note)
-        except BaseException:
-            self.abort()
-            raise
-        self._open = False
-        return parked
-
-    def abort(self) -> None:
-        """Drop what was written; may be called more than once, and after commit or park it does nothing.
-
-        Of parked content that the Writer goes on with, the first `start` bytes stay parked.
-        """
-        if self._open:
-            self._open = False
-            self._abort()
-
-    def _hashes_of_all(self, digests: Mapping[str, bytes]) -> dict[str, hashlib._Hash]:
-        hashes = {name: hashlib.new(name) for name in digests}
-        for piece in self._read_back():
-            for digest in hashes.values():
-                digest.update(piece)
-        return hashes
-
-    def _require_open(self) -> None:
-        if not self._open:
-            raise ValueError("the Writer is closed")
-
-    @abstractmethod
-    def _write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append all of `data`."""
-
-    def _prepare(self) -> None:
-        """Make the content durable, where that can be done before it is visible."""
-
-    @abstractmethod
-    def _commit(self) -> Entry:
-        """Check the preconditions, make the content visible, that durably, and return its entry."""
-
-    @abstractmethod
-    def _abort(self) -> None:
-        """Drop what was written; never raises."""
-
-    def _park(self, note: Callable[[Parked], None]) -> Parked:
-        """Make the content durable, let `note` remember it, and close (feature resumable)."""
-        raise Unsupported("this storage takes a content as a whole only")
-
-    def _read_back(self) -> Iterator[bytes]:
-        """Give all of the content from its first byte, what was parked before included (feature resumable)."""
-        raise Unsupported("this storage takes a content as a whole only")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.abort()
 
 
 class Watcher(ABC):

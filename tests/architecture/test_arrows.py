@@ -11,7 +11,10 @@ from .source import MODULES, NAMES, ROOT, Module, planted, within
 
 # The parts of the program, each with its modules and everything below them; the longest name that fits wins.
 PARTS: dict[str, tuple[str, ...]] = {
-    "contract": ("backends.errors", "backends.interface", "backends.paths", "backends.pool", "backends.pool_parts"),
+    "contract": (
+        *("backends.entries", "backends.errors", "backends.interface", "backends.paths", "backends.pool"),
+        *("backends.pool_parts", "backends.writer"),
+    ),
     "backends": ("backends",),
     "core": ("gateway.ocm",),
     "disk": ("gateway.durable",),
