@@ -43,13 +43,15 @@ class FreshFile:
         abilities: Abilities,
         new_files: NewFiles = BY_THE_KERNEL,
         token: str | None = None,
+        private: bool = False,
     ) -> None:
         """Create it in `directory`, which has the path `path` (for the journal), or go on with what was parked there.
 
-        Raises NothingParked, InUse.
+        One that is `private` is closed to others until it resembles an old file. Raises NothingParked, InUse.
         """
         self._directory = directory
         self._new_files = new_files
+        self._private = private
         self._path = path
         self._journal = journal
         self._abilities = abilities
@@ -194,7 +196,7 @@ class FreshFile:
         return file
 
     def _mode(self) -> int:
-        return self._new_files.file_mode(self._directory)
+        return _OPENING if self._private else self._new_files.file_mode(self._directory)
 
     def _link(self, name: bytes) -> None:
         # AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH; open(2) names this way for everybody else

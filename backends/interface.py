@@ -52,7 +52,7 @@ class Features:
 
     atomic_replace: bool = False  # a reader sees the old content or the new, never a mixture
     server_side_copy: bool = False  # copy() exists
-    random_write: bool = False
+    random_write: bool = False  # write_at(), read_at() and truncate() of a Writer, and open_update() exist
     set_modified: bool = False  # set_modified() exists
     case_sensitive: bool = True
     empty_directories: bool = True  # a directory exists without anything in it
@@ -227,6 +227,16 @@ class StorageBackend(ABC):
         PermissionDenied (also where the name is taken by something that must not be seen), OutOfSpace when `size`
         cannot fit.
         """
+
+    def open_update(self, path: StoragePath) -> Writer:
+        """Begin new content for the file at `path`: the present one, until it is changed (feature random_write).
+
+        What every Writer's is: invisible, and in `commit` it replaces the file as a whole, keeping of it what replacing
+        keeps. Where the file is another by then, or was changed, `commit` raises PreconditionFailed, as may each call
+        before it: nobody's change is lost unseen. Raises as `open_read`, and as `open_write` for what may not be
+        written.
+        """
+        raise Unsupported("this storage takes a content as a whole only")
 
     @abstractmethod
     def make_directory(self, path: StoragePath) -> Entry:

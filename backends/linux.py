@@ -108,10 +108,10 @@ def rename_noreplace(source_directory: int, source: bytes, target_directory: int
     _call(_renameat2, source_directory, source, target_directory, target, _RENAME_NOREPLACE)
 
 
-def start_write_back(descriptor: int, offset: int, size: int) -> None:
-    """Ask the kernel to begin writing these bytes to the disk, so that a later fsync is short; only a hint."""
+def start_write_back(descriptor: int) -> None:
+    """Ask the kernel to begin writing to the disk what it holds of a file, so that a later fsync is short; a hint."""
     with contextlib.suppress(OSError):
-        _call(_sync_file_range, descriptor, offset, size, _SYNC_FILE_RANGE_WRITE)
+        _call(_sync_file_range, descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)  # a size of 0: to the end
 
 
 def filesystem_magic(descriptor: int) -> int:

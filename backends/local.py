@@ -4,9 +4,10 @@
     beneath         opening without leaving the root              journal       where temporaries may be
     root            is it still the recorded one?                 fresh         a file before it has its name
     local_tree      what is visible, as entries                   renaming      names changed under a lock
-    local_content   reading, scanning, writing                    system_errors errno -> StorageError
+    local_content   reading, scanning, writing                    local_bytes   of open files, and from one to another
     ownership       whose new files are                           mapped        one account for each user
     permission      may the thread write?                         local_watcher who else changes something
+    system_errors   errno -> StorageError
 
 Links: a visible one is read through, and its permissions, times and etag are those of what it leads to; removing,
 renaming and replacing act on the link itself, so a PUT onto a link puts a file in its place and leaves what it
@@ -28,7 +29,6 @@ from backends.beneath import confinement
 from backends.checks import check_kinds, check_rename, require_below_root
 from backends.errors import (
     AlreadyExists,
-    IncompleteWrite,
     InUse,
     IsADirectory,
     OutOfSpace,
@@ -41,7 +41,7 @@ from backends.errors import (
 from backends.interface import SCAN_BATCH, Entry, Features, Parked, Space, StorageBackend, check_modified
 from backends.journal import Journal
 from backends.linux import Abilities, Descriptor
-from backends.local_content import LocalReader, LocalScan, LocalWriter, Target
+from backends.local_content import LocalReader, LocalScan, LocalWriter, Source, Target
 from backends.local_tree import ABSENT_BELOW_A_FILE, LocalTree, Taken
 from backends.local_watcher import LocalWatcher
 from backends.ownership import BY_THE_KERNEL, NewFiles
@@ -58,6 +58,7 @@ class LocalBackend(StorageBackend):
     features = Features(
         atomic_replace=True,
         server_side_copy=True,
+        random_write=True,
         set_modified=True,
         quota=True,
         identity=True,
@@ -186,6 +187,28 @@ class LocalBackend(StorageBackend):
         hashes: tuple[str, ...] = (),
         resume: Parked | None = None,
     ) -> LocalWriter:
+        return self._begin(path, if_match, if_none_match, size=size, hashes=hashes, resume=resume)
+
+    def open_update(self, path: StoragePath) -> LocalWriter:
+        present = self.open_read(path)
+        try:
+            changed = PreconditionFailed(f"{path}: it has changed since it was opened")
+            return self._begin(path, present.entry.etag, source=Source(present, changed))
+        except BaseException:
+            present.close()
+            raise
+
+    def _begin(
+        self,
+        path: StoragePath,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+        *,
+        size: int | None = None,
+        hashes: tuple[str, ...] = (),
+        resume: Parked | None = None,
+        source: Source | None = None,
+    ) -> LocalWriter:
         if path.is_root:
             raise IsADirectory("the root cannot be written as a file")
         self._sweep_once()
@@ -193,9 +216,16 @@ class LocalBackend(StorageBackend):
             parent = self._tree.open_parent(path)
             target = Target(self._tree, path, parent, if_match, if_none_match)
             target.present()
-            _require_space(parent, size if size is None or resume is None else size - resume.size)
+            _require_space(parent, _needed(size, resume, source))
             return LocalWriter(
-                target, self._journal, self._abilities, self._new_files, size=size, hashes=hashes, resume=resume
+                target,
+                self._journal,
+                self._abilities,
+                self._new_files,
+                size=size,
+                hashes=hashes,
+                resume=resume,
+                source=source,
             )
 
     def discard(self, path: StoragePath, token: str) -> None:
@@ -270,14 +300,13 @@ class LocalBackend(StorageBackend):
 
     def copy(self, source: StoragePath, target: StoragePath, *, overwrite: bool) -> Entry:
         with self.open_read(source) as reader:
+            changed = Unavailable(f"{source}: it changed while it was copied", retry_after=5)
+            begins = Source(reader, changed)
             try:
-                with self.open_write(target, size=reader.entry.size, if_none_match=not overwrite) as writer:
-                    writer.copy_from(reader.fileno())
+                with self._begin(target, None, not overwrite, size=reader.entry.size, source=begins) as writer:
                     return writer.commit()
             except PreconditionFailed as error:
                 raise AlreadyExists(f"{target}: the name is taken") from error
-            except IncompleteWrite as error:
-                raise Unavailable(f"{source}: it changed while it was copied", retry_after=5) from error
 
     def set_modified(self, path: StoragePath, modified: int) -> Entry:
         check_modified(modified)
@@ -314,6 +343,15 @@ class LocalBackend(StorageBackend):
     def close(self) -> None:
         self._tree.root.close()
         self._journal.close()
+
+
+def _needed(size: int | None, resume: Parked | None, source: Source | None) -> int | None:
+    """Return how many bytes of the disk a content of an announced size still takes, as far as that is known."""
+    if size is None:
+        return None
+    if source is not None:
+        return min(size, source.reader.allocated)
+    return size if resume is None else size - resume.size
 
 
 def _require_space(directory: Descriptor, size: int | None) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from backends import linux, temporaries
 from backends.errors import InvalidPath, IsADirectory, NothingParked, PermissionDenied, StorageError, Unavailable
@@ -14,16 +14,13 @@ from backends.fresh import FreshFile
 from backends.interface import Entry, Identity, Parked, Reader, Scan, Writer, check_preconditions
 from backends.journal import Journal
 from backends.linux import Abilities, Descriptor
-from backends.local_tree import TYPE_BITS, LocalTree, Opened, entry_at, read_cached
+from backends.local_bytes import copy_range, read_all, write_all
+from backends.local_tree import TYPE_BITS, LocalTree, Opened, entry_at, etag_of, read_cached
 from backends.ownership import NewFiles
 from backends.paths import StoragePath, check_name
 from backends.system_errors import StorageErrors, translate
 
 WRITE_BACK = 8 * 1024 * 1024  # bytes; the disk begins to write while the rest still arrives
-_COPY_CHUNK = 64 * 1024 * 1024  # bytes per copy_file_range, which cannot be interrupted
-
-# How copy_file_range(2) says that these two files or this kernel will not do
-_NOT_IN_THE_KERNEL = frozenset({errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
 
 
 class LocalReader(Reader):
@@ -39,16 +36,9 @@ class LocalReader(Reader):
 
     def read_at(self, offset: int, size: int) -> bytes:
         try:
-            data = os.pread(self._file.fileno(), size, offset)
-            # pread(2) may stop early, and always does after 0x7ffff000 bytes
-            while data and len(data) < size and offset + len(data) < self.entry.size:
-                more = os.pread(self._file.fileno(), size - len(data), offset + len(data))
-                if not more:
-                    break
-                data += more
+            return read_all(self._file.fileno(), offset, size, self.entry.size)
         except OSError as error:
             raise translate(error, self._path) from error
-        return data
 
     def read_cached(self, offset: int, size: int) -> bytes | None:
         try:
@@ -59,8 +49,25 @@ class LocalReader(Reader):
     def fileno(self) -> int:
         return self._file.fileno()
 
+    @property
+    def allocated(self) -> int:
+        """The bytes of the disk that it takes: fewer than its size where it has holes; raises OSError."""
+        return os.fstat(self._file.fileno()).st_blocks * 512  # stat(2)
+
+    def has_changed(self) -> bool:
+        """Tell whether the file, whatever has its name by now, is another than `entry` says; raises OSError."""
+        return etag_of(os.fstat(self._file.fileno())) != self.entry.etag
+
     def close(self) -> None:
         self._file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file that a new content begins with, and the error for what happens when it has changed since it was opened."""
+
+    reader: LocalReader
+    changed: StorageError
 
 
 class LocalScan(Scan):
@@ -124,6 +131,11 @@ class Target:
         self._if_match = if_match
         self._if_none_match = if_none_match
 
+    @property
+    def must_exist(self) -> bool:
+        """Tell whether a file has to be there, which lends its permissions."""
+        return self._if_match is not None
+
     def present(self) -> Entry | None:
         """Return the file that is there now; raises PreconditionFailed, IsADirectory, PermissionDenied."""
         taken = self.tree.taken(self.parent, self.path)
@@ -151,12 +163,16 @@ class LocalWriter(Writer):
         size: int | None,
         hashes: tuple[str, ...],
         resume: Parked | None = None,
+        source: Source | None = None,
     ) -> None:
-        super().__init__(size, hashes, resume.size if resume else 0)
+        """Go on with `resume`, or begin with the content of `source`, which is closed with the Writer."""
+        super().__init__(size, hashes, resume.size if resume else 0, source.reader.entry.size if source else None)
         self._target = target
+        self._source = source
         token = resume.token if resume else None
-        self._fresh = FreshFile(target.parent, target.path.parent, journal, abilities, new_files, token)
-        self._begun = self.start  # bytes that the disk was asked to write
+        place = target.parent, target.path.parent
+        self._fresh = FreshFile(*place, journal, abilities, new_files, token, private=target.must_exist)
+        self._unasked = 0  # bytes written since the disk was asked to write
         self._resumed = resume is not None
         if resume is not None:
             self._go_on(resume)
@@ -173,41 +189,33 @@ class LocalWriter(Writer):
         ):
             self._fresh.close()
             raise NothingParked(f"{self._target.path}: what was parked is not there any more")
-        os.lseek(file.fileno(), parked.size, os.SEEK_SET)
-
-    def copy_from(self, source: int) -> None:
-        """Append the rest of the open file `source`, inside the kernel where it can do that."""
-        self._require_open()
-        try:
-            with StorageErrors(self._target.path):
-                while count := self._copy_some(source):
-                    self.written += count
-        except BaseException:
-            self.abort()
-            raise
-
-    def _copy_some(self, source: int) -> int:
-        try:
-            if count := os.copy_file_range(source, self._fresh.fileno(), _COPY_CHUNK):
-                return count
-        except OSError as error:
-            if error.errno not in _NOT_IN_THE_KERNEL:
-                raise
-        data = os.read(source, WRITE_BACK)
-        self._write_all(data)
-        return len(data)
+        os.ftruncate(file.fileno(), parked.size)
 
     def _write(self, data: bytes | bytearray | memoryview) -> None:
-        with StorageErrors(self._target.path):
-            self._write_all(data)
-            if self.written - self._begun >= WRITE_BACK:
-                linux.start_write_back(self._fresh.fileno(), self._begun, self.written - self._begun)
-                self._begun = self.written
+        self._write_at(self.written - len(data), data)
 
-    def _write_all(self, data: bytes | bytearray | memoryview) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._fresh.fileno(), rest) :]
+    def _write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        with StorageErrors(self._target.path):
+            write_all(self._fresh.fileno(), offset, data)
+        self._unasked += len(data)
+        if self._unasked >= WRITE_BACK:
+            linux.start_write_back(self._fresh.fileno())
+            self._unasked = 0
+
+    def _read_at(self, offset: int, size: int) -> bytes:
+        with StorageErrors(self._target.path):
+            return read_all(self._fresh.fileno(), offset, size, self.written)
+
+    def _truncate(self, size: int) -> None:
+        with StorageErrors(self._target.path):
+            os.ftruncate(self._fresh.fileno(), size)
+
+    def _copy(self, begin: int, end: int) -> None:
+        assert self._source is not None
+        with StorageErrors(self._target.path):
+            copy_range(self._source.reader.fileno(), self._fresh.fileno(), begin, end)
+            if self._source.reader.has_changed():
+                raise self._source.changed
 
     def _prepare(self) -> None:
         target = self._target
@@ -246,18 +254,11 @@ class LocalWriter(Writer):
         self._close()
         return parked
 
-    def _read_back(self) -> Iterator[bytes]:
-        with StorageErrors(self._target.path):
-            for offset in range(0, self.written, WRITE_BACK):
-                yield os.pread(self._fresh.fileno(), min(WRITE_BACK, self.written - offset), offset)
-
     def _identity(self) -> Identity | None:
         return Opened(self._target.tree.root.open(), self._fresh.file).entry(b"").identity
 
     def _sync(self) -> None:
-        """Make what was written durable, and nothing beyond it; raises Unavailable where that is not all there."""
-        if self._resumed:
-            os.ftruncate(self._fresh.fileno(), self.written)
+        """Make what was written durable; raises Unavailable where that is not all there."""
         os.fsync(self._fresh.fileno())
         self._require_whole()
 
@@ -295,3 +296,5 @@ class LocalWriter(Writer):
     def _close(self) -> None:
         self._fresh.close()
         self._target.parent.close()
+        if self._source is not None:
+            self._source.reader.close()

@@ -72,6 +72,10 @@ class MappedBackend(StorageBackend):
         inner = run(self.service.open_write, path, size=size, if_match=if_match, if_none_match=if_none_match)
         return _MappedWriter(inner, run, size, hashes)
 
+    def open_update(self, path: StoragePath) -> Writer:
+        run = self._runner()
+        return _MappedWriter(run(self.service.open_update, path), run, None, ())
+
     def discard(self, path: StoragePath, token: str) -> None:
         self._credentials()
         raise Unsupported("uploads are not resumed where files belong to their users")
@@ -135,15 +139,28 @@ class _MappedScan(Scan):
 
 
 class _MappedWriter(Writer):
-    """Counts and checks as every Writer; writes (quotas), names and drops as the user who has opened it."""
+    """Counts and checks as every Writer; writes and copies (quotas), names and drops as the user who has opened it."""
 
     def __init__(self, inner: Writer, run: Run, size: int | None, hashes: tuple[str, ...]) -> None:
-        super().__init__(size, hashes)
+        super().__init__(size, hashes, old=inner.written or None)
         self._inner = inner
         self._run = run
 
     def _write(self, data: bytes | bytearray | memoryview) -> None:
         self._run(self._inner.write, data)
+
+    def _write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        self._run(self._inner.write_at, offset, data)
+
+    def _read_at(self, offset: int, size: int) -> bytes:
+        data: bytes = self._run(self._inner.read_at, offset, size)
+        return data
+
+    def _truncate(self, size: int) -> None:
+        self._run(self._inner.truncate, size)
+
+    def _copy(self, begin: int, end: int) -> None:
+        """Leave it to the inner Writer, which has the old content and knows itself what it still needs of it."""
 
     def _prepare(self) -> None:
         self._run(self._inner.prepare)

@@ -21,6 +21,7 @@ from backends.errors import (
     NotADirectory,
     NotFound,
     NothingParked,
+    OutOfSpace,
     PreconditionFailed,
 )
 from backends.interface import (
@@ -38,6 +39,8 @@ from backends.interface import (
     check_preconditions,
 )
 from backends.paths import StoragePath
+
+GAP_MAX = 256 * 1024 * 1024  # bytes that one call may add without sending them
 
 _versions = itertools.count(1)  # across all backends, so that no etag ever comes twice
 
@@ -125,8 +128,9 @@ class MemoryWriter(Writer):
         if_none_match: bool,
         hashes: tuple[str, ...],
         resume: Parked | None,
+        old: bytes | None = None,
     ) -> None:
-        super().__init__(size, hashes, resume.size if resume else 0)
+        super().__init__(size, hashes, resume.size if resume else 0, None if old is None else len(old))
         self._backend = backend
         self._directory = directory
         self._path = path
@@ -135,6 +139,7 @@ class MemoryWriter(Writer):
         self._token = resume.token if resume else None
         self.check()
         self._content = backend.take_up(resume) if resume else bytearray()
+        self._old_content = old or b""
 
     def check(self) -> None:
         """Compare what is there now with what was expected."""
@@ -144,6 +149,27 @@ class MemoryWriter(Writer):
 
     def _write(self, data: bytes | bytearray | memoryview) -> None:
         self._content += data
+
+    def _write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        self._fill(offset)
+        self._content[offset : offset + len(data)] = data
+
+    def _read_at(self, offset: int, size: int) -> bytes:
+        return bytes(self._content[offset : offset + size])
+
+    def _truncate(self, size: int) -> None:
+        self._fill(size)
+        del self._content[size:]
+
+    def _copy(self, begin: int, end: int) -> None:
+        self._content[begin:end] = self._old_content[begin:end]
+
+    def _fill(self, end: int) -> None:
+        """Add zeros up to there, as far as that can be meant: memory has no holes."""
+        gap = end - len(self._content)
+        if gap > GAP_MAX:
+            raise OutOfSpace(f"{gap} bytes of nothing are too much for memory")
+        self._content.extend(bytes(max(gap, 0)))
 
     def _commit(self) -> Entry:
         with self._backend.lock:
@@ -166,9 +192,6 @@ class MemoryWriter(Writer):
         self._backend.put_down(parked.token, self._content)
         return parked
 
-    def _read_back(self) -> Iterator[bytes]:
-        yield bytes(self._content)
-
     def _abort(self) -> None:
         self._backend.put_down(self._token, self._content[: self.start])
         self._content = bytearray()
@@ -180,6 +203,7 @@ class MemoryBackend(StorageBackend):
     features = Features(
         atomic_replace=True,
         server_side_copy=True,
+        random_write=True,
         set_modified=True,
         identity=True,
         conditional_write=True,
@@ -235,6 +259,20 @@ class MemoryBackend(StorageBackend):
                 if_none_match=if_none_match,
                 hashes=hashes,
                 resume=resume,
+            )
+
+    def open_update(self, path: StoragePath) -> MemoryWriter:
+        with self.lock, self.open_read(path) as present:
+            return MemoryWriter(
+                self,
+                self._directory(path.parent),
+                path,
+                size=None,
+                if_match=present.entry.etag,
+                if_none_match=False,
+                hashes=(),
+                resume=None,
+                old=present.read_at(0, present.entry.size),
             )
 
     def discard(self, path: StoragePath, token: str) -> None:

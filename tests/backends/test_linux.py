@@ -108,7 +108,7 @@ def test_a_c_library_without_a_call_is_a_kernel_without_it(monkeypatch: pytest.M
     monkeypatch.setattr(linux, "_sync_file_range", None)
     with pytest.raises(OSError, match="not implemented"):
         linux.rename_noreplace(3, b"a", 3, b"b")
-    linux.start_write_back(3, 0, 1)
+    linux.start_write_back(3)
 
 
 def _open_at_a_quiet_number(path: Path) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from backends.linux import Abilities
 
-from .conformance import BackendConformance, ResumingConformance
+from .conformance import BackendConformance, RandomWritingConformance, ResumingConformance
 from .local_contract import LocalConformance
 
 
-class TestLocalWalk(BackendConformance, ResumingConformance, LocalConformance):
+class TestLocalWalk(BackendConformance, ResumingConformance, RandomWritingConformance, LocalConformance):
     abilities = Abilities(openat2=False, unnamed_files=False, rename_noreplace=False)

@@ -22,16 +22,17 @@ from backends.linux import Abilities
 from backends.local import LocalBackend
 from backends.mapped import MappedBackend
 
-from .conformance import BackendConformance
+from .conformance import BackendConformance, RandomWritingConformance
 from .conformance.actions import get, make, names, path, put
 
 ABILITIES = {"modern": Abilities(), "old": Abilities(*[False] * 4)}
 
 
-class TestMapped(BackendConformance):
+class TestMapped(BackendConformance, RandomWritingConformance):
     expected = Features(
         atomic_replace=True,
         server_side_copy=True,
+        random_write=True,
         set_modified=True,
         quota=True,
         identity=True,
@@ -91,6 +92,23 @@ def test_a_file_that_only_its_owner_may_read_is_read_by_nobody_else(site: Site) 
         site.alice.copy(path("lab/secret"), path("lab/copy"), overwrite=False)
     assert get(site.backend.service, "lab/secret") == b"of bob", "the service could"
     assert names(site.alice, "lab") == [b"secret"]
+
+
+def test_an_update_is_made_with_the_rights_of_the_user(site: Site) -> None:
+    """Who may not read it cannot begin; who may replace it may update it, and it is his then, as after replacing it."""
+    put(site.bob, "lab/file", b"of bob")
+    (site.root / "lab/file").chmod(0o600)
+    with pytest.raises(PermissionDenied):
+        site.alice.open_update(path("lab/file"))
+    (site.root / "lab/file").chmod(0o640)
+    with site.alice.open_update(path("lab/file")) as writer:
+        assert os.fstat(writer._inner._fresh.fileno()).st_uid == ALICE.uid
+        writer.write_at(3, b"alice")
+        writer.write(b"!")
+        assert writer.read_at(0, 100) == b"of alice!"
+        writer.commit()
+    assert (get(site.bob, "lab/file"), permissions(site.root / "lab/file")) == (b"of alice!", 0o640)
+    assert owner(site.root / "lab/file") == (ALICE.uid, LAB)
 
 
 def test_the_loop_thread_opens_nothing(site: Site) -> None:
@@ -310,6 +328,7 @@ def operations(backend: StorageBackend) -> list[Any]:
         "scan": lambda: backend.scan(where),
         "open_read": lambda: backend.open_read(new),
         "open_write": lambda: backend.open_write(new),
+        "open_update": lambda: backend.open_update(new),
         "make_directory": lambda: backend.make_directory(new),
         "remove": lambda: backend.remove(where),
         "rename": lambda: backend.rename(where, new, overwrite=True),

@@ -69,11 +69,29 @@ class Comparison(RuleBasedStateMachine):
         self.open += pair
         return (pair[0], pair[1]) if pair else None
 
-    @rule(pair=writers)
-    def commit(self, pair: tuple[Writer, Writer] | None) -> None:
+    @rule(target=writers, path=PATHS)
+    def begin_update(self, path: StoragePath) -> tuple[Writer, Writer] | None:
+        pair: list[Writer] = []
+        self.both(lambda backend: pair.append(backend.open_update(path)))
+        self.open += pair
+        return (pair[0], pair[1]) if pair else None
+
+    @rule(pair=writers, offset=st.integers(0, 9), content=CONTENTS)
+    def write_at(self, pair: tuple[Writer, Writer] | None, offset: int, content: bytes) -> None:
+        self.to_both(pair, lambda writer: (writer.write_at(offset, content), writer.written, writer.read_at(0, 100)))
+
+    @rule(pair=writers, size=st.integers(0, 9))
+    def truncate(self, pair: tuple[Writer, Writer] | None, size: int) -> None:
+        self.to_both(pair, lambda writer: (writer.truncate(size), writer.written))
+
+    def to_both(self, pair: tuple[Writer, Writer] | None, act: Callable[[Writer], object]) -> None:
         if pair is not None:
             local, memory = pair
-            assert _outcome(lambda: _shown(local.commit())) == _outcome(lambda: _shown(memory.commit()))
+            assert _outcome(lambda: act(local)) == _outcome(lambda: act(memory))
+
+    @rule(pair=writers)
+    def commit(self, pair: tuple[Writer, Writer] | None) -> None:
+        self.to_both(pair, lambda writer: _shown(writer.commit()))
 
     @rule(path=PATHS)
     def make_directory(self, path: StoragePath) -> None:

@@ -17,7 +17,7 @@ from backends import linux
 BROKEN, FULL = (errno.EIO,), (errno.EIO, errno.ENOSPC)
 CALLS: dict[tuple[Any, str], tuple[int, ...]] = {
     (os, "fsync"): FULL,  # ENOSPC: NFS, and space that is allocated late
-    (os, "write"): FULL,
+    (os, "pwrite"): FULL,
     (os, "copy_file_range"): FULL,
     (os, "open"): FULL,  # O_TMPFILE and O_CREAT; also directories, where it is the disk
     (os, "link"): FULL,
@@ -30,6 +30,7 @@ CALLS: dict[tuple[Any, str], tuple[int, ...]] = {
     (os, "fstatvfs"): BROKEN,
     (os, "scandir"): BROKEN,
     (os, "pread"): BROKEN,
+    (os, "lseek"): BROKEN,
     (os, "utime"): BROKEN,
     (linux, "openat2"): BROKEN,
     (linux, "rename_noreplace"): FULL,

@@ -2,6 +2,7 @@
 
 from .features import FeatureConformance
 from .names import NameConformance
+from .random_writing import InOrderConformance, RandomWritingConformance
 from .reading import ReadingConformance
 from .resuming import ResumingConformance, UnresumableConformance
 from .threads import ThreadConformance
@@ -13,14 +14,15 @@ class BackendConformance(
     WritingConformance,
     PreconditionConformance,
     UnresumableConformance,
+    InOrderConformance,
     NameConformance,
     FeatureConformance,
     ThreadConformance,
 ):
     """The whole contract. `expected` are the features that the backend is known to have: none is lost unnoticed.
 
-    One that is resumable adds ResumingConformance.
+    One that is resumable adds ResumingConformance, one with random_write RandomWritingConformance.
     """
 
 
-__all__ = ["BackendConformance", "ResumingConformance"]
+__all__ = ["BackendConformance", "RandomWritingConformance", "ResumingConformance"]

@@ -11,6 +11,7 @@ from .place import Place, PlaceFixtures
 from .races import RaceTests
 from .replaced import ReplacedFileTests
 from .roots import RootTests
+from .updates import UpdateTests
 
 
 class LocalConformance(
@@ -22,6 +23,7 @@ class LocalConformance(
     ContentTests,
     MovedParentTests,
     ReplacedFileTests,
+    UpdateTests,
     LeftoverTests,
     ParkedTests,
     CrashTests,

@@ -26,6 +26,13 @@ def main(root: str, journals: str, modern: str) -> None:
             except OutOfSpace:
                 continue
             sys.exit("the disk took more than it holds")
+    for change in (lambda writer: writer.write_at(LIMIT - 1, b"xx"), lambda writer: writer.truncate(LIMIT + 1)):
+        with backend.open_update(StoragePath((b"file",))) as writer:
+            try:
+                change(writer)
+            except OutOfSpace:
+                continue
+            sys.exit("the disk took more than it holds")
     backend.close()
 
 

@@ -178,15 +178,15 @@ class ParkedTests:
     ) -> None:
         parked = self.park(keeping, kept, "file")
         writer = keeping.open_write(path("file"), size=8, resume=parked)
-        write, room = os.write, [2]
+        write, room = os.pwrite, [2]
 
-        def full(descriptor: int, data: memoryview) -> int:
+        def full(descriptor: int, data: memoryview, offset: int) -> int:
             if not room:
                 raise OSError(28, "No space left on device")
-            return write(descriptor, data[: room.pop()])
+            return write(descriptor, data[: room.pop()], offset)
 
         with monkeypatch.context() as patched:
-            patched.setattr(os, "write", full)
+            patched.setattr(os, "pwrite", full)
             with pytest.raises(StorageError):
                 writer.write(b"+end")
         assert (place.root / f".ocm-gateway-{parked.token}").read_bytes() == b"half"

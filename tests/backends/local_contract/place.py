@@ -59,6 +59,7 @@ class PlaceFixtures:
     expected = Features(
         atomic_replace=True,
         server_side_copy=True,
+        random_write=True,
         set_modified=True,
         quota=True,
         identity=True,
