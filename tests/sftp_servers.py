@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,21 @@ from backends.sftp import Account, SFTPBackend
 
 START_TIME = 20.0  # seconds
 PASSWORD = "wonderland"
+
+# Writes a little, sees that it is on the server, and waits for its end
+CRASHING = """
+import sys
+from pathlib import Path
+from backends.paths import StoragePath
+from backends.sftp import Account, SFTPBackend
+port, user, known, key, root, journals, begin, name = sys.argv[1:]
+account = Account("lab", "127.0.0.1", int(port), user, Path(known), key_file=Path(key))
+writer = getattr(SFTPBackend(account, root, Path(journals)), begin)(StoragePath.parse(name))
+writer.write(b"x" * 1000000)
+writer.prepare()
+print("prepared", flush=True)
+sys.stdin.read()
+"""
 
 T = TypeVar("T")
 
@@ -161,6 +177,17 @@ def by_password(server: Server, password: str = PASSWORD) -> Account:
     file = server.place / f"password-{password}"
     file.write_text(password + "\n")
     return replace(server.account(), user="alice", key_file=None, password_file=file)
+
+
+def crash(server: Server, root: Path, begin: str, name: str) -> None:
+    """Kill a process in the middle of what it has begun with the method `begin` of a backend, for the file `name`."""
+    account = server.account()
+    places = account.known_hosts_file, account.key_file, root, server.place / "journals"
+    command = [sys.executable, "-c", CRASHING, str(account.port), account.user, *map(str, places), begin, name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"prepared\n"
+        process.kill()
 
 
 def _descendants(parent: int) -> list[int]:

@@ -31,15 +31,16 @@ from backends.sftp.connecting import Account, connect
 from backends.sftp.connections import Connections, Lease
 from backends.sftp.leftovers import Leftovers
 from backends.sftp.naming import make_name_durable, rename_to_free_name, replace
-from backends.sftp.packets import FOR_READING, FSTAT, MKDIR, OPEN, REMOVE, RMDIR, SETSTAT, Attributes, string, u32
+from backends.sftp.opening import open_file
+from backends.sftp.packets import MKDIR, REMOVE, RMDIR, SETSTAT, Attributes, string
 from backends.sftp.reading import SFTPReader
 from backends.sftp.scanning import SFTPScan
 from backends.sftp.session import COPY_DATA, POSIX_RENAME, STATVFS, Session
 from backends.sftp.space import file_system, is_full
 from backends.sftp.statuses import Failure
-from backends.sftp.tree import Taken, Tree, below, require_file
+from backends.sftp.tree import Taken, Tree, below
 from backends.sftp.versions import Versions
-from backends.sftp.writing import SFTPWriter, Target
+from backends.sftp.writing import SFTPWriter, Source, Target
 
 CONNECTIONS = 4
 
@@ -47,12 +48,12 @@ CONNECTIONS = 4
 class SFTPBackend(StorageBackend):
     """The tree below `root` on a server; nothing is asked of the server before it is used.
 
-    `features` are those of the server, and none of the optional ones before it has been spoken to.
+    `features` are those of the server, and none that depends on it before it has been spoken to.
     """
 
     def __init__(self, account: Account, root: str, journal_dir: Path, *, connections: int = CONNECTIONS) -> None:
         """`journal_dir` is on a disk of this machine and shared by the processes that serve the same root."""
-        self.features = Features()
+        self.features = Features(random_write=True)
         self._account = account
         self._tree = Tree(root.encode("utf-8", "surrogateescape"))
         self._connections = Connections(self._connect, connections, account.beginning)
@@ -66,6 +67,7 @@ class SFTPBackend(StorageBackend):
         self.features = Features(
             atomic_replace=session.offers(POSIX_RENAME),
             server_side_copy=session.offers(COPY_DATA),
+            random_write=True,
             quota=session.offers(STATVFS),
         )
         return session
@@ -118,11 +120,35 @@ class SFTPBackend(StorageBackend):
             raise IsADirectory("the root cannot be written as a file")
         self._leftovers.tidy()
         target = Target(self._tree, path, if_match, if_none_match)
-        return self._connections.keeping(
-            lambda lease: SFTPWriter(
-                lease, target, self._leftovers, self._locks, self._versions, size=size, hashes=hashes
-            )
-        )
+        return self._connections.keeping(lambda lease: self._writer(lease, target, size=size, hashes=hashes))
+
+    def open_update(self, path: StoragePath) -> SFTPWriter:
+        self._leftovers.tidy()
+
+        def begin(lease: Lease) -> SFTPWriter:
+            session = lease.session
+            changed = PreconditionFailed(f"{session.name}: /{path} has changed since it was opened")
+            present = open_file(session, self._tree, path)
+            try:
+                target = Target(self._tree, path, present.entry.etag, False)
+                return self._writer(lease, target, source=Source(present, changed))
+            except BaseException:
+                present.close()
+                raise
+
+        return self._connections.keeping(begin)
+
+    def _writer(
+        self,
+        lease: Lease,
+        target: Target,
+        *,
+        size: int | None = None,
+        hashes: tuple[str, ...] = (),
+        source: Source | None = None,
+    ) -> SFTPWriter:
+        ours = self._leftovers, self._locks, self._versions
+        return SFTPWriter(lease, target, *ours, size=size, hashes=hashes, source=source)
 
     def make_directory(self, path: StoragePath) -> Entry:
         if path.is_root:
@@ -218,39 +244,25 @@ class SFTPBackend(StorageBackend):
         with self._connections.take() as session:
             if not session.offers(COPY_DATA):
                 raise Unsupported(f"{session.name}: the server does not copy by itself")
-            found = self._tree.look(session, source)
-            require_file(found, source)
-            opening = string(found.place), u32(FOR_READING), Attributes().to_set()
-            handle = session.ask(f"/{source}", OPEN, *opening).string()
+            changed = Unavailable(f"{session.name}: /{source} changed while it was copied", retry_after=5)
+            file = open_file(session, self._tree, source)
             try:
-                return self._copy(session, source, handle, target, overwrite=overwrite)
+                return self._copy(Source(file, changed), target, overwrite=overwrite)
             except IncompleteWrite as error:
-                raise _changed(session, source) from error
+                raise changed from error
+            except PreconditionFailed as error:
+                raise AlreadyExists(f"/{target}: the name is taken") from error
             finally:
-                session.close_handle(handle)
+                file.close()
 
-    def _copy(
-        self, session: Session, source: StoragePath, handle: bytes, target: StoragePath, *, overwrite: bool
-    ) -> Entry:
+    def _copy(self, source: Source, target: StoragePath, *, overwrite: bool) -> Entry:
         if target.is_root:
             raise IsADirectory("the root cannot be written as a file")
         self._leftovers.tidy()
-        facts = session.ask(f"/{source}", FSTAT, string(handle)).attributes()
-        size = facts.size or 0
-        try:
-            lease = Lease(session, lambda _: None)  # handles are good on their own session alone
-            wanted = Target(self._tree, target, None, not overwrite)
-            with SFTPWriter(
-                lease, wanted, self._leftovers, self._locks, self._versions, size=size, hashes=()
-            ) as writer:
-                writer.copy_from(handle, size)
-                writer.prepare()
-                now = session.ask(f"/{source}", FSTAT, string(handle)).attributes()
-                if (now.size, now.modified) != (facts.size, facts.modified):
-                    raise _changed(session, source)
-                return writer.commit()
-        except PreconditionFailed as error:
-            raise AlreadyExists(f"/{target}: the name is taken") from error
+        lease = Lease(source.file.session, lambda _: None)  # handles are good on their own session alone
+        wanted = Target(self._tree, target, None, not overwrite)
+        with self._writer(lease, wanted, size=source.file.entry.size, source=source) as writer:
+            return writer.commit()
 
     def close(self) -> None:
         self._connections.close()
@@ -263,10 +275,6 @@ def _require_replaceable(source: Entry, present: Taken, target: StoragePath, *, 
     if present.entry is None:
         raise PermissionDenied(f"/{target}: the name is taken by something that is not served")
     check_kinds(target, from_directory=source.is_directory, to_directory=present.entry.is_directory)
-
-
-def _changed(session: Session, source: StoragePath) -> Unavailable:
-    return Unavailable(f"{session.name}: /{source} changed while it was copied", retry_after=5)
 
 
 def _explained(session: Session, directory: bytes, failure: Failure) -> StorageError:

@@ -18,7 +18,7 @@ from backends.errors import InvalidPath, NotFound, PermissionDenied, StorageErro
 from backends.journal import Journal
 from backends.paths import StoragePath
 from backends.sftp.connections import Connections
-from backends.sftp.packets import CREATE, EXCLUSIVE, FOR_WRITING, OPEN, REMOVE, Attributes, string, u32
+from backends.sftp.packets import CREATE, EXCLUSIVE, FOR_READING, FOR_WRITING, OPEN, REMOVE, Attributes, string, u32
 from backends.sftp.session import Session
 from backends.sftp.tree import Tree, below, is_beneath
 
@@ -55,7 +55,7 @@ class Leftovers:
         self._journal.enter(temporary.noted)
         with self._lock:
             self._living.add(temporary)
-        flags = u32(FOR_WRITING | CREATE | EXCLUSIVE)
+        flags = u32(FOR_READING | FOR_WRITING | CREATE | EXCLUSIVE)
         try:
             fields = string(temporary.place), flags, Attributes(mode=mode).to_set()
             return temporary, session.ask(f"/{directory}", OPEN, *fields).string()

@@ -50,6 +50,8 @@ class Attributes:
     def to_set(self) -> bytes:
         """Return them as a request carries them; the time of access is set to that of modification."""
         flags, fields = 0, b""
+        if self.size is not None:
+            flags, fields = _SIZE, u64(self.size)
         if self.owner is not None:
             flags, fields = flags | _OWNER, fields + u32(self.owner[0]) + u32(self.owner[1])
         if self.mode is not None:

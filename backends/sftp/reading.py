@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from backends.errors import NotFound, StorageError, Unavailable
-from backends.interface import Entry, Reader
+from backends.errors import Unavailable
+from backends.interface import Reader
 from backends.paths import StoragePath
 from backends.sftp.connections import Connections, Lease
-from backends.sftp.packets import FOR_READING, FSTAT, OPEN, READ, Attributes, string, u32, u64
+from backends.sftp.opening import OpenFile, open_file
+from backends.sftp.packets import FSTAT, READ, string, u32, u64
 from backends.sftp.session import Session
 from backends.sftp.statuses import EndOfData, Lost
-from backends.sftp.tree import Tree, require_file
-from backends.sftp.versions import entry_of
+from backends.sftp.tree import Tree
 
 DEPTH = 16  # requests on their way: with 255 KiB each the fastest on loopback, and 4 MiB in 100 ms far away
 SHARED_DEPTH = 256  # requests on their way for all readers of a connection: 64 MiB, half of its window
@@ -45,24 +45,6 @@ class Piece:
         return self.offset + self.size
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """An open file; its handle is good on the session of its lease alone."""
-
-    lease: Lease
-    handle: bytes
-    facts: Attributes
-    entry: Entry
-
-    @property
-    def session(self) -> Session:
-        return self.lease.session
-
-    def close(self) -> None:
-        self.session.close_handle(self.handle)
-        self.lease.release()
-
-
 class SFTPReader(Reader):
     """An open file: if its name is replaced it stays what it was; if it is changed in place, reading is Unavailable."""
 
@@ -76,7 +58,7 @@ class SFTPReader(Reader):
         self._next = 0  # the offset at which a reader goes straight on
         self._depth = 1  # pieces to ask for beyond what is wanted now
         self._closed = False
-        self._file = connections.keeping(self._open)
+        self._lease, self._file = connections.keeping(self._open)
         self.entry = self._file.entry
 
     def read_at(self, offset: int, size: int) -> bytes:
@@ -96,6 +78,7 @@ class SFTPReader(Reader):
             self._closed = True
             self._drop()
             self._file.close()
+            self._lease.release()
 
     @property
     def _session(self) -> Session:
@@ -103,27 +86,14 @@ class SFTPReader(Reader):
 
     def _reopen(self) -> None:
         """Open the file on another connection; raises Unavailable where it is not the same any more."""
-        self._file.lease.release()
-        self._file = self._connections.keeping(self._open)
+        self._lease.release()
+        self._lease, self._file = self._connections.keeping(self._open)
         if self._file.entry != self.entry:
             self.close()
             raise self._changed()
 
-    def _open(self, lease: Lease) -> Opened:
-        session = lease.session
-        found = self._tree.look(session, self._path)
-        require_file(found, self._path)  # a FIFO, for one, would hold up the server
-        opening = string(found.place), u32(FOR_READING), Attributes().to_set()
-        handle = session.ask(self._what, OPEN, *opening).string()
-        try:
-            facts = session.ask(self._what, FSTAT, string(handle)).attributes()
-            entry = entry_of(self._path.name, facts)
-            if entry.is_directory:
-                raise NotFound(f"{self._what}: it was replaced meanwhile")
-        except StorageError:
-            session.close_handle(handle)
-            raise
-        return Opened(lease, handle, facts, entry)
+    def _open(self, lease: Lease) -> tuple[Lease, OpenFile]:
+        return lease, open_file(lease.session, self._tree, self._path)
 
     def _read(self, offset: int, size: int) -> bytes:
         end = offset + size
@@ -187,10 +157,8 @@ class SFTPReader(Reader):
 
     def _require_unchanged(self, look: Look) -> None:
         number, look.number = look.number, None
-        if number is not None:
-            now = self._session.end(number).attributes()
-            if (now.size, now.modified) != (self._file.facts.size, self._file.facts.modified):
-                raise self._changed()
+        if number is not None and not self._file.is_described_by(self._session.end(number).attributes()):
+            raise self._changed()
 
     def _begin_read(self, offset: int, size: int) -> int:
         return self._session.begin(self._what, READ, string(self._file.handle), u64(offset), u32(size))

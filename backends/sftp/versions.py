@@ -50,10 +50,11 @@ class Versions:
             if len(self._gone) > _REMEMBERED:
                 del self._gone[next(iter(self._gone))]
 
-    def after(self, place: bytes, present: Attributes | None, own: int) -> int:
-        """Return the second to show for a content that comes to `place` and was written at `own`."""
+    def after(self, place: bytes, present: int, own: int) -> int:
+        """Return the second to show for a content that was written at `own` and comes to `place`, where that of what
+        is shown now is `present`, 0 for nothing."""
         with self._lock:
-            known = [self._gone.get(place, 0), (present and present.modified) or 0]
+            known = [self._gone.get(place, 0), present]
         latest = max((second for second in known if second <= own + DRIFT), default=0)
         return min(max(own, latest + 1), LATEST)
 

@@ -12,7 +12,7 @@ from sftp_servers import PLAIN, Server, sshd
 from backends.interface import Features, StorageBackend
 from backends.sftp import SFTPBackend
 
-from .conformance import BackendConformance
+from .conformance import BackendConformance, RandomWritingConformance
 from .conformance.actions import ROOT, path, put
 
 
@@ -48,18 +48,20 @@ def emptied(backend: SFTPBackend, server: Server) -> SFTPBackend:
     return backend
 
 
-class TestOpenSSH(BackendConformance):
-    expected = Features(atomic_replace=True, server_side_copy=True, quota=True)
+class TestOpenSSH(BackendConformance, RandomWritingConformance):
+    expected = Features(atomic_replace=True, server_side_copy=True, random_write=True, quota=True)
+    unit = 50_000
 
     @pytest.fixture
     def backend(self, on_server: SFTPBackend, server: Server) -> SFTPBackend:
         return emptied(on_server, server)
 
 
-class TestWithoutExtensions(BackendConformance):
+class TestWithoutExtensions(BackendConformance, RandomWritingConformance):
     """A server that speaks the draft and nothing else."""
 
-    expected = Features()
+    expected = Features(random_write=True)
+    unit = 5_000
 
     @pytest.fixture
     def backend(self, on_plain_server: SFTPBackend, plain_server: Server) -> SFTPBackend:

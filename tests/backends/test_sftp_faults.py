@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +13,7 @@ from pathlib import Path
 import pytest
 from faults.disks import MIB, filled, tmpfs
 from faulty_link import FaultyLink
-from sftp_servers import PLAIN, Server, soon, sshd
+from sftp_servers import PLAIN, Server, crash, soon, sshd
 
 from backends.errors import IsADirectory, NotFound, OutOfSpace, Unavailable
 from backends.sftp import SFTPBackend
@@ -217,37 +214,6 @@ def test_what_cannot_fit_is_refused_at_once(tmp_path: Path) -> None:
 
 # ----------------------------------------------------------------------------------------------- crashes of ours
 
-CRASHING = """
-import sys
-from pathlib import Path
-from backends.paths import StoragePath
-from backends.sftp import Account, SFTPBackend
-port, user, known, key, root, journals = sys.argv[1:]
-account = Account("lab", "127.0.0.1", int(port), user, Path(known), key_file=Path(key))
-writer = SFTPBackend(account, root, Path(journals)).open_write(StoragePath.parse("folder/file"))
-writer.write(b"x" * 1000000)
-print("written", flush=True)
-sys.stdin.read()
-"""
-
-
-def crash(server: Server, root: Path) -> None:
-    """Kill a process in the middle of an upload to folder/file."""
-    account = server.account()
-    arguments = [
-        account.port,
-        account.user,
-        account.known_hosts_file,
-        account.key_file,
-        root,
-        server.place / "journals",
-    ]
-    command = [sys.executable, "-c", CRASHING, *map(str, arguments)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"written\n"
-        process.send_signal(signal.SIGKILL)
-
 
 @pytest.mark.parametrize("sweep", ["at the start", "before the first write"])
 def test_what_a_crash_leaves_is_hidden_and_swept(ssh_server: Server, ssh_root: Path, sweep: str) -> None:
@@ -255,7 +221,7 @@ def test_what_a_crash_leaves_is_hidden_and_swept(ssh_server: Server, ssh_root: P
     (ssh_root / "folder").mkdir()
     with closing(ssh_server.backend(ssh_root)) as living, closing(ssh_server.backend(ssh_root)) as next_one:
         writer = living.open_write(path("folder/other"))
-        crash(ssh_server, ssh_root)
+        crash(ssh_server, ssh_root, "open_write", "folder/file")
         assert len(os.listdir(ssh_root / "folder")) == 2
         assert names(next_one, "folder") == []
         if sweep == "at the start":
@@ -270,7 +236,7 @@ def test_what_a_crash_leaves_is_hidden_and_swept(ssh_server: Server, ssh_root: P
 def test_a_sweep_waits_for_its_server(ssh_server: Server, ssh_root: Path, link: FaultyLink) -> None:
     """What could not be swept while it was away is swept later."""
     (ssh_root / "folder").mkdir()
-    crash(ssh_server, ssh_root)
+    crash(ssh_server, ssh_root, "open_write", "folder/file")
     with closing(ssh_server.backend(ssh_root, ssh_server.account(link.port))) as backend:
         link.down()
         with pytest.raises(Unavailable):
