@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,33 @@ def test_an_update_is_made_with_the_rights_of_the_user(site: Site) -> None:
         writer.commit()
     assert (get(site.bob, "lab/file"), permissions(site.root / "lab/file")) == (b"of alice!", 0o640)
     assert owner(site.root / "lab/file") == (ALICE.uid, LAB)
+
+
+def test_what_takes_space_is_written_as_the_user(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it counts in his quota: what he sends, and what an update takes over."""
+    put(site.alice, "alice/file", b"old content")
+    found: set[tuple[str, int]] = set()
+
+    def noting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            lines = Path("/proc/thread-self/status").read_text().splitlines()
+            found.update((name, int(line.split()[4])) for line in lines if line.startswith("Uid:"))  # fsuid: proc(5)
+            return call(*arguments)
+
+        return noted
+
+    for name in ("pwrite", "ftruncate", "copy_file_range"):
+        monkeypatch.setattr(os, name, noting(name, getattr(os, name)))
+    for act in (
+        lambda writer: writer.read_at(0, 5),
+        lambda writer: writer.write(b"more"),
+        lambda writer: writer.write_at(3, b"new"),
+        lambda writer: writer.truncate(100),
+        lambda writer: writer.prepare(),
+    ):
+        with site.alice.open_update(path("alice/file")) as writer:
+            act(writer)
+    assert found == {(name, ALICE.uid) for name in ("pwrite", "ftruncate", "copy_file_range")}
 
 
 def test_the_loop_thread_opens_nothing(site: Site) -> None:

@@ -210,6 +210,22 @@ class UpdateTests:
                 assert reader.read_at(reader.entry.size - 4, 10) == b"\0end"
             (place.root / name).unlink()
 
+    def test_a_hole_at_the_end_counts(self, place: Place, backend: LocalBackend) -> None:
+        with backend.open_write(path("file")) as writer:
+            writer.write(b"x")
+            writer.truncate(TERABYTE)
+            writer.commit()
+        backend.copy(path("file"), path("copy"), overwrite=False)
+        with backend.open_update(path("file")) as writer:
+            writer.write_at(0, b"y")
+            writer.commit()
+        for name, first in (("file", b"y\0"), ("copy", b"x\0")):
+            assert allocated(place.root / name) <= 64 * 1024
+            with backend.open_read(path(name)) as reader:
+                assert (reader.entry.size, reader.read_at(0, 2)) == (TERABYTE, first)
+                assert reader.read_at(TERABYTE - 1, 2) == b"\0"
+            (place.root / name).unlink()
+
     @pytest.mark.parametrize("number", [errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, None])
     def test_whatever_the_kernel_can_the_rest_is_read_and_written(
         self, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch, number: int | None
