@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from backends.entries import Entry, Identity
-from backends.errors import DigestMismatch, IncompleteWrite, OutOfSpace, Unsupported
+from backends.errors import DigestMismatch, IncompleteWrite, OutOfSpace, StorageError, Unsupported
 
 SIZE_MAX = (1 << 63) - 1  # bytes; off_t, with which every call of POSIX counts them
 PIECE = 8 * 1024 * 1024  # bytes read back at once
@@ -58,6 +58,7 @@ class Writer(ABC):
         `old`: begin with the content of a present file of so many bytes, which `_copy` takes over.
         """
         self._expected = size
+        self._most = SIZE_MAX if size is None else size  # bytes
         self._hashes = {name: hashlib.new(name) for name in hashes}
         self._open = True
         self._is_prepared = False
@@ -79,8 +80,8 @@ class Writer(ABC):
             if self._own < self._old:
                 self._take_over(self._old)
             self.written += len(data)
-            if self._expected is not None and self.written > self._expected:
-                raise IncompleteWrite(f"{self.written} bytes received, {self._expected} announced")
+            if self.written > self._most:
+                raise self._too_much(self.written)
             for digest in self._hashes.values():
                 digest.update(data)
             self._is_prepared = False
@@ -218,12 +219,15 @@ class Writer(ABC):
         """Refuse what cannot be changed from `offset` to `end`; what can is no longer in order."""
         if offset < self.start:  # were this process killed now, what was parked would be another content
             raise Unsupported(f"the first {self.start} bytes were parked, and stay as they are")
-        if end > SIZE_MAX:
-            raise OutOfSpace(f"no file can have {end} bytes")
-        if self._expected is not None and end > self._expected:
-            raise IncompleteWrite(f"{end} bytes received, {self._expected} announced")
+        if end > self._most:
+            raise self._too_much(end)
         self._in_order = self._is_prepared = False
         self._hashes = {}
+
+    def _too_much(self, size: int) -> StorageError:
+        if self._expected is None:
+            return OutOfSpace(f"no file can have {size} bytes")
+        return IncompleteWrite(f"{size} bytes received, {self._expected} announced")
 
     def _take_over(self, end: int) -> None:
         """Copy what the content has of the old file up to `end`, if that is still to be done."""

@@ -30,6 +30,7 @@ def chosen(choices: random.Random) -> Operation:
         ("put", file),
         ("put", file),
         ("put_new", file),
+        ("put_over", file),
         ("rename", a, b, overwrite),
         ("rename", *choices.sample(FILES, 2), "overwrite"),
         ("copy", *choices.sample(FILES, 2), overwrite),
@@ -94,6 +95,10 @@ def _put_new(tree: Tree, path: str, digest: str) -> Tree | None:
     return None if path in tree else _put(tree, path, digest)
 
 
+def _put_over(tree: Tree, path: str, digest: str) -> Tree | None:
+    return _put(tree, path, digest) if path in tree else None
+
+
 def _make(tree: Tree, path: str) -> Tree | None:
     if path in tree or not is_directory(tree, parent(path)):
         return None
@@ -125,6 +130,7 @@ def _copy(tree: Tree, source: str, target: str, overwrite: str) -> Tree | None:
 _EFFECTS: Mapping[str, Callable[..., Tree | None]] = {
     "put": _put,
     "put_new": _put_new,
+    "put_over": _put_over,
     "make": _make,
     "remove": _remove,
     "rename": _rename,

@@ -31,19 +31,27 @@ def write_for_ever(directory: str, seed: int, modern: bool = True, fsync: bool =
             operation = (*operation, content.digest(new))
         say("begin", *operation)
         try:
-            _perform(backend, operation, new)
+            _perform(backend, operation, new, choices)
         except StorageError as error:
             say("refused", type(error).__name__)
         else:
             say("done")
 
 
-def _perform(backend: LocalBackend, operation: trees.Operation, new: bytes) -> None:
+def _perform(backend: LocalBackend, operation: trees.Operation, new: bytes, choices: random.Random) -> None:
+    offsets = list(range(0, len(new), _PIECE))
     match operation:
         case ("put" | "put_new" as kind, path, _):
             with backend.open_write(StoragePath.parse(path), if_none_match=kind == "put_new") as writer:
-                for offset in range(0, len(new), _PIECE):
+                for offset in offsets:
                     writer.write(new[offset : offset + _PIECE])
+                writer.commit()
+        case ("put_over", path, _):
+            choices.shuffle(offsets)
+            with backend.open_update(StoragePath.parse(path)) as writer:
+                for offset in offsets:
+                    writer.write_at(offset, new[offset : offset + _PIECE])
+                writer.truncate(len(new))
                 writer.commit()
         case ("make", path):
             backend.make_directory(StoragePath.parse(path))

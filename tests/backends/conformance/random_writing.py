@@ -211,7 +211,7 @@ class RandomWritingConformance:
                 writer.commit()
         assert names(backend) == []
 
-    @pytest.mark.parametrize("offset", [(1 << 63) - 1, (1 << 64) - 1])
+    @pytest.mark.parametrize("offset", [(1 << 63) - 1, (1 << 64) - 1])  # of a byte
     def test_no_file_is_so_big(self, backend: StorageBackend, offset: int) -> None:
         """Offsets on the wire have 64 bits."""
         for change in (lambda writer: writer.write_at(offset, b"x"), lambda writer: writer.truncate(offset + 1)):
