@@ -168,7 +168,8 @@ class ResumingConformance:
     def test_the_digest_of_the_whole_covers_what_was_parked(self, resumable: StorageBackend) -> None:
         digests = {name: hashlib.new(name, CONTENT).digest() for name in ("sha256", "sha512")}
         put(resumable, "file", b"old")
-        for first, right in ((b"x" + CONTENT[1:HALF], False), (CONTENT[:HALF], True)):
+        other = bytes([CONTENT[0] ^ 1]) + CONTENT[1:HALF]
+        for first, right in ((other, False), (CONTENT[:HALF], True)):
             parked = park(resumable, "file", first)
             with resumable.open_write(path("file"), size=len(CONTENT), resume=parked) as writer:
                 writer.write(CONTENT[HALF:])
