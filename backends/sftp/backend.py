@@ -123,6 +123,8 @@ class SFTPBackend(StorageBackend):
         return self._connections.keeping(lambda lease: self._writer(lease, target, size=size, hashes=hashes))
 
     def open_update(self, path: StoragePath) -> SFTPWriter:
+        if path.is_root:
+            raise IsADirectory("the root cannot be written as a file")
         self._leftovers.tidy()
 
         def begin(lease: Lease) -> SFTPWriter:
