@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from gateway.ocm.errors import Malformed
 from gateway.ocm.fields import Fields, decode_object
+from gateway.ocm.ssh_address import ssh_server
 from gateway.ocm.urls import origin, resolve
 
 API_VERSION = "1.5.0"
@@ -76,16 +77,27 @@ class Discovery:
         """Tell whether the peer advertises that it takes such a Share.
 
         file, user and webdav are implied (draft-07, Share Creation Notification). A peer that has no `-receive`
-        at all is older than those words: there the bare protocol means both directions.
+        at all is older than those words: there the bare `webdav` means both directions.
         """
         if (resource_type, share_type, protocol) == ("file", "user", "webdav"):
             return True
         newer = any(name.endswith("-receive") for entry in self.resource_types for name in entry.protocols)
-        word = f"{protocol}-receive" if newer else protocol
+        word = protocol if protocol == "webdav" and not newer else f"{protocol}-receive"
         return any(
             entry.name == resource_type and share_type in entry.share_types and word in entry.protocols
             for entry in self.resource_types
         )
+
+    @property
+    def ssh_servers(self) -> frozenset[str]:
+        """Return what the peer names as its SSH servers, as host:port; what is none is passed over."""
+        found = set()
+        for entry in self.resource_types:
+            try:
+                found.add(ssh_server(str(entry.protocols.get("ssh", ""))))
+            except Malformed:
+                continue
+        return frozenset(found)
 
     def webdav_uri_form(self) -> Literal["absolute", "relative"]:
         """Return the form of `uri` that the peer accepts; absolute where it says nothing."""
@@ -144,9 +156,10 @@ def describe(
     token_end_point: str | None = None,
     jwks_uri: str | None = None,
     invite_accept_dialog: str | None = None,
+    ssh: str | None = None,
     object_values: bool = True,
 ) -> dict[str, Any]:
-    """Return our own document for API 1.5.0.
+    """Return our own document for API 1.5.0; `ssh` is host:port of the SSH door, None where there is none.
 
     `object_values=False` leaves out what is not a string among the protocols, for federations whose clients fail on
     it (peers.md, section 10, trap 6). A URL is shown only with the capability that it belongs to. Raises ValueError
@@ -158,8 +171,10 @@ def describe(
     if "must-exchange-token" in criteria and "exchange-token" not in capabilities:
         raise ValueError("must-exchange-token is demanded without being able to exchange tokens")
     protocols: dict[str, Any] = {"webdav": urlsplit(public_url).path.rstrip("/") + WEBDAV_PATH}
+    if ssh is not None:
+        protocols["ssh"] = ssh
     if object_values:
-        protocols["webdav-receive"] = {"uri": "relative"}
+        protocols |= {"webdav-receive": {"uri": "relative"}, "ssh-receive": {}}
     optional = {
         "criteria": list(criteria) or None,
         "inviteAcceptDialog": invite_accept_dialog if "invites" in capabilities else None,

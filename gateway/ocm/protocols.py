@@ -6,7 +6,6 @@ protocol's name with a member of that name, and, deprecated, a protocol's name w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +14,7 @@ from typing import Any, TypeAlias
 from gateway.ocm.errors import Malformed
 from gateway.ocm.fields import URI_MAX, Fields, Member
 from gateway.ocm.secret import Secret
+from gateway.ocm.ssh_address import SSHAddress
 from gateway.ocm.text import line
 from gateway.ocm.urls import check_url, is_absolute, quoted
 
@@ -64,8 +64,6 @@ UNKNOWN_REQUIREMENT = "UNKNOWN_REQUIREMENT"
 # The literal that Nextcloud and ownCloud send and expect; it names a property and grants nothing by itself.
 LEGACY_PERMISSIONS = "{http://open-cloud-mesh.org/ns}share-permissions"
 
-_SSH_URI = re.compile(r"[^-\s@:/][^\s@:/]*@[^-\s@/][^\s@/]*(/\S*)?")  # a leading "-" would be an option to ssh
-
 
 @dataclass(frozen=True, slots=True)
 class WebdavProtocol:
@@ -87,7 +85,7 @@ class WebdavProtocol:
 class SshProtocol:
     """Access by SFTP or SCP at `username@host:port/path`, with the receiver's public key. It has no requirements."""
 
-    uri: str
+    uri: str  # one that SSHAddress can read
     access_types: frozenset[AccessType] = REMOTE_ONLY
 
 
@@ -170,8 +168,10 @@ def _read_ssh(_: Fields, details: Fields) -> SshProtocol | None:
     access_types = _access(details)
     if uri is None:
         return None
-    if not _SSH_URI.fullmatch(uri):
-        details.fail("uri", "INVALID_URI")
+    try:
+        SSHAddress.parse(uri)
+    except Malformed as error:
+        details.fail("uri", error.code)
     return SshProtocol(uri, access_types)
 
 

@@ -212,7 +212,7 @@ def test_the_uri_is_sent_as_the_peer_wants_it_and_absolute_where_it_says_nothing
 
 def test_our_document_is_the_one_that_satisfies_all_products() -> None:
     """peers.md, section 1: the document that satisfies all of them."""
-    protocols = {"webdav": "/dav/ocm/", "webdav-receive": {"uri": "relative"}}
+    protocols = {"webdav": "/dav/ocm/", "webdav-receive": {"uri": "relative"}, "ssh-receive": {}}
     assert describe(**OURS) == {
         "enabled": True,
         "apiVersion": "1.5.0",
