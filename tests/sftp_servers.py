@@ -103,7 +103,7 @@ class Server:
     def stop(self) -> None:
         """End the server, with the sessions that it has forked for its clients."""
         if self.process is not None:
-            children = _descendants(self.process.pid)
+            children = descendants(self.process.pid)
             self.process.terminate()
             self.process.wait(START_TIME)
             for child in children:
@@ -144,14 +144,15 @@ def sshd(place: Path, sftp_server: str = SFTP_SERVER) -> Iterator[Server]:
 
 
 @contextmanager
-def rclone_sftp(command: str, place: Path) -> Iterator[Server]:
-    """`rclone serve sftp` over a directory of its own, which lets alice in by her password."""
+def rclone_sftp(command: str, place: Path, data: Path | None = None, key: Path | None = None) -> Iterator[Server]:
+    """`rclone serve sftp` over `data`, or a directory of its own, which lets alice in by her password, or by `key`."""
     (place / "data").mkdir()
     make_key(place / "host_key")
     (place / "password").write_text(PASSWORD + "\n")
     port = free_port()
-    arguments = [command, "serve", "sftp", str(place / "data"), "--addr", f"127.0.0.1:{port}"]
-    arguments += ["--config", "/dev/null", "--user", "alice", "--pass", PASSWORD, "--key", str(place / "host_key")]
+    arguments = [command, "serve", "sftp", str(data or place / "data"), "--addr", f"127.0.0.1:{port}"]
+    arguments += ["--config", "/dev/null", "--key", str(place / "host_key")]
+    arguments += ["--authorized-keys", f"{key}.pub"] if key else ["--user", "alice", "--pass", PASSWORD]
     server = Server(place, port, arguments)
     server.start()
     try:
@@ -190,10 +191,10 @@ def crash(server: Server, root: Path, begin: str, name: str) -> None:
         process.kill()
 
 
-def _descendants(parent: int) -> list[int]:
+def descendants(parent: int) -> list[int]:
     """Return the processes below one, as far as they have not ended meanwhile."""
     with contextlib.suppress(FileNotFoundError):
-        return [one for child in children(parent) for one in (child, *_descendants(child))]
+        return [one for child in children(parent) for one in (child, *descendants(child))]
     return []
 
 

@@ -27,7 +27,7 @@ from backends.interface import SCAN_BATCH, Entry, Features, Parked, Space, Stora
 from backends.journal import Journal
 from backends.name_locks import NameLocks
 from backends.paths import StoragePath
-from backends.sftp.connecting import Account, connect
+from backends.sftp.connecting import Entrance, connect
 from backends.sftp.connections import Connections, Lease
 from backends.sftp.leftovers import Leftovers
 from backends.sftp.naming import make_name_durable, rename_to_free_name, replace
@@ -51,10 +51,22 @@ class SFTPBackend(StorageBackend):
     `features` are those of the server, and none that depends on it before it has been spoken to.
     """
 
-    def __init__(self, account: Account, root: str, journal_dir: Path, *, connections: int = CONNECTIONS) -> None:
-        """`journal_dir` is on a disk of this machine and shared by the processes that serve the same root."""
+    def __init__(
+        self,
+        account: Entrance,
+        root: str,
+        journal_dir: Path,
+        *,
+        connections: int = CONNECTIONS,
+        may_be_file: bool = False,
+    ) -> None:
+        """`journal_dir` is on a disk of this machine and shared by the processes that serve the same root.
+
+        With `may_be_file` the root may be a file, which can be read: a write needs a directory beside it.
+        """
         self.features = Features(random_write=True)
         self._account = account
+        self._may_be_file = may_be_file
         self._tree = Tree(root.encode("utf-8", "surrogateescape"))
         self._connections = Connections(self._connect, connections, account.beginning)
         self._journal = Journal(journal_dir, account.name)
@@ -83,7 +95,7 @@ class SFTPBackend(StorageBackend):
 
     def _stat(self, session: Session, path: StoragePath) -> Entry:
         entry = self._tree.look(session, path).entry
-        if path.is_root and not entry.is_directory:
+        if path.is_root and not entry.is_directory and not self._may_be_file:
             self._tree.require_root(session)
         return entry
 
@@ -117,6 +129,8 @@ class SFTPBackend(StorageBackend):
         if resume is not None:
             raise Unsupported(f"{self._account}: an upload is not gone on with")
         if path.is_root:
+            if self._may_be_file and not self.stat(path).is_directory:
+                raise PermissionDenied(f"{self._account}: a single file cannot be replaced safely, only in its folder")
             raise IsADirectory("the root cannot be written as a file")
         self._leftovers.tidy()
         target = Target(self._tree, path, if_match, if_none_match)
@@ -265,6 +279,15 @@ class SFTPBackend(StorageBackend):
         wanted = Target(self._tree, target, None, not overwrite)
         with self._writer(lease, wanted, size=source.file.entry.size, source=source) as writer:
             return writer.commit()
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether it has no connection now."""
+        return self._connections.is_idle
+
+    def close_idle(self, seconds: float) -> None:
+        """End connections that nobody has used for so long; the next call makes one again."""
+        self._connections.close_idle(seconds)
 
     def close(self) -> None:
         self._connections.close()

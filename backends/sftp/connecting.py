@@ -7,7 +7,9 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +42,49 @@ logging.getLogger(_QUIET).addHandler(logging.NullHandler())
 logging.getLogger(_QUIET).propagate = False
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Who logs in where, as it is configured: `name` is that of the backend; one of the two files is None."""
+Link = socket.socket  # a connection without SSH on it yet
+
+
+class Entrance(ABC):
+    """Who logs in where, and what of it somebody else does: a configured account here, a guest in `guests`.
+
+    `patience` is how many seconds an answer may take, `pulse` how many where only looks were asked for, and `beginning`
+    how many all may take until SFTP is spoken.
+    """
+
+    name: str  # in errors, and of the journal
+    patience: float = PATIENCE
+    pulse: float | None = None  # as long as any other answer
+    beginning: float = BEGINNING
+    where: str  # of the keys that `known` returns, behind the words "the key"
+
+    @abstractmethod
+    def known(self) -> HostKeys:
+        """Return the host keys that are believed; raises Unavailable where there is none."""
+
+    def refused(self, sentence: str) -> Unavailable:
+        """Return the error for a server with another host key."""
+        return Unavailable(f"{self}: {sentence}")
+
+    @abstractmethod
+    def open_socket(self) -> Link:
+        """Connect; raises Unavailable."""
+
+    @abstractmethod
+    def prove(self, transport: paramiko.Transport) -> None:
+        """Log in; raises Unavailable, PermissionDenied."""
+
+    def calling(self) -> AbstractContextManager[None]:
+        """Watch over what makes a connection."""
+        return nullcontext()
+
+    def fell_silent(self, why: str, seconds: float) -> None:
+        """Hear that a connection was given up, since no answer came for so long."""
+
+
+@dataclass(frozen=True)
+class Account(Entrance):
+    """An account as it is configured: `name` is that of the backend; one of the two files is None."""
 
     name: str
     host: str
@@ -54,10 +96,32 @@ class Account:
     patience: float = PATIENCE
     beginning: float = BEGINNING
 
+    @property
+    def where(self) -> str:  # type: ignore[override]
+        return f"in known_hosts_file {self.known_hosts_file}"
+
     def __str__(self) -> str:
         """Return a form for errors, without secrets."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.name}: sftp://{self.user}@{host}:{self.port}"
+
+    def known(self) -> HostKeys:
+        try:
+            known = host_keys(self.known_hosts_file, self.host, self.port)
+        except Unavailable as error:
+            raise Unavailable(f"{self}: {error}") from error
+        if not known.keys:
+            raise Unavailable(
+                f"{self}: known_hosts_file {self.known_hosts_file} has no key for {name_of(self.host, self.port)};"
+                f" `ssh-keyscan -p {self.port} {self.host}` shows what is there, to be compared with the server's own"
+            )
+        return known
+
+    def open_socket(self) -> Link:
+        try:
+            return socket.create_connection((self.host, self.port), timeout=self.beginning)
+        except OSError as error:
+            raise Unavailable(f"{self}: {error.strerror or error}") from error
 
     def prove(self, transport: paramiko.Transport) -> None:
         """Log in; the files are read each time, so what is in them may be changed. Raises Unavailable."""
@@ -90,79 +154,85 @@ class PatientSocket(socket.socket):
         return sent
 
 
-def connect(account: Account) -> Session:
-    """Connect, compare the server's key, log in and begin SFTP; raises Unavailable with what the operator has set."""
-    known = _known(account)
-    link = _socket(account)
-    try:
-        transport = paramiko.Transport(link, default_window_size=WINDOW, default_max_packet_size=PACKET)
-    except BROKEN as error:
-        link.close()
-        raise Unavailable(f"{account}: {error}") from error
-    try:
-        with _in_time(account, transport):
-            _negotiate(account, transport, known)
-            account.prove(transport)
-            channel = transport.open_session(timeout=account.beginning)
+def connect(entrance: Entrance) -> Session:
+    """Connect, compare the server's key, log in and begin SFTP; raises Unavailable, and what `prove` raises."""
+    with entrance.calling():
+        known = entrance.known()
+        with _negotiated(entrance, known) as transport:
+            _require_known(entrance, transport, known)
+            entrance.prove(transport)
+            channel = transport.open_session(timeout=entrance.beginning)
             channel.invoke_subsystem("sftp")
-            session = Session(channel, str(account), account.patience)
-    except BROKEN as error:
-        transport.close()
-        raise Unavailable(f"{account}: no SFTP session: {_words(error)}") from error
-    except BaseException:
-        transport.close()
-        raise
+            session = Session(channel, str(entrance), entrance.patience, entrance.pulse, entrance.fell_silent)
     transport.set_keepalive(KEEPALIVE)
     return session
 
 
-def _known(account: Account) -> HostKeys:
-    try:
-        known = host_keys(account.known_hosts_file, account.host, account.port)
-    except Unavailable as error:
-        raise Unavailable(f"{account}: {error}") from error
-    if not known.keys:
-        raise Unavailable(
-            f"{account}: known_hosts_file {account.known_hosts_file} has no key for"
-            f" {name_of(account.host, account.port)}; `ssh-keyscan -p {account.port} {account.host}` shows what is"
-            " there, to be compared with the server's own"
-        )
-    return known
+def shown_host_key(entrance: Entrance, kinds: Sequence[str]) -> bytes:
+    """Return the key that the server shows when it is asked for one of `kinds`; nothing is sent that proves who we are.
+
+    Raises Unavailable, `Entrance.refused` where the server has none.
+    """
+    with entrance.calling(), _negotiated(entrance, HostKeys(tuple(kinds), frozenset(), frozenset())) as transport:
+        key: bytes = transport.get_remote_server_key().asbytes()
+        transport.close()
+    return key
 
 
-def _socket(account: Account) -> PatientSocket:
+@contextlib.contextmanager
+def _negotiated(entrance: Entrance, known: HostKeys) -> Iterator[paramiko.Transport]:
+    """Give a transport that has a key for its packets, and close it when what follows fails or takes too long."""
+    link = _patient(entrance)
     try:
-        plain = socket.create_connection((account.host, account.port), timeout=account.beginning)
-    except OSError as error:
-        raise Unavailable(f"{account}: {error.strerror or error}") from error
+        transport = paramiko.Transport(link, default_window_size=WINDOW, default_max_packet_size=PACKET)
+    except BROKEN as error:
+        link.close()
+        raise Unavailable(f"{entrance}: {error}") from error
+    try:
+        with _in_time(entrance, transport):
+            _negotiate(entrance, transport, known)
+            yield transport
+    except BROKEN as error:
+        transport.close()
+        raise Unavailable(f"{entrance}: no SFTP session: {_words(error)}") from error
+    except BaseException:
+        transport.close()
+        raise
+
+
+def _patient(entrance: Entrance) -> PatientSocket:
+    plain = entrance.open_socket()
+    plain.settimeout(entrance.beginning)
     link = PatientSocket(plain.family, plain.type, plain.proto, plain.detach())
-    link.patience = account.patience
+    link.patience = entrance.patience
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # Keepalives that nobody acknowledges end an idle connection too: tcp(7)
-    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(account.patience * 1000))
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(entrance.patience * 1000))
     return link
 
 
-def _negotiate(account: Account, transport: paramiko.Transport, known: HostKeys) -> None:
+def _negotiate(entrance: Entrance, transport: paramiko.Transport, known: HostKeys) -> None:
     transport.set_log_channel(_QUIET)
-    transport.banner_timeout = transport.auth_timeout = account.beginning
+    transport.banner_timeout = transport.auth_timeout = entrance.beginning
     options = transport.get_security_options()
     options.ciphers, options.digests = CIPHERS, MACS
     # Only for kinds of keys that can be compared: else the server may show one that nobody knows.
     kinds = [name for name in known.algorithms if name in options.key_types]
-    where = f"known_hosts_file {account.known_hosts_file}"
     if not kinds:
-        raise Unavailable(f"{account}: {where} has only keys of kinds that are not used any more")
+        raise entrance.refused(f"the key {entrance.where} is of a kind that is not used any more")
     options.key_types = kinds
     try:
-        transport.start_client(timeout=account.beginning)
+        transport.start_client(timeout=entrance.beginning)
     except paramiko.ssh_exception.IncompatiblePeer as error:
-        raise Unavailable(f"{account}: nothing in common with the server and {where}: {error}") from error
+        raise entrance.refused(f"nothing in common with the server and the key {entrance.where}: {error}") from error
+
+
+def _require_known(entrance: Entrance, transport: paramiko.Transport, known: HostKeys) -> None:
     key = transport.get_remote_server_key().asbytes()
     if key in known.revoked or key not in known.keys:
-        state = "is revoked in" if key in known.revoked else "is not the one in"
-        raise Unavailable(
-            f"{account}: REFUSED: the server's host key {fingerprint(key)} {state} {where}: either it was changed, or"
+        state = "is revoked" if key in known.revoked else "is not the one"
+        raise entrance.refused(
+            f"REFUSED: the server's host key {fingerprint(key)} {state} {entrance.where}: either it was changed, or"
             " another machine answers in its place; nothing was sent to it"
         )
 
@@ -188,7 +258,7 @@ def _refused(sentence: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _in_time(account: Account, transport: paramiko.Transport) -> Iterator[None]:
+def _in_time(account: Entrance, transport: paramiko.Transport) -> Iterator[None]:
     """Close the connection when it takes too long to begin: paramiko waits for some answers without an end."""
     late = threading.Event()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
-from backends.errors import Unavailable
+from backends.errors import PermissionDenied, StorageError, Unavailable
 from backends.sftp.session import Session
 from backends.sftp.statuses import Lost
 
@@ -50,12 +50,12 @@ class Connections:
         self._changed = threading.Condition()
         self._sessions: list[Session] = []
         self._opening = 0
-        self._failure: Unavailable | None = None
+        self._failure: StorageError | None = None
         self._not_before = 0.0
         self._closed = False
 
     def take(self) -> Lease:
-        """Return a session for as long as the caller needs it; raises Unavailable."""
+        """Return a session for as long as the caller needs it; raises Unavailable, and what the log-in raises."""
         session = self._present()
         return Lease(session if session is not None else self._open(), self._give_back)
 
@@ -82,6 +82,21 @@ class Connections:
         except BaseException:
             lease.release()
             raise
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether there is no connection."""
+        with self._changed:
+            return not self._sessions and not self._opening
+
+    def close_idle(self, seconds: float) -> None:
+        """End the sessions that nobody has used for so long."""
+        limit = time.monotonic() - seconds
+        with self._changed:
+            idle = [session for session in self._sessions if not session.load and session.idle_since <= limit]
+            self._sessions = [session for session in self._sessions if session not in idle]
+        for session in idle:
+            session.close()
 
     def close(self) -> None:
         """End all sessions, also those in use."""
@@ -110,6 +125,8 @@ class Connections:
                     return best
                 left = deadline - time.monotonic()
                 if not self._opening or left <= 0:
+                    if isinstance(self._failure, PermissionDenied):
+                        raise PermissionDenied(str(self._failure))
                     raise Unavailable(str(self._failure or "no connection was free in time"), retry_after=5)
                 self._changed.wait(left)
 
@@ -122,10 +139,10 @@ class Connections:
 
     def _open(self) -> Session:
         session: Session | None = None
-        failure: Unavailable | None = None
+        failure: StorageError | None = None
         try:
             session = self._connect()
-        except Unavailable as error:
+        except StorageError as error:
             failure = error
         finally:
             self._opened(session, failure)
@@ -139,7 +156,7 @@ class Connections:
         assert failure is not None
         raise failure
 
-    def _opened(self, session: Session | None, failure: Unavailable | None) -> None:
+    def _opened(self, session: Session | None, failure: StorageError | None) -> None:
         with self._changed:
             self._opening -= 1
             self._failure = failure
@@ -155,3 +172,4 @@ class Connections:
     def _give_back(self, session: Session) -> None:
         with self._changed:
             session.load -= 1
+            session.idle_since = time.monotonic()

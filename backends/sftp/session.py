@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import paramiko
 
@@ -27,6 +27,7 @@ BESIDE_DATA = 1024  # more than the other fields of such a packet take
 
 # A disk may take longer to write out all that it was given; meanwhile a server answers nobody on this connection.
 SLOW_KINDS, SLOW_FACTOR = frozenset({packets.EXTENDED, packets.CLOSE}), 4
+LOOKS = frozenset({packets.REALPATH, packets.STAT, packets.LSTAT})  # whatever is asked for begins with them
 
 POSIX_RENAME, FSYNC, STATVFS = b"posix-rename@openssh.com", b"fsync@openssh.com", b"statvfs@openssh.com"
 LIMITS, COPY_DATA = b"limits@openssh.com", b"copy-data"
@@ -40,13 +41,26 @@ Request = tuple[int, bytes]  # its kind and its fields
 class Session:
     """Raises StorageError alone; after Lost nothing works any more, and another session has to be opened."""
 
-    def __init__(self, channel: paramiko.Channel, name: str, patience: float) -> None:
-        """`name` names server and account in errors; `patience` is how many seconds an answer may take."""
+    def __init__(
+        self,
+        channel: paramiko.Channel,
+        name: str,
+        patience: float,
+        pulse: float | None = None,
+        fell_silent: Callable[[str, float], None] = lambda _why, _seconds: None,
+    ) -> None:
+        """`name` names server and account in errors; `patience` is how many seconds an answer may take.
+
+        Where only looks were asked for it may take `pulse` seconds. `fell_silent` is told when the server took longer.
+        """
         self.name = name
         self.load = 0  # by whom it is in use now; who lends it keeps count
+        self.idle_since = time.monotonic()  # of no meaning while it is in use
         self._channel = channel
         self._patience = patience
-        channel.settimeout(patience)
+        self._pulse = patience if pulse is None else pulse
+        self._fell_silent = fell_silent
+        channel.settimeout(min(self._patience, self._pulse))  # until one looks whether that was all the time there is
         self._sending = threading.Lock()
         self._changed = threading.Condition()
         self._has_reader = False
@@ -145,7 +159,7 @@ class Session:
     def _hello(self) -> dict[bytes, bytes]:
         self._send(u32(5) + bytes((packets.INIT,)) + u32(VERSION))
         with self._lost_when_broken():
-            packet = self._receive()
+            packet = self._receive(time.monotonic() + self._patience)
         fields = Fields(packet, 1)
         if packet[0] != packets.VERSION or fields.u32() != VERSION:
             raise Unavailable(f"{self.name}: the server does not speak version {VERSION} of SFTP")
@@ -161,8 +175,10 @@ class Session:
         return min(read or most, most), min(write or most, most)
 
     def _patience_now(self) -> float:
-        is_slow = any(kind in SLOW_KINDS for kind, _ in self._asked.values())
-        return self._patience * (SLOW_FACTOR if is_slow else 1)
+        kinds = {kind for kind, _ in self._asked.values()}
+        if kinds & SLOW_KINDS:
+            return self._patience * SLOW_FACTOR
+        return self._pulse if kinds <= LOOKS else self._patience
 
     def _require_alive(self) -> None:
         if self._lost is not None:
@@ -175,12 +191,17 @@ class Session:
 
     def _send(self, packet: bytes) -> None:
         with self._sending, self._lost_when_broken():
-            rest = memoryview(packet)
+            rest, progress = memoryview(packet), time.monotonic()
             while rest:
-                sent = self._channel.send(rest)
+                try:
+                    sent = self._channel.send(rest)
+                except TimeoutError:
+                    if time.monotonic() - progress > self._patience:
+                        raise
+                    continue
                 if not sent:
                     raise EOFError
-                rest = rest[sent:]
+                rest, progress = rest[sent:], time.monotonic()
 
     def _outcome(self, number: int) -> Fields | StorageError:
         try:
@@ -206,6 +227,7 @@ class Session:
                 if left > 0:
                     self._has_reader = True
             if left <= 0:
+                self._fell_silent(f"no answer within {patience:g} s", patience)
                 self.lose(f"no answer within {patience:g} s ({what})")
             else:
                 self._read_one(deadline)
@@ -214,7 +236,7 @@ class Session:
         """Take the next packet from the channel and give it to whoever waits for it."""
         packet = b""
         try:
-            with self._lost_when_broken():
+            with self._lost_when_broken(), contextlib.suppress(TimeoutError):  # who waits sees that its time is over
                 packet = self._receive(deadline)
         finally:
             with self._changed:
@@ -231,7 +253,7 @@ class Session:
         else:
             self._answers[number] = (packet[0], fields)
 
-    def _receive(self, deadline: float | None = None) -> bytes:
+    def _receive(self, deadline: float) -> bytes:
         """Return the next packet without its length; raises TimeoutError when the deadline is over."""
         self._fill(4, deadline)
         size = int.from_bytes(self._received[:4], "big")
@@ -242,12 +264,12 @@ class Session:
         del self._received[: 4 + size]
         return packet
 
-    def _fill(self, size: int, deadline: float | None) -> None:
+    def _fill(self, size: int, deadline: float) -> None:
         while len(self._received) < size:
             try:
                 data = self._channel.recv(RECEIVE)
             except TimeoutError:
-                if deadline is None or time.monotonic() >= deadline:
+                if time.monotonic() >= deadline:
                     raise
                 continue
             if not data:
