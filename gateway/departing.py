@@ -38,6 +38,7 @@ from gateway.store import (
     contacts,
     events,
     invites,
+    key_pairs,
     locks,
     outbox,
     received_shares,
@@ -102,6 +103,7 @@ class Departing:
             contacts.remove_of(tx, name)
             invites.remove_of(tx, name)
             user_keys.remove_of(tx, name)
+            key_pairs.forget(tx, name)
             locks.remove_of(tx, users.principal(name))
             users.remove(tx, name, now)
             events.add(tx, at=now, actor=actor, action="user.remove", subject=name)

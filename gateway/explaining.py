@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.access import Grant
@@ -11,7 +11,7 @@ from gateway.errors import PeerFailed
 from gateway.generations import signature_for
 from gateway.ocm.secret import Secret
 from gateway.ocm.shares import serialise_share
-from gateway.offering import Offer, offer, other_offer, share_creation_notification
+from gateway.offering import Offer, Ourselves, offer, other_offer, share_creation_notification
 from gateway.peers import Peers, api_url
 from gateway.profiles import Recognised, recognise
 from gateway.sending import Sending, ShareRequest
@@ -38,13 +38,14 @@ class Explanation:
 class Explaining:
     """Plans Shares and tells; nothing is stored, and nothing sent but the request for the peer's discovery."""
 
-    def __init__(self, store: Store, sending: Sending, known: Peers, *, server: str, dav_url: str) -> None:
-        """Explain for `sending`, which has the same `server` and `dav_url`."""
+    def __init__(
+        self, store: Store, sending: Sending, known: Peers, *, server: str, dav_url: str, ssh: str | None = None
+    ) -> None:
+        """Explain for `sending`, which has the same names."""
         self._store = store
         self._sending = sending
         self._peers = known
-        self._server = server
-        self._dav_url = dav_url
+        self._ourselves = Ourselves(server, dav_url, ssh)
 
     async def explain(self, owner: Grant, request: ShareRequest) -> Explanation:
         """Return what `share create` would send; its id is another one each time.
@@ -57,7 +58,7 @@ class Explaining:
         known = await self._store.read(lambda tx: peers.recall(tx, share.server, recognised.profile.product))
         body = other_body = problem = None
         try:
-            offered = offer(share, discovery, known.body)
+            offered = offer(share, discovery, known.body, has_door=self._ourselves.ssh is not None)
         except PeerFailed as error:
             problem = str(error)
         else:
@@ -68,7 +69,6 @@ class Explaining:
         return Explanation(share.server, recognised, url, signature, body, other_body, problem)
 
     def _body(self, share: SentShare, offered: Offer, owner_name: str) -> Mapping[str, Any]:
-        notification = share_creation_notification(
-            share, offered, HIDDEN, server=self._server, dav_url=self._dav_url, owner_name=owner_name
-        )
+        hidden = replace(share, ssh_login=f"s-{HIDDEN.reveal()}")
+        notification = share_creation_notification(hidden, offered, HIDDEN, self._ourselves, owner_name)
         return serialise_share(notification, offered.form)

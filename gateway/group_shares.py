@@ -116,10 +116,8 @@ class GroupShares:
     ) -> list[str]:
         """Store the Share for members who do not have it, as it is now, as if it had just come."""
         sealed = received_shares.sealed_secret(tx, share.id) if newcomers else None
-        if sealed is None:
-            return []
-        secret = self._sealer.open(sealed, share.id)
-        unseen = replace(share, state=ReceivedState.PENDING, mount=None, created=now, updated=now)
+        secret = self._sealer.open(sealed, share.id) if sealed else None  # what is offered by SSH alone has none
+        unseen = replace(share, state=ReceivedState.PENDING, mount=None, host_key=None, created=now, updated=now)
         given = [self._receiving.give(tx, unseen, secret, *newcomer) for newcomer in newcomers.items()]
         return [share_id for share_id in given if share_id is not None]
 

@@ -33,10 +33,17 @@ class Way(StrEnum):
     BASIC_ROOT = "basic_root"  # the same at the webdav root, where the secret says which Share is meant
     TOKEN_FILE = "token_file"  # noqa: S105 - as TOKEN, to the one file that is in the root
     BASIC_FILE = "basic_file"  # as BASIC_ROOT, to the one file that is in the root
+    SSH = "ssh"  # by SFTP, with the key that the user has here
+    SSH_FILE = "ssh_file"  # as SSH, to the one file that is in the root
 
 
-# Some versions of Nextcloud show a shared file as a folder with that file in it (peers.md §4).
-FILE_INSIDE: Mapping[Way, Way] = {Way.TOKEN: Way.TOKEN_FILE, Way.BASIC_ROOT: Way.BASIC_FILE}
+# Some versions of Nextcloud show a shared file as a folder with that file in it (peers.md §4), and so may SSH servers.
+FILE_INSIDE: Mapping[Way, Way] = {
+    Way.TOKEN: Way.TOKEN_FILE,
+    Way.BASIC_ROOT: Way.BASIC_FILE,
+    Way.SSH: Way.SSH_FILE,
+}
+BY_SSH = (Way.SSH, Way.SSH_FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,16 +11,18 @@ from types import MappingProxyType
 
 from sqlalchemy import Connection
 
-from gateway import belongings
+from gateway import believing, belongings
 from gateway.admitting import Admitting
 from gateway.errors import Busy, Conflict, Invalid, NoSuch, PeerFailed, Unproven
+from gateway.key_pairs import KeyPairs
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.invites import address_of
 from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
 from gateway.ocm.secret import Secret
-from gateway.ocm.shares import ShareCreationNotification, ShareType
+from gateway.ocm.shares import WEBDAV, ShareCreated, ShareCreationNotification, ShareType
+from gateway.ocm.ssh_keys import PublicKey
 from gateway.ocm.states import RECEIVED_LIVE, RECEIVED_ON_EVENT, RECEIVED_ON_NOTIFICATION, ReceivedEvent, ReceivedState
-from gateway.offered import recipient_at, require_same_host, row_of, usable_protocol
+from gateway.offered import recipient_at, require_same_host, row_of, usable_protocols
 from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.profiles import profile_of
@@ -66,6 +68,7 @@ class Receiving:
         outgoing: Outbox,
         remote: Remote,
         sealer: Sealer,
+        key_pairs: KeyPairs,
         *,
         server: str,
         policy: Admitting | None = None,
@@ -79,6 +82,7 @@ class Receiving:
         self._outbox = outgoing
         self._remote = remote
         self._sealer = sealer
+        self._key_pairs = key_pairs
         self._server = server
         self._groups = groups
         self._clock = clock
@@ -88,32 +92,33 @@ class Receiving:
 
     # --- what the Sending Server says ---------------------------------------------------------------------------
 
-    async def admit(self, peer: Peer, notification: ShareCreationNotification) -> str:
+    async def admit(self, peer: Peer, notification: ShareCreationNotification) -> ShareCreated:
         """Store a Share for its user, or each member of its group, to decide on, or accepted where that was decided.
 
-        Returns the display name of whom it is for.
+        Returns the display name of whom it is for, and for `ssh` the public keys (MUST of draft-07, Response).
 
         The same Share again changes nothing; another one under the same id is a Conflict, and the stored one stays.
         An id whose Share has ended may come again: products count theirs, and begin anew when they are set up anew.
         Raises Invalid, NotAllowed, NotBuilt, Busy when too many Shares wait for the user's answer.
         """
-        webdav = usable_protocol(notification, has_groups=bool(self._groups))
+        usable = usable_protocols(notification, has_groups=bool(self._groups))
         require_same_host(peer, notification)
         recipient, sender = recipient_at(self._server, notification), address_of(notification.sender)
         await self._policy.require_server(peer.server)
-        share = row_of(peer, notification, webdav, int(self._clock()))
-        secret = webdav.shared_secret.reveal()
+        share = row_of(peer, notification, usable, int(self._clock()))
+        secret = usable.secret
 
-        def work(tx: Connection) -> tuple[str, list[str]]:
+        def work(tx: Connection) -> tuple[ShareCreated, list[str]]:
             recipients = self._recipients(tx, recipient, sender, notification.share_type)
             is_group = notification.share_type == ShareType.GROUP
-            shown = recipient if is_group else users.shown_name(tx, recipient)
-            digest = secret_hash(secret)
+            keys = () if usable.ssh is None else self._key_pairs.told(tx, sorted(recipients))
+            shown = ShareCreated(recipient if is_group else users.shown_name(tx, recipient), keys)
             for known in received_shares.by_provider_id(tx, peer.server, share.provider_id):
                 if known.payload_digest == share.payload_digest:
                     return shown, []
                 # Seafile has one id for everything: in its form, without a uri, the secret joins the key (wire.md).
-                same_key = share.uri is not None or received_shares.with_secret(tx, known.id, digest)
+                is_seafile = share.uri is None and secret is not None
+                same_key = not is_seafile or received_shares.with_secret(tx, known.id, secret_hash(secret or ""))
                 if known.state in RECEIVED_LIVE and same_key:
                     raise Conflict("SHARE_ALREADY_EXISTS", f"{peer.server} has sent another Share under this id")
             # A member without room gets the Share later, once there is some (`group_shares`).
@@ -123,22 +128,27 @@ class Receiving:
             given = [self.give(tx, share, secret, user, recipients[user]) for user in with_room]
             return shown, [share_id for share_id in given if share_id is not None]
 
-        shown, accepted = await self._store.run(work)
+        answer, accepted = await self._store.run(work)
         self.begin(accepted)
-        return shown
+        return answer
 
-    def give(self, tx: Connection, share: ReceivedShare, secret: str, user: str, contact: Contact | None) -> str | None:
+    def give(
+        self, tx: Connection, share: ReceivedShare, secret: str | None, user: str, contact: Contact | None
+    ) -> str | None:
         """Store for `user`, who has its sender as `contact`, a Share that nobody has looked at, under an id of its own.
 
         Returns the id if it was accepted at once; then `begin` follows.
         """
         mine = replace(share, id=secrets.token_hex(16), user=user)
-        received_shares.add(tx, mine, secret_hash(secret), self._sealer.seal(secret, mine.id))
+        hashed, sealed = (secret_hash(secret), self._sealer.seal(secret, mine.id)) if secret else (None, None)
+        received_shares.add(tx, mine, hashed, sealed)
         detail = {"evidence": mine.evidence, "for": user}
         events.add(tx, at=mine.created, actor=mine.server, action="share.receive", subject=mine.id, **detail)
         self._arrived(tx, mine)
         if not self._policy.accepts_at_once(Evidence.of(mine.evidence), address_of(mine.sender), contact):
             return None
+        if WEBDAV not in mine.protocols:
+            return None  # nobody has seen the host key of its SSH server yet
         self._accept(tx, mine, AUTOMATIC, mine.created)
         return mine.id
 
@@ -281,15 +291,22 @@ class Receiving:
         waiting = next((message.last_error or "not sent yet" for message in pending), None)
         return replace(self._view(share, tuple(history), waiting), kept=tuple(copies))
 
-    async def accept(self, user: str | None, share_id: str, actor: str) -> tuple[ReceivedShareView, str | None]:
+    async def accept(
+        self, user: str | None, share_id: str, actor: str, host_key: str | None = None
+    ) -> tuple[ReceivedShareView, str | None]:
         """Mount a pending Share under /received/ and tell the sender.
 
-        Returns the Share and, when its content could not be looked at yet, why. Raises NoSuch, Conflict.
+        `host_key` is the fingerprint of the host key of its SSH server that the user believes from now on; without one,
+        what is offered by SSH alone is not accepted. Returns the Share and, when its content could not be looked at
+        yet, why. Raises NoSuch, Conflict, Invalid, and PeerFailed when the host key cannot be looked at.
         """
         now = int(self._clock())
+        believed = await believing.believed(self._remote, await self._acceptable(user, share_id), host_key)
 
         def work(tx: Connection) -> int | None:
             share = self.own(tx, user, share_id)
+            if believed is not None:
+                believing.believe(tx, share, believed, actor, now)
             state = self._after(share, ReceivedEvent.ACCEPT)
             if state == share.state:
                 return None
@@ -300,13 +317,30 @@ class Receiving:
         message_id = await self._store.run(work)
         if message_id is not None:
             await self._outbox.attempted(message_id, FIRST_ATTEMPT)
+        if believed is not None:
+            self._remote.forget(share_id)
+        view = await self.show(user, share_id)
+        if not view.share.protocols:
+            return view, None  # it is only for fetching, which its user does
         problem = await self._remote.probe(share_id, PROBE_TIME)
         return await self.show(user, share_id), problem
+
+    async def host_key(self, user: str | None, share_id: str) -> PublicKey:
+        """Return the host key that the SSH server of a live Share shows now; raises NoSuch, Conflict, Invalid,
+        PeerFailed."""
+        return await believing.shown(self._remote, await self._acceptable(user, share_id))
+
+    async def _acceptable(self, user: str | None, share_id: str) -> ReceivedShare:
+        """Return a Share that can be accepted, or is; raises NoSuch, Conflict."""
+        share = await self._store.read(lambda tx: self.own(tx, user, share_id))
+        self._after(share, ReceivedEvent.ACCEPT)
+        return share
 
     @staticmethod
     def _accept(tx: Connection, share: ReceivedShare, actor: str, now: int) -> int | None:
         """Mount a pending Share, and return the message that says so; of a group the first acceptance says it."""
-        mount = _free_name(share.name, received_shares.taken_mounts(tx, share.user))
+        taken = received_shares.taken_mounts(tx, share.user)
+        mount = _free_name(share.name, taken) if share.protocols else None
         received_shares.set_mount(tx, share.id, mount)
         received_shares.set_state(tx, share.id, ReceivedState.ACCEPTED, now)
         events.add(tx, at=now, actor=actor, action="share.accept", subject=share.id, mount=mount)
@@ -386,7 +420,7 @@ class Receiving:
     ) -> ReceivedShareView:
         live = share.state in RECEIVED_LIVE
         state = ReceivedState.EXPIRED.value if live and share.expired(self._clock()) else share.state
-        silent_since = self._peers.breakers.standing(share.server).since if live else None
+        silent_since = self._peers.breakers.standing(share.origin).since if live else None
         return ReceivedShareView(share, state, history, waiting, silent_since)
 
     # --- messages to the Sending Server -------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """The Remote Resource: how an accepted Share is reached, with the token exchange behind it.
 
-An accepted Share becomes a `WebDAVBackend`. Which of the ways in works is found once, at acceptance, and kept:
-products differ (peers.md §4). A secret goes only to the sender's own host.
+An accepted Share becomes a `WebDAVBackend`, or by SSH (`ssh_shares`) where it is offered by nothing else, or WebDAV
+does not work. Which of the ways in works is found once, at acceptance, and kept: products differ (peers.md §4). A
+secret goes only to the sender's own host.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ from gateway.legacy import Way as LegacyWay
 from gateway.ocm.discovery import Discovery
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.secret import Secret
-from gateway.ocm.shares import Permission
+from gateway.ocm.shares import SSH, WEBDAV, Permission
+from gateway.ocm.ssh_keys import PublicKey
 from gateway.ocm.tokens import GRANT_TYPE, TokenRequest, parse_token_response, serialise_token_request
 from gateway.ocm.urls import compose_uri, is_absolute, server_of
 from gateway.outbound import SyncOutbound
 from gateway.patient import PatientTransport
 from gateway.peers import Answer, Peers
-from gateway.profiles import FILE_INSIDE, Profile, Way, profile_of
+from gateway.profiles import BY_SSH, FILE_INSIDE, Profile, Way, profile_of
+from gateway.ssh_shares import SSHShares
 from gateway.store import events, exchanged_tokens, received_shares
 from gateway.store import peers as peer_records
 from gateway.store.engine import Store
@@ -50,6 +53,7 @@ HOST_WAITING = 256  # calls that wait for those
 REFRESHED_AT_ONCE = 8  # peer hosts whose Shares are looked at in the background at the same time
 RENEW_BEFORE = 30  # seconds of a token's life in which it is no longer used
 REFRESH = 300  # seconds between looks at the roots of accepted Shares
+TIDY = 30  # seconds between looks for connections that nobody uses
 HINT_TIME = 5.0  # seconds for a look whether a Share has ended: few are made at a time
 CREDENTIAL_TIME = 25.0  # seconds that a worker thread waits for a credential
 
@@ -61,6 +65,8 @@ LEGACY = {  # those that the operator may close
     Way.BASIC_FILE: LegacyWay.BASIC,
 }
 SIGNED = ("rfc9421", "labelled", "cavage")  # evidence that a Share came from whom it says
+
+WayIn = tuple[str | None, str | None]  # as the Share has it: the way, and the host key that was accepted
 
 log = structlog.get_logger()
 
@@ -75,12 +81,14 @@ class Remote:
         outbound: SyncOutbound,
         sealer: Sealer,
         turns: Turns,
+        ssh: SSHShares,
         *,
         server: str,
         legacy: Legacy | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Without `legacy`, every way to use a Share's secret is open."""
+        self._ssh = ssh
         self._store = store
         self._peers = peers
         self._outbound = outbound
@@ -88,14 +96,14 @@ class Remote:
         self._server = server
         self._clock = clock
         self._threads = Parts("remote", threads=THREADS, each=HOST_THREADS, waiting=HOST_WAITING)  # of servers
-        self._storages: dict[str, tuple[str, Storage]] = {}  # by Share, with the way in
+        self._storages: dict[str, tuple[WayIn, Storage]] = {}  # by Share
         self._turns = turns
         self._legacy = legacy or Legacy(store, clock=clock)
 
     async def storage(self, share: ReceivedShare) -> Storage:
         """Return the Remote Resource of an accepted Share; raises Unavailable when its server cannot be found."""
         known = self._storages.get(share.id)
-        if known is not None and known[0] == share.access:
+        if known is not None and known[0] == (share.access, share.host_key):
             return known[1]
         try:
             discovery = await self._discovery(share)
@@ -106,8 +114,21 @@ class Remote:
         except (Refusal, ProtocolError) as error:
             raise _unavailable(share, error) from error
         if share.access:
-            self._storages[share.id] = way, storage
+            self._storages[share.id] = (way, share.host_key), storage
         return storage
+
+    async def host_key(self, share: ReceivedShare, fingerprint: str | None = None) -> PublicKey:
+        """Return the host key that the Share's SSH server shows, or the one of its keys that has this fingerprint.
+
+        Raises PeerFailed, Conflict where it has no such key.
+        """
+        discovery = await self._discovery(share)
+        try:
+            return await self._threads.of(share.server).run(self._ssh.host_key, share, discovery, fingerprint)
+        except Unavailable as error:
+            raise PeerFailed("PEER_UNREACHABLE", str(error)) from error
+        except StorageError as error:
+            raise PeerFailed("ADDRESS_REFUSED", str(error)) from error
 
     async def _discovery(self, share: ReceivedShare) -> Discovery:
         """Return what the sender says of itself, or has said before if it is silent now: what was seen can be shown."""
@@ -172,12 +193,18 @@ class Remote:
     async def forget_in_time(self) -> None:
         """Drop what is kept in memory again and again, so that each process learns what another has found out."""
         while True:
-            await asyncio.sleep(REFRESH)
+            for _ in range(REFRESH // TIDY):
+                await asyncio.sleep(TIDY)
+                try:
+                    await self._ssh.tidy()
+                except Exception:
+                    log.exception("connections to SSH servers were not ended")
             self._storages.clear()
 
     def close(self) -> None:
         """Let nobody wait for a server any more, at the end of the process."""
         self._threads.abandon()
+        self._ssh.close()
 
     async def _refresh_all(self) -> None:
         now = self._clock()
@@ -185,8 +212,8 @@ class Remote:
         accepted = await self._store.read(received_shares.every_accepted)
         by_server: dict[str, list[ReceivedShare]] = {}
         for share in accepted:
-            if not share.expired(now):
-                by_server.setdefault(share.server, []).append(share)
+            if share.protocols and not share.expired(now):
+                by_server.setdefault(share.origin, []).append(share)
         turns = asyncio.Semaphore(REFRESHED_AT_ONCE)  # most threads are for those who wait for an answer
         await asyncio.gather(*(self._refresh_server(shares, turns) for shares in by_server.values()))
 
@@ -216,7 +243,9 @@ class Remote:
         share = await self._store.read(lambda tx: received_shares.get(tx, share_id))
         if share is None or share.state != "accepted":
             raise NotFound("the Share has ended")
-        discovery = await self._peers.discover(share.server)
+        # What SSH needs to know of the sender is known, if not from now.
+        look_up = self._peers.discover(share.server) if share.ssh is None else self._discovery(share)
+        discovery = await look_up
         way, storage, root = await self._first_way_in(share, discovery)
         permissions = await _permissions(storage, profile_of(discovery))
         now = int(self._clock())
@@ -226,7 +255,8 @@ class Remote:
             if current is None or current.state != "accepted":
                 raise NotFound("the Share has ended")
             received_shares.set_access(tx, share_id, way)
-            peer_records.worked(tx, share.server, profile_of(discovery).product, way_in=way)
+            if way not in BY_SSH:
+                peer_records.worked(tx, share.server, profile_of(discovery).product, way_in=way)
             received_shares.set_root(tx, share_id, root, now)
             # What a notification has said since the look began stands.
             if permissions is not None and current.permissions == share.permissions != permissions:
@@ -237,21 +267,23 @@ class Remote:
                 received_shares.set_evidence(tx, share_id, "callback")
 
         await self._store.run(work)
-        self._storages[share_id] = way, storage
+        self._storages[share_id] = (way, share.host_key), storage
 
-    async def _first_way_in(self, share: ReceivedShare, discovery: Discovery) -> tuple[str, Storage, Entry]:
+    async def _first_way_in(self, share: ReceivedShare, discovery: Discovery) -> tuple[Way, Storage, Entry]:
         """Try the ways that may work; raises what the last one raised.
 
         The next way is for a credential that is refused, and for an exchange that fails: where other ways are left,
-        it is not required (wire.md, Code Flow).
+        it is not required (wire.md, Code Flow). Another protocol is for whatever does not work by the first.
         """
-        refused: StorageError | None = None
-        for way in await self._ordered_ways(share, discovery):
-            storage = self._make(share, discovery, way)
+        refused: StorageError | PeerFailed | None = None
+        ways = await self._ordered_ways(share, discovery)
+        for way in ways:
+            is_last_protocol = (way in BY_SSH) == (ways[-1] in BY_SSH)
             try:
+                storage = self._make(share, discovery, way)
                 root = await storage.pool.run(storage.backend.stat, StoragePath())
-            except StorageError as error:
-                if way != Way.TOKEN and not isinstance(error, RemoteRefused):
+            except (StorageError, PeerFailed) as error:
+                if is_last_protocol and way != Way.TOKEN and not isinstance(error, RemoteRefused):
                     raise
                 refused = error
             else:
@@ -271,7 +303,7 @@ class Remote:
         self, share: ReceivedShare, discovery: Discovery, way: Way, storage: Storage, root: Entry
     ) -> tuple[Way, Storage, Entry]:
         """Return what was found, or the shared file itself where that is a folder with this file alone in it."""
-        inside = FILE_INSIDE.get(way) if profile_of(discovery).files_inside else None
+        inside = FILE_INSIDE.get(way) if way in BY_SSH or profile_of(discovery).files_inside else None
         if inside is None or share.resource_type != "file" or root.kind is not Kind.DIRECTORY:
             return way, storage, root
         if not await storage.pool.run(_holds_only, storage.backend, share.name.encode()):
@@ -280,13 +312,26 @@ class Remote:
         return inside, storage, await storage.pool.run(storage.backend.stat, StoragePath())
 
     async def _ordered_ways(self, share: ReceivedShare, discovery: Discovery) -> list[Way]:
-        """Return first the way that has led to this Share, then a token, then what has led to another of this peer."""
+        """Return first the way that has led to this Share, then a token, then what has led to another of this peer.
+
+        SSH comes last, but where it has led to this Share.
+        """
         profile = profile_of(discovery)
         known = await self._store.read(lambda tx: peer_records.recall(tx, share.server, profile.product))
         ways = self._open_ways(share, discovery, profile)
-        return sorted(ways, key=lambda way: (way != share.access, way != Way.TOKEN, way != known.way_in))
+        by_ssh = share.is_by_ssh
+        return sorted(
+            ways,
+            key=lambda way: (
+                *((way in BY_SSH) != by_ssh, way != share.access),
+                *(way != Way.TOKEN, way != known.way_in),
+            ),
+        )
 
     def _make(self, share: ReceivedShare, discovery: Discovery, way: Way) -> Storage:
+        if way in BY_SSH:
+            by_ssh = self._ssh.backend(share, discovery, share.name if way is Way.SSH_FILE else "")
+            return Storage(share.storage, by_ssh, self._threads.of(share.server))
         url = self._url(share, discovery, way)
         loop = asyncio.get_running_loop()
 
@@ -410,11 +455,17 @@ async def _permissions(storage: Storage, profile: Profile) -> frozenset[Permissi
 
 
 def _ways(share: ReceivedShare, discovery: Discovery, profile: Profile) -> tuple[Way, ...]:
-    """Return the ways in that may work, the safest first."""
+    """Return the ways in that may work, the safest first; raises PeerFailed where something has to be done before."""
+    by_ssh = (Way.SSH,) if SSH in share.protocols and share.host_key is not None else ()
+    if WEBDAV not in share.protocols:
+        if not by_ssh:
+            raise PeerFailed("HOST_KEY_UNKNOWN", "the host key of its SSH server is not accepted: `received accept`")
+        return by_ssh
     if share.requires_exchange:
-        return (Way.TOKEN,)
+        return (Way.TOKEN, *by_ssh)
     exchange = (Way.TOKEN,) if discovery.token_end_point else ()
-    return (*exchange, Way.BASIC_ROOT) if share.uri is None else (*exchange, *profile.ways)
+    by_webdav = (Way.BASIC_ROOT,) if share.uri is None else profile.ways
+    return (*exchange, *by_webdav, *by_ssh)
 
 
 def _unavailable(share: ReceivedShare, error: Exception) -> Unavailable:

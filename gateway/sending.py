@@ -15,26 +15,20 @@ from backends.interface import Entry, Kind
 from backends.paths import StoragePath, printable
 from gateway import withdrawing
 from gateway.access import Access, Grant
-from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, PeerFailed, Unproven
+from gateway.delivering import SHARE, Delivering
+from gateway.errors import Conflict, Invalid, NoSuch, NotAllowed, Unproven
 from gateway.ocm.address import OCMAddress
 from gateway.ocm.errors import ProtocolError
-from gateway.ocm.notifications import Notification, NotificationType, serialise_notification
-from gateway.ocm.secret import Secret
-from gateway.ocm.shares import (
-    LATEST_EXPIRATION,
-    Permission,
-    ShareType,
-    file_name,
-    parse_share_created,
-    serialise_share,
-)
+from gateway.ocm.notifications import Notification
+from gateway.ocm.protocols import READ_ONLY
+from gateway.ocm.shares import LATEST_EXPIRATION, SSH, WEBDAV, Permission, ShareType, file_name
+from gateway.ocm.ssh_keys import PublicKey
 from gateway.ocm.states import SENT_ON_EVENT, SENT_ON_NOTIFICATION, SENT_OPEN, SentEvent, SentState
-from gateway.offering import Offer, notification_about, offer, other_offer, share_creation_notification
+from gateway.offering import Ourselves, ssh_uri
 from gateway.outbox import Outbox
-from gateway.peers import Answer, Peers
-from gateway.profiles import TAKEN, WRONG_FORM, Profile, profile_of
+from gateway.peers import Peers
 from gateway.proof import Evidence, Peer
-from gateway.store import events, locks, outbox, peers, sent_shares, users
+from gateway.store import events, locks, outbox, sent_shares, share_keys
 from gateway.store.engine import Store
 from gateway.store.events import Event
 from gateway.store.outbox import Message
@@ -44,7 +38,6 @@ from gateway.tree import Place, Tree, VirtualFolder, is_same_resource
 from gateway.trust import Trust
 from gateway.withdrawing import ROLE
 
-SHARE = "share"  # the outbox's word for a Share Creation Notification; every other kind is a notificationType
 FIRST_ATTEMPT = 15.0  # seconds that `share create` waits for the peer's answer
 ASK, ALLOW = "ask", "allow"  # what follows when a receiver with the permission `share` asks to share on
 NO_SUCH_SHARE = "there is no such Share of yours; `share list` shows them"
@@ -61,6 +54,7 @@ class ShareRequest:
     expiration: int | None = None
     share_type: ShareType = ShareType.USER  # whom `share_with` names
     reshare: str = ASK
+    protocols: tuple[str, ...] | None = None  # None: what fits the peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +66,8 @@ class SentShareView:
     path: str
     history: tuple[Event, ...] = ()
     waiting: str | None = None  # why a message about it is still on its way
+    ssh: str | None = None  # where it is met by SSH
+    keys: tuple[PublicKey, ...] = ()  # of its receiver, which open it there
 
 
 class Sending:
@@ -89,20 +85,20 @@ class Sending:
         *,
         server: str,
         dav_url: str,
+        ssh: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Send as `server` (host[:port]); `dav_url` is the absolute URL of the webdav root, with a slash at its end."""
+        """Send as what `Ourselves` has of `server`, `dav_url` and `ssh`."""
         self._store = store
         self._tree = tree
         self._access = access
         self._trust = trust
-        self._peers = peers
         self._outbox = outgoing
         self._sealer = sealer
-        self._server = server
-        self._dav_url = dav_url
+        self._ourselves = Ourselves(server, dav_url, ssh)
         self._clock = clock
-        outgoing.register(ROLE, self._deliver, self._delivered)
+        delivering = Delivering(store, access, peers, sealer, self._ourselves, clock)
+        outgoing.register(ROLE, delivering.deliver, self._delivered)
 
     # --- the owner's gestures -----------------------------------------------------------------------------------
 
@@ -130,7 +126,7 @@ class Sending:
 
     async def plan(self, owner: Grant, request: ShareRequest) -> SentShare:
         """Return the Share that `create` would store; raises what `create` raises."""
-        address = elsewhere(request.share_with, self._server)
+        address = elsewhere(request.share_with, self._ourselves.server)
         await self._trust.require(address.server)
         place, mount = await self._resource(owner, request.path)
         self._require_rights(place, request)
@@ -150,19 +146,24 @@ class Sending:
 
     async def list(self, owner: str | None) -> list[SentShareView]:
         """Return the Shares of `owner`, or everybody's."""
-        shares = await self._store.read(lambda tx: sent_shares.of_owner(tx, owner))
-        return [*await asyncio.gather(*map(self._view, shares))]  # each may wait a moment for a storage that hangs
+
+        def work(tx: Connection) -> list[tuple[SentShare, list[PublicKey]]]:
+            return [(share, _keys(tx, share)) for share in sent_shares.of_owner(tx, owner)]
+
+        views = (self._view(share, keys=tuple(keys)) for share, keys in await self._store.read(work))
+        return [*await asyncio.gather(*views)]  # each may wait a moment for a storage that hangs
 
     async def show(self, owner: str | None, share_id: str) -> SentShareView:
         """Return one Share with its history; raises NoSuch."""
 
-        def work(tx: Connection) -> tuple[SentShare, list[Event], list[Message]]:
+        def work(tx: Connection) -> tuple[SentShare, list[Event], list[Message], list[PublicKey]]:
             share = self._own(tx, owner, share_id)
-            return share, events.about(tx, share.id), outbox.pending_of(tx, ROLE, share.id)
+            pending = outbox.pending_of(tx, ROLE, share.id)
+            return share, events.about(tx, share.id), pending, _keys(tx, share)
 
-        share, history, pending = await self._store.read(work)
+        share, history, pending, keys = await self._store.read(work)
         waiting = next((message.last_error or "not sent yet" for message in pending), None)
-        return await self._view(share, tuple(history), waiting)
+        return await self._view(share, tuple(history), waiting, tuple(keys))
 
     async def update(
         self,
@@ -250,6 +251,8 @@ class Sending:
         self._require_future(request.expiration)
         self._require_within(request.permissions, place.rights)
         _require_word(request.reshare)
+        if SSH in (request.protocols or ()) and self._ourselves.ssh is None:
+            raise NotAllowed("NO_SSH_DOOR", "nothing can be reached by SSH here: the operator has not set listen.ssh")
 
     def _require_future(self, expiration: int | None) -> None:
         if expiration is not None and expiration <= self._clock():
@@ -298,6 +301,7 @@ class Sending:
             created=now,
             updated=now,
             reshare=request.reshare,
+            protocols=request.protocols,
         )
 
     @staticmethod
@@ -312,10 +316,14 @@ class Sending:
         self._outbox.kick()
 
     async def _view(
-        self, share: SentShare, history: tuple[Event, ...] = (), waiting: str | None = None
+        self,
+        share: SentShare,
+        history: tuple[Event, ...] = (),
+        waiting: str | None = None,
+        keys: tuple[PublicKey, ...] = (),
     ) -> SentShareView:
-        path = self._tree.shown_path(share.owner, share.mount, share.path)
-        return SentShareView(share, await self._present_state(share), path, history, waiting)
+        path, ssh = self._tree.shown_path(share.owner, share.mount, share.path), ssh_uri(share, self._ourselves)
+        return SentShareView(share, await self._present_state(share), path, history, waiting, ssh, keys)
 
     async def _present_state(self, share: SentShare) -> str:
         """Return the stored state, or what time and storage have made of it: expired, missing."""
@@ -332,67 +340,7 @@ class Sending:
             return SentState.MISSING
         return share.state
 
-    # --- messages to the Receiving Server -----------------------------------------------------------------------
-
-    async def _deliver(self, message: Message) -> None:
-        """Say to the peer what `message` stands for; raises PeerFailed."""
-        share = await self._store.read(lambda tx: sent_shares.get(tx, message.share))
-        sealed = await self._store.read(lambda tx: sent_shares.sealed_secret(tx, message.share))
-        if share is None or sealed is None:
-            return  # ended and wiped: there is nothing left to say
-        secret = Secret(self._sealer.open(sealed, share.id))
-        if message.kind == SHARE:
-            await self._offer(share, secret)
-        else:
-            await self._notify(share, NotificationType(message.kind), secret)
-
-    async def _offer(self, share: SentShare, secret: Secret) -> None:
-        """Send the Share Creation Notification that fits the peer, and take its answer."""
-        discovery = await self._peers.discover(share.server)
-        profile = profile_of(discovery)
-        known = await self._store.read(lambda tx: peers.recall(tx, share.server, profile.product))
-        offered = offer(share, discovery, known.body)
-        answer = await self._say(share, offered, secret)
-        other = other_offer(share, discovery, offered) if answer.status in WRONG_FORM else None
-        if other is not None:
-            second = await self._say(share, other, secret)
-            if second.status == 409 or not _refused(share.server, second, secret, profile).is_final:
-                offered, answer = other, second  # else the first refusal says what is wrong
-        if answer.status == 409:
-            return  # the id is 128 random bits: an earlier attempt, whose answer was lost, has brought it
-        if answer.status not in TAKEN:
-            raise _refused(share.server, answer, secret, profile)
-        name = parse_share_created(answer.body).recipient_display_name
-
-        def work(tx: Connection) -> None:
-            peers.worked(tx, share.server, profile.product, body=offered.form, signature=answer.signature)
-            if name:
-                sent_shares.set_recipient_display_name(tx, share.id, name)
-
-        await self._store.run(work)
-
-    async def _say(self, share: SentShare, offered: Offer, secret: Secret) -> Answer:
-        """Make an offer, and remember before that it is made.
-
-        The peer may look at the Share while it still answers, and a crash may hide that it has.
-        """
-        required, kind, form = offered.requires_exchange, offered.resource_type, offered.form
-        await self._store.run(lambda tx: sent_shares.set_offered(tx, share.id, required, kind, form))
-        self._access.forget()
-        owner_name = await self._store.read(lambda tx: users.shown_name(tx, share.owner))
-        notification = share_creation_notification(
-            share, offered, secret, server=self._server, dav_url=self._dav_url, owner_name=owner_name
-        )
-        return await self._peers.post(share.server, "/shares", serialise_share(notification, form))
-
-    async def _notify(self, share: SentShare, kind: NotificationType, secret: Secret) -> None:
-        profile = profile_of(await self._peers.discover(share.server))
-        if kind not in profile.notifications:
-            return  # it has no such message, and finds out by itself
-        notification = notification_about(share, kind, secret, profile, server=self._server, dav_url=self._dav_url)
-        answer = await self._peers.post(share.server, "/notifications", serialise_notification(notification))
-        if answer.status >= 300 and answer.status not in (404, 409):  # those two: the peer knows already
-            raise _refused(share.server, answer, secret)
+    # --- what follows on messages to the Receiving Server --------------------------------------------------------
 
     def _delivered(self, tx: Connection, message: Message) -> None:
         """Follow a message that has ended, in the transaction that ends it."""
@@ -404,7 +352,10 @@ class Sending:
         state = SentState(share.state)
         if message.kind == SHARE and ended is not None:
             event = SentEvent.REFUSED if ended.state == "failed" else SentEvent.DELIVERED
+            is_news = event is SentEvent.DELIVERED and state is SentState.PENDING
             state = SENT_ON_EVENT.get((state, event), state)
+            if is_news and share.offered_protocols == (SSH,) and share.permissions != READ_ONLY:
+                withdrawing.set_permissions(tx, share, share.permissions, now)  # what is offered by SSH cannot say them
         self.follow(tx, share, state, now)
 
     # --- what the Receiving Server says -------------------------------------------------------------------------
@@ -470,14 +421,6 @@ def _require_word(reshare: str | None) -> None:
         raise Invalid("INVALID_RESHARE", f"{reshare!r} is neither {ASK} nor {ALLOW}")
 
 
-def _refused(server: str, answer: Answer, secret: Secret, profile: Profile | None = None) -> PeerFailed:
-    """Return what the peer has said to it, and to a Share for a stranger what has to happen first (`profile`)."""
-    sentence = f"{server} answered {answer.status}: {answer.reason(secret)}"
-    if profile is not None and profile.invite and answer.status in (401, 403, 404):
-        sentence += f". {profile.invite}"
-    return PeerFailed("REFUSED_BY_PEER", sentence, answer.status)
-
-
 def elsewhere(text: str, server: str) -> OCMAddress:
     """Return the OCM Address of somebody at another server than `server`; raises Invalid."""
     try:
@@ -487,6 +430,18 @@ def elsewhere(text: str, server: str) -> OCMAddress:
     if address.server == server:
         raise Invalid("SAME_SERVER", f"{server} is this gateway; name somebody at another server")
     return address
+
+
+def _keys(tx: Connection, share: SentShare) -> list[PublicKey]:
+    return share_keys.of_share(tx, share.id) if share.ssh_login is not None else []
+
+
+def protocols(words: Iterable[str]) -> tuple[str, ...]:
+    """Return protocols by their wire names, in the order in which they are offered; raises Invalid."""
+    wanted = set(words)
+    if unknown := sorted(wanted - {WEBDAV, SSH}):
+        raise Invalid("UNKNOWN_PROTOCOL", f"{unknown[0]!r} is no protocol that is offered here: {WEBDAV}, {SSH}")
+    return tuple(name for name in (WEBDAV, SSH) if name in wanted)
 
 
 def permissions(words: Iterable[str]) -> frozenset[Permission]:

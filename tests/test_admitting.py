@@ -13,6 +13,7 @@ from parts import NOW, Clock, new_store, until
 from gateway.admitting import CRITERIA, Admitting
 from gateway.config.accepting import Demand
 from gateway.errors import Invalid, NotAllowed
+from gateway.key_pairs import KeyPairs
 from gateway.ocm.shares import parse_share
 from gateway.outbox import Outbox
 from gateway.proof import Evidence, Peer
@@ -52,7 +53,8 @@ class Place:
             return server in listed
 
         admitting = Admitting(accept, auto, is_listed)
-        arguments = (self.store, self.peers, self.outbox, self.looks, Sealer(b"k" * 32))
+        sealer = Sealer(b"k" * 32)
+        arguments = (self.store, self.peers, self.outbox, self.looks, sealer, KeyPairs(self.store, sealer))
         self.receiving = Receiving(*arguments, server=SERVER, policy=admitting, clock=Clock())
 
     def know(self, address: str, *, auto_accept: bool = False) -> None:
@@ -72,7 +74,7 @@ class Place:
             "resourceType": "folder",
             "protocol": {"name": "multi", "webdav": {"uri": "x", "sharedSecret": "s" * 32, "permissions": ["read"]}},
         }
-        self.shown = await self.receiving.admit(peer, parse_share(body))
+        self.shown = (await self.receiving.admit(peer, parse_share(body))).recipient_display_name
         return self.shares()[-1]
 
     def shares(self) -> list[ReceivedShare]:

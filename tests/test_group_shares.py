@@ -15,6 +15,7 @@ from gateway.admitting import Admitting
 from gateway.departing import Departing
 from gateway.errors import Conflict, Invalid, NotAllowed, NotBuilt
 from gateway.group_shares import GroupShares
+from gateway.key_pairs import KeyPairs
 from gateway.ocm.notifications import Notification, NotificationType
 from gateway.ocm.secret import Secret
 from gateway.ocm.shares import ShareCreationNotification, parse_share
@@ -60,6 +61,7 @@ class Place:
         self.remote = SeenRemote()
         self.receiving = Receiving(
             *(self.store, self.peers, self.outbox, self.remote, self.sealer),
+            KeyPairs(self.store, self.sealer, self.clock),
             server=SERVER,
             groups=self.groups,
             clock=self.clock,
@@ -72,8 +74,8 @@ class Place:
         self.group_shares = GroupShares(*(self.store, self.receiving, departing, self.sealer), self.groups, self.clock)
         self.outbox.start()
 
-    async def admit(self, **changes: object) -> str:
-        return await self.receiving.admit(SIGNED, offered(**changes))
+    async def admit(self, **changes: object) -> str | None:
+        return (await self.receiving.admit(SIGNED, offered(**changes))).recipient_display_name
 
     def demand(self, *accept: str, auto: tuple[str, ...] = ()) -> None:
         """Let the operator demand something of senders, and take the Shares of `auto` at once."""
@@ -292,6 +294,18 @@ async def test_a_user_who_is_added_later_gets_it_too_and_only_once(place: Place)
     await place.receiving.decline("bob", place.rows()["bob"].id, "bob")
     await place.group_shares.follow()
     assert place.states()["bob"] == "declined"
+
+
+async def test_who_comes_into_the_group_accepts_the_host_key_of_its_ssh_server_himself(place: Place) -> None:
+    """What is offered by SSH alone has no secret that could be given on, and what another has seen is not his word."""
+    await place.admit(protocol={"name": "ssh", "ssh": {"uri": "u@peer.example:22/x"}})
+    mine = place.rows()["alice"]
+    place.store.run_sync(lambda tx: received_shares.set_host_key(tx, mine.id, "ssh-ed25519 AAAA"))
+    place.groups["staff"] = ("alice", "bob", "carol")
+    await place.group_shares.follow()
+    later = place.rows()["carol"]
+    assert (later.state, later.protocols, later.ssh_uri) == ("pending", ("ssh",), "u@peer.example:22/x")
+    assert later.host_key is None
 
 
 async def test_who_goes_out_of_the_group_loses_it(place: Place) -> None:

@@ -23,6 +23,7 @@ from peer_servers import SERVER
 from backends.errors import StorageError
 from gateway.errors import Refusal
 from gateway.first_contacts import FirstContacts
+from gateway.key_pairs import KeyPairs
 from gateway.legacy import Legacy
 from gateway.ocm.address import OCMAddress, canonical_server
 from gateway.ocm.errors import ProtocolError
@@ -31,6 +32,7 @@ from gateway.peers import Peers
 from gateway.remote import Remote
 from gateway.signing import Signing
 from gateway.signing_keys import SigningKeys
+from gateway.ssh_shares import SSHShares
 from gateway.store import received_shares, users
 from gateway.store.engine import Store
 from gateway.store.sealing import Sealer, secret_hash
@@ -151,6 +153,7 @@ BYPASSES = {
 }
 GOOD = ("http://127.0.0.5:{port}/here", "http://good.example:{port}/here")
 
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK0wmN/Cr3JXqmLW7u+g9pTh+wyqDHpSQEIQczXkVx9q"
 _connected: list[tuple[str, int]] | None = None
 
 
@@ -209,7 +212,7 @@ class Hostile:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
-            if await reader.readexactly(1) != b"\x16":  # else it is TLS, which is tried first
+            if await reader.readexactly(1) not in (b"\x16", b"S"):  # else it is TLS, which is tried first, or SSH
                 await self._answer(reader, writer)
         writer.close()
 
@@ -257,16 +260,22 @@ class Place:
         first_contacts = FirstContacts(100_000, 100_000)
         return Peers(self.store, self.outbound, trust, signing, first_contacts=first_contacts, **values)
 
-    async def probe(self, peers: Peers, uri: str, *, requires_exchange: bool) -> None:
+    async def probe(self, peers: Peers, uri: str, *, requires_exchange: bool, **more: Any) -> None:
         """Look at a Share whose `uri` the peer has chosen."""
         sealer, turns = Sealer(b"k" * 32), Turns(self.directory / "turns")
         share = received(
-            server=self.hostile.server, state="accepted", mount="x", uri=uri, requires_exchange=requires_exchange
+            server=self.hostile.server,
+            state="accepted",
+            mount="x",
+            uri=uri,
+            requires_exchange=requires_exchange,
+            **more,
         )
         self.store.run_sync(
             lambda tx: received_shares.add(tx, share, secret_hash("s"), sealer.seal("secret", share.id))
         )
-        remote = Remote(self.store, peers, self.streaming, sealer, turns, server=SERVER, clock=self.clock)
+        ssh = SSHShares(self.streaming, peers.breakers, KeyPairs(self.store, sealer, self.clock), self.directory)
+        remote = Remote(self.store, peers, self.streaming, sealer, turns, ssh, server=SERVER, clock=self.clock)
         try:
             await remote.probe(share.id, 5)
         finally:
@@ -332,6 +341,18 @@ async def by_webdav_uri(place: Place, url: str) -> None:
     await place.probe(place.peers(), url, requires_exchange=True)
 
 
+async def by_ssh_uri(place: Place, url: str) -> None:
+    """Of a signed Share, which may be met on another host, if somebody had stored it without a look at it."""
+    authority, _, path = url.partition("://")[2].partition("/")
+    ssh = {"protocols": ("ssh",), "ssh_uri": f"eve@{authority}/{path}", "host_key": HOST_KEY}
+    await place.probe(place.peers(), "", requires_exchange=False, **ssh)
+
+
+async def by_ssh_server(place: Place, url: str) -> None:
+    """The same if nobody had looked at it before."""
+    place.streaming.dial(url.partition("://")[2].rstrip("/") or url).close()
+
+
 async def by_directory_service(place: Place, url: str) -> None:
     await place.outbound.request("GET", url, timeout=5, max_body=1000, redirects=3)
 
@@ -346,8 +367,11 @@ SOURCES: tuple[Attempt, ...] = (
     by_invite_accept_dialog,
     by_webdav_path,
     by_webdav_uri,
+    by_ssh_uri,
+    by_ssh_server,
     by_directory_service,
 )
+BY_SSH = (by_ssh_uri, by_ssh_server)
 # Where nothing is fetched, or only from the sender's own host whatever is written there.
 NOT_ELSEWHERE = (by_invite_accept_dialog, by_webdav_path)
 
@@ -381,7 +405,7 @@ async def connections(place: Place, attempt: Attempt, url: str) -> set[tuple[str
 
 @pytest.mark.parametrize("name", BYPASSES)
 async def test_a_bypass_leads_nowhere_from_any_place(place: Place, name: str) -> None:
-    peer = {(PEER, port) for port in (80, 443, place.hostile.port)}
+    peer = {(PEER, port) for port in (22, 80, 443, place.hostile.port)}  # 22 by SSH alone: see below
     reached = {attempt.__name__: await connections(place, attempt, BYPASSES[name]) for attempt in SOURCES}
     assert {source: where for source, where in reached.items() if where - peer} == {}
 
@@ -389,7 +413,10 @@ async def test_a_bypass_leads_nowhere_from_any_place(place: Place, name: str) ->
 @pytest.mark.parametrize("url", GOOD)
 async def test_from_every_place_a_proper_url_leads_where_it_says(place: Place, url: str) -> None:
     """Otherwise the table would prove nothing."""
-    for attempt in (source for source in SOURCES if source not in NOT_ELSEWHERE):
+    for attempt in BY_SSH:
+        address = url.removesuffix("here")
+        assert await connections(place, attempt, address) == {(PEER, place.hostile.port)}, attempt.__name__
+    for attempt in (source for source in SOURCES if source not in (*NOT_ELSEWHERE, *BY_SSH)):
         if attempt is by_token_end_point and "good" in url:
             continue  # a secret goes to the sender's own host alone
         place.hostile.paths.clear()
@@ -397,6 +424,11 @@ async def test_from_every_place_a_proper_url_leads_where_it_says(place: Place, u
         await connections(place, attempt, wanted)
         paths = [path for path in place.hostile.paths if wanted != url or "/here" in path]
         assert paths, attempt.__name__
+
+
+async def test_the_port_of_ssh_is_for_ssh_alone(place: Place) -> None:
+    reached = {attempt: await connections(place, attempt, BYPASSES["ssh port"]) for attempt in SOURCES}
+    assert {attempt for attempt, where in reached.items() if (PEER, 22) in where} == set(BY_SSH)
 
 
 def test_the_table_is_long_and_says_everything_once() -> None:

@@ -18,9 +18,10 @@ from backends.paths import StoragePath
 from gateway import receiving as module
 from gateway.errors import Busy, Conflict, Invalid, NoSuch, NotAllowed, NotBuilt, Refusal, Unproven
 from gateway.expiring import Expiring
+from gateway.key_pairs import KeyPairs
 from gateway.ocm.notifications import Notification, NotificationType
 from gateway.ocm.secret import Secret
-from gateway.ocm.shares import Permission, ShareCreationNotification, parse_share
+from gateway.ocm.shares import Permission, ShareCreated, ShareCreationNotification, parse_share
 from gateway.ocm.states import RECEIVED_ON_NOTIFICATION, ReceivedState
 from gateway.outbox import BACK_OFF, Outbox
 from gateway.proof import Evidence, Peer
@@ -64,7 +65,10 @@ class Place:
         self.sealer = Sealer(b"k" * 32)
         self.outbox = Outbox(self.store, self.clock)
         self.receiving = Receiving(
-            self.store, self.peers, self.outbox, self.remote, self.sealer, server=SERVER, clock=self.clock
+            *(self.store, self.peers, self.outbox, self.remote, self.sealer),
+            KeyPairs(self.store, self.sealer, self.clock),
+            server=SERVER,
+            clock=self.clock,
         )
         self.outbox.start()
 
@@ -160,7 +164,7 @@ async def test_a_share_waits_for_its_user(place: Place) -> None:
         ownerDisplayName="Carol C.",
         encryption={"resourceId": "r", "scheme": "s", "s": {}},
     )
-    assert await place.receiving.admit(SIGNED, notification) == "alice"
+    assert await place.receiving.admit(SIGNED, notification) == ShareCreated("alice")
     (share,) = place.all()
     assert (share.user, share.server, share.provider_id) == ("alice", "peer.example", "provided-1")
     assert (share.name, share.uri, share.mount) == ("..Data", "remote-1", None)
@@ -190,7 +194,7 @@ async def test_the_same_share_again_changes_nothing(place: Place) -> None:
         offered(shareWith=f"alice@{SERVER.upper()}"),
         offered(sender="carol@https://peer.example/"),
     ):
-        assert await place.receiving.admit(SIGNED, again) == "alice"
+        assert await place.receiving.admit(SIGNED, again) == ShareCreated("alice")
     assert place.all() == before
 
 
@@ -268,11 +272,6 @@ BAD_SHARES: dict[str, tuple[dict[str, Any], type[Refusal], str]] = {
     ),
     "a group": ({"shareType": "group"}, NotBuilt, "SHARE_TYPE_NOT_SUPPORTED"),
     "a web application alone": ({"protocol": {"name": "multi", "webapp": WEBAPP}}, NotBuilt, "PROTOCOL_NOT_SUPPORTED"),
-    "ssh alone": (
-        {"protocol": {"name": "multi", "ssh": {"uri": "u@peer.example:22/x"}}},
-        NotBuilt,
-        "PROTOCOL_NOT_SUPPORTED",
-    ),
     "fetching alone": ({"webdav": {"accessTypes": ["datatx"]}}, NotBuilt, "ACCESS_TYPE_NOT_SUPPORTED"),
 }
 

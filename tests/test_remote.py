@@ -26,12 +26,14 @@ from backends.interface import Kind
 from backends.paths import StoragePath
 from gateway import peers as peers_module
 from gateway import remote as module
+from gateway.key_pairs import KeyPairs
 from gateway.legacy import Legacy, Way
 from gateway.ocm.secret import Secret
 from gateway.ocm.shares import parse_share
 from gateway.outbound import Guard, SyncOutbound
 from gateway.peers import FRESH_ENOUGH
 from gateway.remote import Remote
+from gateway.ssh_shares import SSHShares
 from gateway.store import events, exchanged_tokens, peers, received_shares, users
 from gateway.store.engine import Store
 from gateway.store.received_shares import ReceivedShare
@@ -139,7 +141,8 @@ async def place(tmp_path: Path, log: list[Any]) -> AsyncIterator[Place]:
     outbound = SyncOutbound(guard, user_agent="test")
     turns = Turns(tmp_path / "turns")
     async with peer_server(tmp_path / "peer", clock) as peer, client(store, tmp_path / "gateway", clock) as peers:
-        remote = Remote(store, peers, outbound, sealer, turns, server="gateway.example", clock=clock)
+        ssh = SSHShares(outbound, peers.breakers, KeyPairs(store, sealer, clock), tmp_path / "journals")
+        remote = Remote(store, peers, outbound, sealer, turns, ssh, server="gateway.example", clock=clock)
         yield Place(store, remote, peer, clock, sealer)
         remote.close()
         outbound.close()

@@ -57,7 +57,7 @@ MOUNTS = (
 class Place:
     """The use cases over a real state and memory, with peers that do as the test says."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, ssh: str | None = None) -> None:
         self.clock = Clock()
         self.store = new_store(directory)
         self.store.run_sync(lambda tx: [users.add(tx, name, "hash", 0) for name in ("alice", "bob")])
@@ -87,6 +87,7 @@ class Place:
             self.sealer,
             server=SERVER,
             dav_url=DAV,
+            ssh=ssh,
             clock=self.clock,
         )
         self.outbox.start()

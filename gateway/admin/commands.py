@@ -15,7 +15,7 @@ from gateway.outbox import Outbox
 from gateway.peers import Peers
 from gateway.receiving import Receiving
 from gateway.roots import Roots
-from gateway.sending import ASK, Sending, ShareRequest, permissions
+from gateway.sending import ASK, Sending, ShareRequest, permissions, protocols
 from gateway.signing_keys import SigningKeys
 from gateway.trust import BLOCKED, TRUSTED, Trust
 from gateway.users import Users
@@ -23,6 +23,7 @@ from gateway.users import Users
 
 def share_request(arguments: Arguments) -> ShareRequest:
     """Return what `share create` asks for; raises Invalid."""
+    wanted = words(arguments, "protocols")
     return ShareRequest(
         path=path(arguments),
         share_with=text(arguments, "with"),
@@ -31,6 +32,7 @@ def share_request(arguments: Arguments) -> ShareRequest:
         expiration=number(arguments, "expiration"),
         share_type=ShareType.GROUP if arguments.get("group") else ShareType.USER,
         reshare=optional(arguments, "reshare") or ASK,
+        protocols=protocols(wanted) if wanted else None,
     )
 
 
@@ -76,6 +78,7 @@ class Commands:
             "received.list": self._received_list,
             "received.show": self._received_show,
             "received.accept": self._received_accept,
+            "received.host-key": self._received_host_key,
             "received.decline": self._received_decline,
             "received.leave": self._received_leave,
             "peer.list": self._peer_list,
@@ -184,8 +187,14 @@ class Commands:
 
     async def _received_accept(self, caller: Caller, arguments: Arguments) -> Any:
         scope = await self._scope(caller, arguments)
-        view, problem = await self._receiving.accept(scope, text(arguments, "id"), caller.actor)
+        host_key = optional(arguments, "host_key")
+        view, problem = await self._receiving.accept(scope, text(arguments, "id"), caller.actor, host_key)
         return views.received_share(view) | {"problem": problem}
+
+    async def _received_host_key(self, caller: Caller, arguments: Arguments) -> Any:
+        """Show the host key that the Share's SSH server has now."""
+        scope = await self._scope(caller, arguments)
+        return views.ssh_key(await self._receiving.host_key(scope, text(arguments, "id")))
 
     async def _received_decline(self, caller: Caller, arguments: Arguments) -> Any:
         scope = await self._scope(caller, arguments)

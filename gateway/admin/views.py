@@ -11,6 +11,7 @@ from gateway.ocm.discovery import parse_discovery
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.fields import decode_object
 from gateway.ocm.shares import Permission
+from gateway.ocm.ssh_keys import PublicKey, parse_public_key
 from gateway.profiles import Recognised, recognise
 from gateway.receiving import ReceivedShareView
 from gateway.roots import BackendStatus
@@ -34,7 +35,7 @@ def sent_share(view: SentShareView) -> dict[str, Any]:
         "resource_type": share.resource_type,
         "share_type": share.share_type,
         "permissions": permissions(share.permissions),
-        "protocols": ["webdav"],
+        "protocols": list(share.offered_protocols or share.protocols or ()),
         "requirements": ["must-exchange-token"] if share.requires_exchange else [],
         "path": view.path,
         "reshare": share.reshare,
@@ -46,6 +47,8 @@ def sent_share(view: SentShareView) -> dict[str, Any]:
         "updated": share.updated,
         "used": share.used,
         "waiting": view.waiting,
+        "ssh": view.ssh,
+        "keys": [ssh_key(key) for key in view.keys],
     }
 
 
@@ -74,7 +77,14 @@ def received_share(view: ReceivedShareView) -> dict[str, Any]:
         "created": share.created,
         "updated": share.updated,
         "waiting": view.waiting,
+        "protocols": list(share.protocols),
+        "ssh": share.ssh_uri,
+        "host_key": ssh_key(parse_public_key(share.host_key)) if share.host_key else None,
     }
+
+
+def ssh_key(one: PublicKey) -> dict[str, Any]:
+    return {"fingerprint": one.fingerprint, "type": one.words}
 
 
 def kept(copy: Kept) -> dict[str, Any]:

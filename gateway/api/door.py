@@ -30,7 +30,7 @@ from gateway.ocm.fields import decode_object
 from gateway.ocm.invites import parse_invite_acceptance, serialise_party
 from gateway.ocm.notifications import Notification, NotificationType, parse_notification
 from gateway.ocm.share_requests import parse_share_request
-from gateway.ocm.shares import ShareCreated, parse_share, serialise_share_created
+from gateway.ocm.shares import parse_share, serialise_share_created
 from gateway.ocm.signatures import Message
 from gateway.ocm.tokens import TokenRequest, parse_token_request
 from gateway.own_paths import API, DISCOVERY, JWKS
@@ -173,8 +173,7 @@ class ApiDoor:
         message = request[MESSAGE] = await read_message(request, self._origin, deadline)
         notification = parse_share(decode_object(message.body))
         peer = await self._proof(request, OCMAddress.normalise(notification.sender).server, deadline)
-        display_name = await self._receiving.admit(peer, notification)
-        return web.json_response(serialise_share_created(ShareCreated(display_name)), status=201)
+        return web.json_response(serialise_share_created(await self._receiving.admit(peer, notification)), status=201)
 
     async def _notifications(self, request: web.Request) -> web.Response:
         deadline = _deadline()

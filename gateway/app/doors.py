@@ -13,7 +13,7 @@ from gateway.api.door import ApiDoor
 from gateway.api.echo import EchoDoor
 from gateway.app.ground import Ground, Seat
 from gateway.app.outside import Outside, criteria_of
-from gateway.app.sharing import Sharing
+from gateway.app.sharing import Sharing, ssh_of
 from gateway.belongings import Belongings
 from gateway.config import Config
 from gateway.dav.door import DavDoor
@@ -143,5 +143,6 @@ def document_of(config: Config) -> dict[str, object]:
         token_end_point=f"{api}/token",
         jwks_uri=f"{api}/jwks",
         invite_accept_dialog=f"{config.public_url}{ACCEPT_INVITE}",
+        ssh=ssh_of(config),
         object_values=not config.federation.plain_discovery,
     )

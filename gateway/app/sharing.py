@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import TypedDict
 
 from gateway.admitting import Admitting
 from gateway.app.ground import Ground
@@ -20,6 +21,7 @@ from gateway.hinting import Hints
 from gateway.inviting import Inviting
 from gateway.issuing import Issuing
 from gateway.keeping import Copies
+from gateway.key_pairs import KeyPairs
 from gateway.last_seen import LastSeen
 from gateway.locks import Locks
 from gateway.outbox import Outbox
@@ -28,6 +30,7 @@ from gateway.remote import Remote
 from gateway.requesting import Requesting
 from gateway.resharing import Resharing
 from gateway.sending import Sending
+from gateway.ssh_shares import SSHShares
 from gateway.team import Team
 from gateway.tree import Tree
 from gateway.turns import Turns
@@ -64,13 +67,14 @@ def build_sharing(stack: AsyncExitStack, config: Config, ground: Ground, outside
     outbox = Outbox(store, clock, team.ring)
     hop = asyncio.get_running_loop().call_soon_threadsafe
     peers.breakers.when_returned(lambda server: hop(outbox.returned, server))
-    remote = _remote(stack, config, ground, outside)
+    key_pairs = KeyPairs(store, sealer, clock)
+    remote = _remote(stack, config, ground, outside, key_pairs)
     tree = Tree(store, ground.mounts, ground.storages, remote.storage, ground.changes, clock)
     names = names_of(config)
     sending = Sending(store, tree, ground.access, outside.trust, peers, outbox, sealer, **names, clock=clock)
     policy = Admitting(config.federation.accept, config.federation.auto_accept, outside.trust.is_listed)
     receiving = Receiving(
-        *(store, peers, outbox, remote, sealer),
+        *(store, peers, outbox, remote, sealer, key_pairs),
         server=config.server,
         policy=policy,
         groups=config.groups,
@@ -121,11 +125,12 @@ def _copies(ground: Ground, tree: Tree, watch: Watch, uploads: Uploads) -> Copie
     return Copies(store, ground.access, tree, watch, locks, arriving, ground.changes, ground.clock)
 
 
-def _remote(stack: AsyncExitStack, config: Config, ground: Ground, outside: Outside) -> Remote:
+def _remote(stack: AsyncExitStack, config: Config, ground: Ground, outside: Outside, key_pairs: KeyPairs) -> Remote:
     turns = Turns(config.state_dir / "turns")
     stack.callback(turns.close)
+    ssh = SSHShares(outside.streaming, outside.peers.breakers, key_pairs, config.state_dir / "journals")
     remote = Remote(
-        *(ground.store, outside.peers, outside.streaming, ground.sealer, turns),
+        *(ground.store, outside.peers, outside.streaming, ground.sealer, turns, ssh),
         server=config.server,
         legacy=ground.legacy,
         clock=ground.clock,
@@ -134,6 +139,19 @@ def _remote(stack: AsyncExitStack, config: Config, ground: Ground, outside: Outs
     return remote
 
 
-def names_of(config: Config) -> dict[str, str]:
-    """Return what other servers know this one by: its name, and the URL of its webdav root."""
-    return {"server": config.server, "dav_url": f"{config.public_url}/dav/ocm/"}
+class Names(TypedDict):
+    """What other servers know this one by; see `Ourselves` in `offering`."""
+
+    server: str
+    dav_url: str
+    ssh: str | None
+
+
+def names_of(config: Config) -> Names:
+    """Return what other servers know this one by: its name, the URL of its webdav root, and where its SSH door is."""
+    return {"server": config.server, "dav_url": f"{config.public_url}/dav/ocm/", "ssh": ssh_of(config)}
+
+
+def ssh_of(config: Config) -> str | None:
+    """Return host:port of the SSH door as others reach it; None where there is none."""
+    return None if config.ssh_public is None else str(config.ssh_public)

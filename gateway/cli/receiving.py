@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import click
 
-from gateway.cli import keeping
+from gateway.cli import by_ssh, keeping
 from gateway.cli.client import FAILED
 from gateway.cli.options import as_json, as_user, gateway
 from gateway.cli.printing import ago, facts, history, note, say, show_json, table, text
@@ -27,9 +27,11 @@ FACTS = (
     "description",
     "resource_type",
     "permissions",
+    "protocols",
     "requirements",
     "encrypted",
     "mount",
+    "ssh",
     "user",
     "expiration",
     "created",
@@ -71,6 +73,8 @@ def show(share_id: str, user: str | None, json_output: bool) -> None:
         show_json(result)
         return
     facts(result | {"last_seen": ago(result["probed"])}, FACTS)
+    by_ssh.host_key(result, user)
+    by_ssh.commands(result)
     history(result["events"])
     if result["kept"]:
         say("kept as files:")
@@ -81,19 +85,30 @@ def show(share_id: str, user: str | None, json_output: bool) -> None:
 @click.argument("share_id", metavar="ID")
 @as_user
 @click.option("--into", metavar="/MOUNT/PATH", help="Copy its content there too, as `received cp` does.")
+@click.option("--host-key", metavar="SHA256:...", help="Believe its SSH server with this host key, and no other.")
 @as_json
-def accept(share_id: str, user: str | None, into: str | None, json_output: bool) -> None:
-    """Accept a Share: it appears in your tree under /received/."""
-    result = gateway("received.accept", id=share_id, **{"as": user})
+def accept(share_id: str, user: str | None, into: str | None, host_key: str | None, json_output: bool) -> None:
+    """Accept a Share: it appears in your tree under /received/.
+
+    What is shared by SSH alone needs your word that the host key is the right one. Accept again to change that.
+    """
+    if host_key is None:
+        host_key = by_ssh.confirmed(gateway("received.show", id=share_id, **{"as": user}), user)
+    result = gateway("received.accept", id=share_id, host_key=host_key, **{"as": user})
     if into is not None and json_output:
         _keep(share_id, user, into, result)
     if json_output:
         show_json(result)
         return
-    say(f"Accepted: {result['mount']} is {result['sender']}'s {result['resource_type']}.")
+    if result["mount"] is None:
+        say(f"Accepted: {result['sender']}'s {result['resource_type']} {result['name']} is there to be fetched.")
+        by_ssh.commands(result)
+    else:
+        say(f"Accepted: {result['mount']} is {result['sender']}'s {result['resource_type']}.")
     _say_what_waits(result)
     if result["problem"]:
         note(f"its content cannot be seen yet: {result['problem']}")
+    by_ssh.say_what_to_do(result, result["problem"])
     if into is not None:
         _keep(share_id, user, into)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gateway.cli import by_ssh
 from gateway.cli.client import FAILED
 from gateway.cli.explaining import explain
 from gateway.cli.options import as_json, as_user, gateway
@@ -24,6 +25,7 @@ FACTS = (
     "permissions",
     "requirements",
     "protocols",
+    "ssh",
     "path",
     "reshare",
     "origin",
@@ -48,7 +50,7 @@ def share() -> None:
 @as_user
 @click.option("--with", "share_with", required=True, metavar="OCM_ADDRESS", help="Such as bob@cloud.example.org.")
 @click.option("--permissions", type=PERMISSIONS, default="read", show_default=True, help="Of read, write, share.")
-@click.option("--protocols", type=Words("webdav", "ssh", "webapp"), default="webdav", hidden=True)
+@click.option("--protocols", type=Words("webdav", "ssh", "webapp"), help="webdav, ssh; what fits, if not given.")
 @click.option("--expires", type=When(), help="30d, 12h, or ISO 8601; never, if not given.")
 @click.option("--name", help="What the other side sees; the last part of PATH, if not given.")
 @click.option("--group", is_flag=True, help="The address is a group's, such as staff@cloud.example.org.")
@@ -62,7 +64,7 @@ def create(
     user: str | None,
     share_with: str,
     permissions: list[str],
-    protocols: list[str],
+    protocols: list[str] | None,
     expires: int | None,
     name: str | None,
     explains: bool,
@@ -71,13 +73,14 @@ def create(
     json_output: bool,
 ) -> None:
     """Share PATH, as in /MOUNT/FOLDER, with somebody at another server."""
-    if set(protocols) != {"webdav"}:
-        raise click.UsageError("sharing by ssh or webapp is not built yet; nothing was done")
+    if "webapp" in (protocols or ()):
+        raise click.UsageError("sharing by webapp is not built yet; nothing was done")
     arguments = {
         "as": user,
         "path": path,
         "with": share_with,
         "permissions": permissions,
+        "protocols": protocols,
         "expiration": expires,
         "name": name,
         "group": group or None,
@@ -106,7 +109,8 @@ def say_how_it_went(result: dict[str, Any]) -> None:
         "declined": f"{who} has declined the Share.",
     }
     say(sentences.get(result["state"], f"The Share is {result['state']}."))
-    facts(result, ("id", "name", "permissions", "expiration"))
+    facts(result, ("id", "name", "permissions", "protocols", "ssh", "expiration"))
+    by_ssh.keys(result)
     if result.get("problem") and result["state"] in ("pending", "refused"):
         note(result["problem"])
 
@@ -179,4 +183,5 @@ def _show(result: dict[str, Any], json_output: bool) -> None:
         show_json(result)
         return
     facts(result, FACTS)
+    by_ssh.keys(result)
     history(result.get("events", ()))

@@ -35,6 +35,8 @@ from gateway.ocm.text import file_name, line
 from gateway.ocm.urls import compose_uri
 
 __all__ = [
+    "SSH",
+    "WEBDAV",
     "AccessType",
     "BodyForm",
     "Permission",
@@ -59,8 +61,9 @@ __all__ = [
     "serialise_share_created",
 ]
 
+WEBDAV, SSH = "webdav", "ssh"  # the protocols that Shares are sent and received by here
 LATEST_EXPIRATION = 253402300799  # 9999-12-31T23:59:59Z; more is a time in milliseconds, and no calendar has it
-PUBLIC_KEYS_MAX = 32  # keys in an answer that are looked at
+PUBLIC_KEYS_MAX = 400  # keys in an answer that are looked at: those of a whole group
 
 
 BodyForm: TypeAlias = Literal["modern", "legacy"]
@@ -106,6 +109,11 @@ class ShareCreationNotification:
     def webdav(self) -> WebdavProtocol | None:
         """Return the access by WebDAV, if it is offered."""
         return next((protocol for protocol in self.protocols if isinstance(protocol, WebdavProtocol)), None)
+
+    @property
+    def ssh(self) -> SshProtocol | None:
+        """Return the access by SSH, if it is offered."""
+        return next((protocol for protocol in self.protocols if isinstance(protocol, SshProtocol)), None)
 
     @property
     def requirements(self) -> frozenset[Requirement]:
@@ -189,11 +197,12 @@ def serialise_share_created(created: ShareCreated) -> dict[str, Any]:
 def parse_share_created(body: object) -> ShareCreated:
     """Read the answer to a notification, of which products send anything from all of it to `[]` or nothing.
 
-    The keys are an array in API 1.4 and a string in the text of draft-07. Never raises: the status has said it all.
+    The keys are an array in API 1.4 and a string in the text of draft-07, which may have several lines. Never raises:
+    the status has said it all.
     """
     fields = Fields(body if isinstance(body, Mapping) else {})
     one = fields.string("recipientPublicKeys")
-    keys = [one] if one else fields.strings("recipientPublicKeys")
+    keys = one.split("\n") if one else fields.strings("recipientPublicKeys")
     usable = (key.strip() for key in keys[:PUBLIC_KEYS_MAX])
     return ShareCreated(fields.line("recipientDisplayName"), tuple(key for key in usable if key and key == line(key)))
 

@@ -59,6 +59,8 @@ ENDS_IN_IPV4 = tuple(IPv6Network(network) for network in ("::/96", "::ffff:0:0/9
 NOT_EMBEDDING = (IPv6Address("::"), IPv6Address("::1"))
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+SSH, SSH_PORT = "ssh", 22
+_LOW_PORTS = {"http": (80, 443), "https": (80, 443), SSH: (SSH_PORT,)}  # others below 1024 are other services'
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)")
 _AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?")
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -112,13 +114,23 @@ class Guard:
             raise OutboundRefused("SCHEME_REFUSED", f"{scheme!r} is not http or https")
         host, port = _split(authority)
         port = DEFAULT_PORTS[scheme] if port is None else port
-        if not (port in (80, 443) or 1024 <= port <= 65535):
-            raise OutboundRefused("PORT_REFUSED", f"port {port} is not 80, 443 or 1024 and above")
-        if scheme == "http" and not self._http_allowed(host):
-            raise OutboundRefused("SCHEME_REFUSED", f"plain http is not allowed for {host} (federation.allow_http)")
-        if is_address(host):
-            self.check_address(host)
-        destination = Destination(scheme, host, port, target if target.startswith("/") else f"/{target}")
+        return self._checked(Destination(scheme, host, port, target if target.startswith("/") else f"/{target}"))
+
+    def check_ssh(self, server: str) -> Destination:
+        """Return where an SSH server, as host or host:port, is; raises OutboundRefused."""
+        host, port = _split(server)
+        return self._checked(Destination(SSH, host, SSH_PORT if port is None else port, ""))
+
+    def _checked(self, destination: Destination) -> Destination:
+        low = _LOW_PORTS[destination.scheme]
+        if not (destination.port in low or 1024 <= destination.port <= 65535):
+            allowed = ", ".join(map(str, low))
+            raise OutboundRefused("PORT_REFUSED", f"port {destination.port} is not {allowed} or 1024 and above")
+        if destination.scheme == "http" and not self._http_allowed(destination.host):
+            sentence = f"plain http is not allowed for {destination.host} (federation.allow_http)"
+            raise OutboundRefused("SCHEME_REFUSED", sentence)
+        if is_address(destination.host):
+            self.check_address(destination.host)
         if self._denied(str(destination)):
             raise OutboundRefused("HOST_REFUSED", f"{destination} is denied here (federation.denylist)")
         return destination

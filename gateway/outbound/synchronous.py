@@ -362,6 +362,11 @@ class SyncOutbound:
                 raise
         return upload
 
+    def dial(self, server: str) -> socket.socket:
+        """Return a connection to an SSH server, host:port, that others have named; raises OutboundRefused,
+        PeerUnreachable."""
+        return self._open_socket(self._guard.check_ssh(server))
+
     def _begin(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> SyncUpload:
         fields = {"Accept-Encoding": "identity", "User-Agent": self._user_agent, **headers}
         check_headers(fields)

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from backends.interface import Entry, Kind
-from gateway.ocm.shares import Permission, ShareType
+from gateway.ocm.shares import SSH, WEBDAV, Permission, ShareType
+from gateway.ocm.ssh_address import SSHAddress
 from gateway.ocm.states import RECEIVED_LIVE, ReceivedState
 from gateway.store.rows import permissions_from_column, permissions_to_column
 from gateway.store.tables import received_shares
@@ -50,9 +51,27 @@ class ReceivedShare:
     probed: int | None
     created: int
     updated: int
+    protocols: tuple[str, ...] = (WEBDAV,)  # by which it can be mounted
+    ssh_uri: str | None = None
+    host_key: str | None = None  # of the SSH server, as its user has accepted it
 
     def expired(self, now: float) -> bool:
         return self.expiration is not None and now >= self.expiration
+
+    @property
+    def ssh(self) -> SSHAddress | None:
+        """Return where it is met by SSH, if it is."""
+        return None if self.ssh_uri is None else SSHAddress.parse(self.ssh_uri)
+
+    @property
+    def is_by_ssh(self) -> bool:
+        """Tell whether its content is reached by SSH, as far as is known."""
+        return self.protocols == (SSH,) or (self.access or "").startswith(SSH)
+
+    @property
+    def origin(self) -> str:
+        """Return whose silence its user meets: the sender's server, or its SSH server."""
+        return self.ssh.origin if self.is_by_ssh and self.ssh is not None else self.server
 
     @property
     def storage(self) -> str:
@@ -81,6 +100,7 @@ _PENDING = select(func.count(), func.count().filter(received_shares.c.server == 
 def add(tx: Connection, share: ReceivedShare, secret_hash: bytes | None, secret_sealed: bytes | None) -> None:
     values = {name: getattr(share, name) for name in _COLUMNS}
     values["permissions"] = permissions_to_column(share.permissions)
+    values["protocols"] = list(share.protocols)
     # Given apart from the statement, which is then made once: many Shares arrive in a second.
     tx.execute(_INSERT, values | {"secret_hash": secret_hash, "secret_sealed": secret_sealed})
 
@@ -214,6 +234,10 @@ def set_access(tx: Connection, share_id: str, access: str) -> None:
     _set(tx, share_id, access=access)
 
 
+def set_host_key(tx: Connection, share_id: str, host_key: str) -> None:
+    _set(tx, share_id, host_key=host_key)
+
+
 def set_root(tx: Connection, share_id: str, root: Entry, now: int) -> None:
     """Remember how the Remote Resource looked, so that listing /received/ asks no peer."""
     _set(
@@ -243,4 +267,5 @@ def _one(tx: Connection, *conditions: Any) -> ReceivedShare | None:
 def _share(row: RowMapping) -> ReceivedShare:
     values = {name: row[name] for name in _COLUMNS}
     values["permissions"] = permissions_from_column(row["permissions"])
+    values["protocols"] = tuple(row["protocols"])
     return ReceivedShare(**values)

@@ -11,7 +11,7 @@ from sqlalchemy.engine import RowMapping
 
 from backends.interface import Identity
 from backends.paths import StoragePath
-from gateway.ocm.shares import BodyForm, Permission
+from gateway.ocm.shares import WEBDAV, BodyForm, Permission
 from gateway.ocm.states import SENT_OPEN
 from gateway.store.rows import (
     at_or_below,
@@ -53,9 +53,16 @@ class SentShare:
     reshare: str = "ask"  # or `allow`: what follows when its receiver asks to share it on
     origin: str | None = None  # the Share that this one was made of when its receiver asked for that
     ssh_login: str | None = None  # the name that its receiver logs in by at the SSH door; None: not offered there
+    protocols: tuple[str, ...] | None = None  # those that its owner wants; None: what fits the peer
+    offered_protocols: tuple[str, ...] | None = None  # those that the peer was told; None: nothing has been sent
 
     def expired(self, now: float) -> bool:
         return self.expiration is not None and now >= self.expiration
+
+    @property
+    def has_told_secret(self) -> bool:
+        """Tell whether the peer knows the Share's secret, if it was told of the Share: by SSH alone there is none."""
+        return WEBDAV in (self.offered_protocols or (WEBDAV,))
 
     def opens(self, now: float) -> bool:
         """Tell whether its credentials give access now, as far as the Share itself goes."""
@@ -104,6 +111,8 @@ def add(tx: Connection, share: SentShare, secret_hash: bytes, secret_sealed: byt
             reshare=share.reshare,
             origin=share.origin,
             ssh_login=share.ssh_login,
+            protocols=_listed(share.protocols),
+            offered_protocols=_listed(share.offered_protocols),
         )
     )
 
@@ -199,9 +208,26 @@ def set_recipient_display_name(tx: Connection, share_id: str, name: str) -> None
     _set(tx, share_id, recipient_display_name=name)
 
 
-def set_offered(tx: Connection, share_id: str, requires_exchange: bool, resource_type: str, form: BodyForm) -> None:
+def set_offered(
+    tx: Connection,
+    share_id: str,
+    *,
+    requires_exchange: bool,
+    resource_type: str,
+    form: BodyForm,
+    protocols: Iterable[str] = (WEBDAV,),
+    ssh_login: str | None = None,
+) -> None:
     """Remember what the peer is told, before it is."""
-    _set(tx, share_id, requires_exchange=requires_exchange, offered_type=resource_type, offered_form=form)
+    _set(
+        tx,
+        share_id,
+        requires_exchange=requires_exchange,
+        offered_type=resource_type,
+        offered_form=form,
+        offered_protocols=list(protocols),
+        ssh_login=ssh_login,
+    )
 
 
 def set_used(tx: Connection, share_id: str, now: int) -> None:
@@ -270,4 +296,14 @@ def _share(row: RowMapping) -> SentShare:
         reshare=row["reshare"],
         origin=row["origin"],
         ssh_login=row["ssh_login"],
+        protocols=_named(row["protocols"]),
+        offered_protocols=_named(row["offered_protocols"]),
     )
+
+
+def _listed(protocols: tuple[str, ...] | None) -> list[str] | None:
+    return None if protocols is None else list(protocols)
+
+
+def _named(column: list[str] | None) -> tuple[str, ...] | None:
+    return None if column is None else tuple(column)

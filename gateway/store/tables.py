@@ -71,6 +71,8 @@ sent_shares = Table(
     Column("reshare", String, nullable=False, server_default="ask"),  # ask, allow: when its receiver wants to share on
     Column("origin", String),  # the Share that this one was made of then
     Column("ssh_login", String),  # the name that its receiver logs in by at the SSH door; null: none
+    Column("protocols", JSON),  # webdav, ssh: those that its owner wants; null: what fits the peer
+    Column("offered_protocols", JSON),  # those that the peer was told; null: not yet
     Index("ix_sent_shares_backend_path", "backend", "path"),
     Index("ix_sent_shares_owner", "owner"),
     Index("ix_sent_shares_server", "server"),
@@ -113,11 +115,23 @@ received_shares = Table(
     Column("probed", BigInteger),
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
+    Column("protocols", JSON, nullable=False, server_default='["webdav"]'),  # webdav, ssh: by which it can be mounted
+    Column("ssh_uri", String),  # as received; null: it is not offered by SSH
+    Column("host_key", String),  # the key of that server that the user has accepted, as a line; null: none yet
     UniqueConstraint("user", "mount"),
     Index("ix_received_shares_provider_id_server", "provider_id", "server"),
     Index("ix_received_shares_server_state", "server", "state"),
     Index("ix_received_shares_secret_hash", "secret_hash"),
     Index("ix_received_shares_user_state_server", "user", "state", "server"),  # counts what waits without reading it
+)
+
+key_pairs = Table(
+    "key_pairs",
+    metadata,
+    Column("user", String, ForeignKey("users.name"), primary_key=True),
+    Column("public", String, nullable=False),  # a line of authorized_keys
+    Column("private_sealed", LargeBinary, nullable=False),  # in OpenSSH's form
+    Column("created", BigInteger, nullable=False),
 )
 
 exchanged_tokens = Table(

@@ -32,6 +32,7 @@ from gateway.departing import Departing
 from gateway.hinting import Hints
 from gateway.inviting import Inviting
 from gateway.issuing import Issuing
+from gateway.key_pairs import KeyPairs
 from gateway.legacy import Legacy
 from gateway.limiting import limiter
 from gateway.limits import Limits
@@ -139,7 +140,10 @@ class Served:
             clock=self.clock,
         )
         self.remote = NoRemote()
-        receiving = Receiving(self.store, self.peers, outbox, NoRemote(), self.sealer, server=SERVER, clock=self.clock)
+        key_pairs = KeyPairs(self.store, self.sealer, self.clock)
+        receiving = Receiving(
+            *(self.store, self.peers, outbox, NoRemote(), self.sealer, key_pairs), server=SERVER, clock=self.clock
+        )
         self.hints = Hints(self.store, receiving, self.remote, self.peers, self.legacy, self.clock)
         self.proving = proving(self.store, self.peers, self.trust, self.clock, self.legacy)
         self.requesting = Requesting(

@@ -123,13 +123,30 @@ REFUSED_SHARES: dict[str, tuple[Callable[[Served], Any], int, str, list[dict[str
         "PROTOCOL_NOT_SUPPORTED",
         None,
     ),
-    "ssh alone": (
-        changed(protocol={"name": "multi", "ssh": {"uri": "u@peer.example:22/x"}}),
-        501,
-        "PROTOCOL_NOT_SUPPORTED",
-        None,
+    "an option for an ssh address": (
+        changed(protocol={"name": "multi", "ssh": {"uri": "-oProxyCommand=id@peer.example:22/x"}}),
+        400,
+        "INVALID_SHARE",
+        [{"name": "protocol.ssh.uri", "message": "INVALID_URI"}],
     ),
     "fetching alone": (changed(webdav={"accessTypes": ["datatx"]}), 501, "ACCESS_TYPE_NOT_SUPPORTED", None),
+}
+
+
+def test_a_share_by_ssh_is_answered_with_public_keys(fresh: Served) -> None:
+    """MUST (draft-07, Response), also for one that has WebDAV beside it; the same again is answered the same."""
+    for protocol in ({"name": "ssh", "ssh": {"uri": "u@peer.example:22/x"}}, {"name": "multi"} | BOTH_PROTOCOLS):
+        body = changed(protocol=protocol, providerId=f"by-{len(protocol)}")(fresh)
+        first, second = fresh.post("shares", body), fresh.post("shares", body)
+        assert (first.status, second.status) == (201, 201)
+        (key,) = first.json["recipientPublicKeys"]
+        assert key.startswith("ssh-ed25519 AAAA")
+        assert second.json == first.json
+
+
+BOTH_PROTOCOLS = {
+    "webdav": {"uri": "remote-1", "sharedSecret": "shared-secret"},
+    "ssh": {"uri": "u@peer.example:22/x"},
 }
 
 

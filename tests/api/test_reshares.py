@@ -64,9 +64,10 @@ def requests(served: Served) -> list[Any]:
 
 
 def test_the_new_share_goes_from_the_owner_straight_to_the_third_party(door: Served) -> None:
-    original = share(door, expiration=NOW * 2)
+    original = share(door, expiration=NOW * 2, ssh_login="s-x", protocols=("ssh",), offered_protocols=("ssh",))
     assert door.post("notifications", request(door, original)).status == 201
     (made,) = reshares(door, original)
+    assert (made.ssh_login, made.protocols, made.offered_protocols) == (None, None, None)
     assert (made.owner, made.share_with, made.server, made.state) == ("alice", THIRD, "third.example", "pending")
     assert (made.path, made.expiration, made.share_type) == (door.sent()[0].path, NOW * 2, "user")
     assert made.permissions == WRITE, "the right to share on has to be asked for"

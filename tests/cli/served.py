@@ -37,12 +37,15 @@ from gateway.cli import main
 from gateway.config import MountConfig
 from gateway.contacts import Contacts
 from gateway.departing import Departing
+from gateway.errors import Conflict
 from gateway.explaining import Explaining
 from gateway.inviting import Inviting
 from gateway.keeping import Copies
+from gateway.key_pairs import KeyPairs
 from gateway.listening import listen_on
 from gateway.locks import Locks
 from gateway.mounts import Mounts
+from gateway.ocm.ssh_keys import PublicKey, parse_public_key
 from gateway.outbox import Outbox
 from gateway.receiving import Receiving
 from gateway.requesting import Requesting
@@ -62,10 +65,20 @@ from gateway.watch import Watch
 PASSWORD = "correct horse"
 
 
+HOST_KEY = parse_public_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK0wmN/Cr3JXqmLW7u+g9pTh+wyqDHpSQEIQczXkVx9q")
+
+
 class SeenRemote:
     """Every Remote Resource is there."""
 
     problem: str | None = None
+    host_keys: tuple[PublicKey, ...] = (HOST_KEY,)  # that every SSH server has
+
+    async def host_key(self, share: ReceivedShare, fingerprint: str | None = None) -> PublicKey:
+        for key in self.host_keys:
+            if fingerprint in (None, key.fingerprint):
+                return key
+        raise Conflict("OTHER_HOST_KEY", f"{share.ssh_uri} has another host key")
 
     async def probe(self, _share_id: str, _timeout: float) -> str | None:
         return self.problem
@@ -133,9 +146,13 @@ class Served:
             self.sealer,
             server=SERVER,
             dav_url=f"https://{SERVER}/dav/ocm/",
+            ssh=f"{SERVER}:2022",
             clock=clock,
         )
-        receiving = Receiving(store, self.peers, outgoing, self.remote, self.sealer, server=SERVER, clock=clock)
+        key_pairs = KeyPairs(store, self.sealer, clock)
+        receiving = Receiving(
+            *(store, self.peers, outgoing, self.remote, self.sealer, key_pairs), server=SERVER, clock=clock
+        )
         requesting = Requesting(
             *(store, sending, receiving, access, trust, self.peers, outgoing),
             server=SERVER,

@@ -59,6 +59,7 @@ USERS_COMMANDS = (
     "received.list",
     "received.show",
     "received.accept",
+    "received.host-key",
     "received.decline",
     "received.leave",
     "received.cp",

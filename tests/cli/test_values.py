@@ -101,7 +101,6 @@ CREATE = ("share", "create", "/home/x", "--as", "alice", "--with", "bob@peer.exa
 NOT_BUILT: dict[str, tuple[str, ...]] = {
     "mfa": (*CREATE, "--mfa"),
     "datatx": (*CREATE, "--datatx"),
-    "ssh": (*CREATE, "--protocols", "ssh"),
     "webapp": (*CREATE, "--protocols", "webdav,webapp"),
     "transfer's help": ("transfer", "--help"),
     "transfer": ("transfer", "start", "--unknown", "-x", "1"),
@@ -122,7 +121,7 @@ def test_what_is_not_built_is_not_advertised(command: tuple[str, ...]) -> None:
     done = CliRunner().invoke(main, [*command, "--help"])
     assert done.exit_code == 0
     words = set(done.output.replace(",", " ").split())
-    unbuilt = {"--mfa", "--datatx", "--protocols", "transfer"}
+    unbuilt = {"--mfa", "--datatx", "transfer"}
     assert words.isdisjoint(unbuilt)
 
 

@@ -101,7 +101,8 @@ def test_each_change_changes_what_it_says(store: Store) -> None:
     store.run_sync(lambda tx: sent_shares.set_permissions(tx, "share-1", WRITE, NOW + 2))
     store.run_sync(lambda tx: sent_shares.set_expiration(tx, "share-1", NOW + 9, NOW + 3))
     store.run_sync(lambda tx: sent_shares.set_recipient_display_name(tx, "share-1", "Bob"))
-    store.run_sync(lambda tx: sent_shares.set_offered(tx, "share-1", True, "file", "legacy"))
+    offered = {"requires_exchange": True, "resource_type": "file", "form": "legacy", "protocols": ("webdav", "ssh")}
+    store.run_sync(lambda tx: sent_shares.set_offered(tx, "share-1", **offered, ssh_login="s-x"))
     store.run_sync(lambda tx: sent_shares.set_location(tx, "share-1", "second", place, Identity(1, 2**64 - 1)))
     expected = sent(
         state="revoked",
@@ -111,6 +112,8 @@ def test_each_change_changes_what_it_says(store: Store) -> None:
         requires_exchange=True,
         offered_type="file",
         offered_form="legacy",
+        offered_protocols=("webdav", "ssh"),
+        ssh_login="s-x",
         backend="second",
         path=place,
         identity=Identity(1, 2**64 - 1),
