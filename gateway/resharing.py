@@ -238,12 +238,12 @@ class Resharing:
         share_id = request.share
         share = await self._store.read(lambda tx: received_shares.get(tx, share_id))
         sealed = await self._store.read(lambda tx: received_shares.sealed_secret(tx, share_id))
-        if share is None or share.state != ReceivedState.ACCEPTED or sealed is None:
+        if share is None or share.state != ReceivedState.ACCEPTED:
             raise PeerFailed("SHARE_ENDED", "the Share has ended", 501)  # asking again changes nothing
         if KIND not in profile_of(await self._peers.discover(share.server)).notifications:
             # Old ones would hand us a secret to share on with (peers.md §5), which a receiver never does.
             raise PeerFailed("NOT_OFFERED", f"{share.server} does not share on by itself; ask {share.owner}", 501)
-        secret = Secret(self._sealer.open(sealed, share.id))
+        secret = Secret(self._sealer.open(sealed, share.id)) if sealed else None  # by SSH alone there is none
         notification = Notification(
             type=KIND,
             sender_domain=self._server,
@@ -256,7 +256,7 @@ class Resharing:
         )
         answer = await self._peers.post(share.server, "/notifications", serialise_notification(notification))
         if answer.status >= 300:
-            reason = f"{share.server} answered {answer.status}: {answer.reason(secret)}"
+            reason = f"{share.server} answered {answer.status}: {answer.reason(secret or Secret(''))}"
             raise PeerFailed("REFUSED_BY_PEER", reason, answer.status)
 
 

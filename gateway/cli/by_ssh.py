@@ -23,6 +23,12 @@ def keys(share: dict[str, Any]) -> None:
         table(share["keys"], ("fingerprint", "type"), "no key: the other server has not answered any that can be used")
 
 
+def not_offered(share: dict[str, Any], wanted: list[str] | None) -> None:
+    """Say that a Share of ours is not offered by SSH, though that was asked for beside another protocol."""
+    if "ssh" in (wanted or ()) and share["ssh"] is None and share["protocols"]:
+        note("it is not offered by SSH: the other server does not receive Shares so, or demands the token exchange")
+
+
 def host_key(share: dict[str, Any], user: str | None) -> None:
     """Show the host key of a received Share's SSH server: the one that was accepted, or else the one it has now."""
     if "ssh" not in share["protocols"]:

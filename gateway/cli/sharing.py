@@ -95,6 +95,7 @@ def create(
         show_json(result)
     else:
         say_how_it_went(result)
+        by_ssh.not_offered(result, protocols)
     sys.exit(FAILED if result["state"] == "refused" else 0)
 
 

@@ -6,9 +6,12 @@ import shlex
 from typing import Any
 
 import pytest
+from fake_peers import MODERN
 from parts import NOW
 
+from gateway.ocm.shares import Permission
 from gateway.ocm.ssh_keys import PublicKey, parse_public_key
+from gateway.store import received_shares
 
 from .served import HOST_KEY, Served
 
@@ -44,6 +47,15 @@ def test_a_peer_that_answers_no_key_is_told_of(served: Served) -> None:
     done = served.cli("share", "create", "/home/data", *WITH, "--protocols", "ssh")
     assert done.exit_code == 0, done.output
     assert "no key: the other server has not answered any that can be used" in done.stdout
+
+
+def test_a_peer_that_does_not_receive_by_ssh_gets_the_rest_and_the_owner_hears_of_it(served: Served) -> None:
+    folder = {"name": "folder", "shareTypes": ["user"], "protocols": {"webdav": "/dav/", "webdav-receive": {}}}
+    served.peers.advertise(*MODERN, resourceTypes=[folder])
+    done = served.cli("share", "create", "/home/data", *WITH, "--protocols", "webdav,ssh")
+    served.peers.advertise(*MODERN)
+    assert done.exit_code == 0, done.output
+    assert "it is not offered by SSH" in done.stderr
 
 
 def test_a_protocol_that_is_none_is_a_mistake(served: Served) -> None:
@@ -131,3 +143,12 @@ def test_others_have_no_host_key_to_look_at(served: Served) -> None:
     text = served.cli("received", "show", "by-webdav", "--as", "alice").stdout
     assert "host key" not in text
     assert "sftp" not in text
+
+
+def test_what_is_received_by_ssh_alone_is_asked_to_be_shared_on_without_a_secret(served: Served) -> None:
+    served.receive("shared-on", state="accepted", mount="shared-on", permissions=frozenset(Permission), **BY_SSH)
+    served.store.run_sync(lambda tx: received_shares.wipe_secret(tx, "shared-on"))
+    asked = served.json("received", "reshare", "shared-on", "--as", "alice", "--with", "dora@third.example")
+    assert (asked["state"], asked["problem"]) == ("sent", None)
+    (told,) = [body for body in served.peers.told() if body["notificationType"] == "REQUEST_RESHARE"]
+    assert "sharedSecret" not in str(told)
