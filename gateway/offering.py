@@ -97,9 +97,8 @@ def _protocols(share: SentShare, discovery: Discovery, *, has_door: bool, exchan
         return told
     takes_ssh = discovery.receives(share.resource_type, share.share_type, SSH)
     may_offer = has_door and takes_ssh and "must-exchange-token" not in discovery.criteria
-    if share.protocols is None:
-        return (WEBDAV, SSH) if may_offer and not exchanges else (WEBDAV,)
-    chosen = tuple(protocol for protocol in share.protocols if protocol == WEBDAV or may_offer)
+    wanted = share.protocols or ((WEBDAV,) if exchanges else (WEBDAV, SSH))
+    chosen = tuple(protocol for protocol in wanted if protocol == WEBDAV or may_offer)
     if not chosen:
         lack = "demands the token exchange, which SSH does not have" if takes_ssh else "does not receive Shares by SSH"
         raise _not_offered(f"{share.server} {lack}: share it with `--protocols webdav`")

@@ -318,15 +318,12 @@ class Remote:
         """
         profile = profile_of(discovery)
         known = await self._store.read(lambda tx: peer_records.recall(tx, share.server, profile.product))
-        ways = self._open_ways(share, discovery, profile)
-        by_ssh = share.is_by_ssh
-        return sorted(
-            ways,
-            key=lambda way: (
-                *((way in BY_SSH) != by_ssh, way != share.access),
-                *(way != Way.TOKEN, way != known.way_in),
-            ),
-        )
+
+        def distance(way: Way) -> tuple[bool, ...]:
+            other_protocol = (way in BY_SSH) != share.is_by_ssh
+            return other_protocol, way != share.access, way != Way.TOKEN, way != known.way_in
+
+        return sorted(self._open_ways(share, discovery, profile), key=distance)
 
     def _make(self, share: ReceivedShare, discovery: Discovery, way: Way) -> Storage:
         if way in BY_SSH:

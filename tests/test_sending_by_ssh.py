@@ -176,11 +176,14 @@ async def test_no_product_of_today_is_sent_what_it_would_refuse_all_for(place: P
     assert all("ssh" not in protocol for protocol in offers(place))
 
 
-async def test_who_receives_by_ssh_alone_gets_it_by_ssh_alone(place: Place) -> None:
+@pytest.mark.parametrize(("wanted", "capabilities"), [(BOTH, MODERN), (None, WITHOUT_EXCHANGE)])
+async def test_who_receives_by_ssh_alone_gets_it_by_ssh_alone(
+    place: Place, wanted: tuple[str, ...] | None, capabilities: tuple[str, ...]
+) -> None:
     types = [FILE | {"name": "folder", "protocols": {"webdav": "/x", "ssh-receive": {}}}]
-    place.peers.advertise(*MODERN, resourceTypes=types)
+    place.peers.advertise(*capabilities, resourceTypes=types)
     answer(place, key())
-    view = await place.create(protocols=BOTH)
+    view = await place.create(protocols=wanted)
     assert (view.state, view.share.offered_protocols) == ("sent", SSH)
 
 
