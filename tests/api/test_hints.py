@@ -83,7 +83,7 @@ def test_one_share_is_looked_at_once_in_a_while(ocis: Served) -> None:
 
 def test_what_is_said_too_soon_is_looked_at_later(ocis: Served) -> None:
     """After new permissions the Share may end at once, and nothing is said again."""
-    ocis.hints._allowed = Allowance(1, 10)
+    ocis.hints._allowed = Allowance(1, 2)
     known = share(ocis)
     assert hint(ocis, known, "SHARE_CHANGE_PERMISSION").status == 201
     looked(ocis, known)
