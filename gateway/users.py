@@ -6,10 +6,12 @@ import hmac
 import os
 import re
 import time
+from base64 import b64encode
 from collections.abc import Callable
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import ARGON2_VERSION
 from sqlalchemy import Connection
 
 from backends.pool import Pool
@@ -45,7 +47,7 @@ class Passwords:
         self._known: dict[str, tuple[float, bytes]] = {}
         self._checks: SingleFlight[bool] = SingleFlight()
         # Verified for unknown users, so that they take as long as known ones.
-        self._nobody = self._hasher.hash(os.urandom(16).hex())
+        self._nobody = _hash_of_nothing(self._hasher)
 
     async def hash(self, password: str) -> str:
         """Return the argon2id hash; raises Invalid for a password that is too short, or that nobody can send."""
@@ -84,6 +86,16 @@ class Passwords:
             return self._hasher.verify(stored, password.encode("utf-8", "surrogatepass"))
         except (VerificationError, InvalidHashError):
             return False
+
+
+def _hash_of_nothing(hasher: PasswordHasher) -> str:
+    """Return what looks like a hash of `hasher`, and costs as much to verify, but was made of no password.
+
+    So no start of the gateway has to wait for one. The form is that of the reference implementation (argon2(1)).
+    """
+    salt, made = (b64encode(os.urandom(size)).decode().rstrip("=") for size in (hasher.salt_len, hasher.hash_len))
+    costs = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v={ARGON2_VERSION}${costs}${salt}${made}"
 
 
 class Users:

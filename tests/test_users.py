@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import VerifyMismatchError
 from parts import NOW, Clock, new_store
 
 from backends.errors import Unavailable
@@ -79,6 +80,16 @@ async def test_the_hash_is_argon2id_with_the_librarys_own_parameters(tmp_path: P
     assert (await passwords.hash(PASSWORD)).startswith("$argon2id$v=19$m=65536,t=3,p=4$")
     passwords.close()
     store.close()
+
+
+def test_what_an_unknown_user_is_checked_against_costs_as_much_and_matches_nothing() -> None:
+    hasher = PasswordHasher()
+    nobody = module._hash_of_nothing(hasher)
+    assert extract_parameters(nobody) == extract_parameters(hasher.hash(PASSWORD))
+    assert len(nobody) == len(hasher.hash(PASSWORD))
+    with pytest.raises(VerifyMismatchError):  # as for a wrong password, and not InvalidHashError, which costs nothing
+        hasher.verify(nobody, PASSWORD)
+    assert nobody != module._hash_of_nothing(hasher)
 
 
 @pytest.mark.parametrize("name", ["nobody", "", "Alice", "alice\0", "' or 1=1 --"])
