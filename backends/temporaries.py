@@ -1,5 +1,7 @@
 """Temporaries `.ocm-gateway-<random>`: their names, the sign that their writer lives, and their removal.
 
+On somebody else's server they have names `.ocm-guest-<random>`: a gateway there refuses those that are its own.
+
 The sign of life is an exclusive flock(2) on the file, held by its writer: the kernel drops it with the process,
 however that ends, and several processes that share a root see each other's. A shared lock is enough to look for
 it, which also works on a descriptor for reading (NFS wants one for writing under an exclusive lock).
@@ -20,7 +22,8 @@ from backends.linux import Descriptor
 from backends.paths import StoragePath
 
 PREFIX = b".ocm-gateway-"
-_TEMPORARY = re.compile(re.escape(PREFIX) + rb"[0-9a-f]{32}")
+GUEST_PREFIX = b".ocm-guest-"
+_TOKEN = re.compile(rb"[0-9a-f]{32}")
 
 # Met outside of a journal, a temporary could belong to a gateway on another machine whose locks do not reach us.
 STALE_AFTER = 24 * 3600  # seconds since the last write
@@ -34,9 +37,9 @@ def nobody(_token: str) -> bool:
     return False
 
 
-def new_name() -> bytes:
+def new_name(prefix: bytes = PREFIX) -> bytes:
     """Return the name of a new temporary, 128 bits of it random."""
-    return PREFIX + secrets.token_hex(16).encode()
+    return prefix + secrets.token_hex(16).encode()
 
 
 def name_of(token: str) -> bytes:
@@ -49,20 +52,20 @@ def token_of(name: bytes) -> str:
     return name[len(PREFIX) :].decode()
 
 
-def is_hidden(name: bytes) -> bool:
+def is_hidden(name: bytes, prefix: bytes = PREFIX) -> bool:
     """Tell whether `name` is in the name space of temporaries, which nobody can list or address."""
-    return name.startswith(PREFIX)
+    return name.startswith(prefix)
 
 
-def is_temporary(name: bytes) -> bool:
+def is_temporary(name: bytes, prefix: bytes = PREFIX) -> bool:
     """Tell whether `name` has exactly the form that `new_name` gives, the only one that is ever swept."""
-    return _TEMPORARY.fullmatch(name) is not None
+    return name.startswith(prefix) and _TOKEN.fullmatch(name, len(prefix)) is not None
 
 
-def hides(path: StoragePath) -> bool:
+def hides(path: StoragePath, prefix: bytes = PREFIX) -> bool:
     """Tell whether any component of `path` is in the name space of temporaries."""
     for name in path.parts:  # noqa: SIM110 -- half the time of any(), and every operation passes here
-        if name.startswith(PREFIX):
+        if name.startswith(prefix):
             return True
     return False
 

@@ -7,7 +7,10 @@ they are held together by a lock for each name, while other processes and progra
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from backends.checks import check_kinds, check_rename, require_below_root
 from backends.errors import (
@@ -30,9 +33,8 @@ from backends.paths import StoragePath
 from backends.sftp.connecting import Entrance, connect
 from backends.sftp.connections import Connections, Lease
 from backends.sftp.leftovers import Leftovers
-from backends.sftp.naming import make_name_durable, rename_to_free_name, replace
+from backends.sftp.naming import make_name_durable, rename_to_free_name, replace, steady
 from backends.sftp.opening import open_file
-from backends.sftp.packets import MKDIR, REMOVE, RMDIR, SETSTAT, Attributes, string
 from backends.sftp.reading import SFTPReader
 from backends.sftp.scanning import SFTPScan
 from backends.sftp.session import COPY_DATA, POSIX_RENAME, STATVFS, Session
@@ -41,8 +43,12 @@ from backends.sftp.statuses import Failure
 from backends.sftp.tree import Taken, Tree, below
 from backends.sftp.versions import Versions
 from backends.sftp.writing import SFTPWriter, Source, Target
+from backends.sftp_packets import Attributes, Type, string
 
 CONNECTIONS = 4
+TRIES = 3  # of a change of names that fails and nobody can see why
+
+T = TypeVar("T")
 
 
 class SFTPBackend(StorageBackend):
@@ -67,7 +73,7 @@ class SFTPBackend(StorageBackend):
         self.features = Features(random_write=True)
         self._account = account
         self._may_be_file = may_be_file
-        self._tree = Tree(root.encode("utf-8", "surrogateescape"))
+        self._tree = Tree(root.encode("utf-8", "surrogateescape"), account.hidden)
         self._connections = Connections(self._connect, connections, account.beginning)
         self._journal = Journal(journal_dir, account.name)
         self._leftovers = Leftovers(self._journal, self._connections, self._tree)
@@ -173,13 +179,16 @@ class SFTPBackend(StorageBackend):
             parent = self._tree.parent(session, path)
             place = below(parent, path.name)
             with self._locks.held(place):
-                try:
-                    session.ask(f"/{path}", MKDIR, string(place), Attributes().to_set())
-                except Failure as error:
-                    if self._tree.taken(session, path, parent) is not None:
-                        raise AlreadyExists(f"/{path}: the name is taken") from error
-                    raise _explained(session, parent, error) from error
+                _try_again(lambda: self._make_directory(session, path, parent, place))
                 return self._tree.look(session, path).entry
+
+    def _make_directory(self, session: Session, path: StoragePath, parent: bytes, place: bytes) -> None:
+        try:
+            session.ask(f"/{path}", Type.MKDIR, string(place), Attributes().to_bytes())
+        except Failure as error:
+            if self._tree.taken(session, path, parent) is not None:
+                raise AlreadyExists(f"/{path}: the name is taken") from error
+            raise _explained(session, parent, error) from error
 
     def remove(self, path: StoragePath) -> None:
         require_below_root(path)
@@ -191,20 +200,20 @@ class SFTPBackend(StorageBackend):
                 if entry.is_directory and not taken.is_link:
                     self._remove_directory(session, path, place)
                 else:
-                    session.ask(f"/{path}", REMOVE, string(place))
+                    session.ask(f"/{path}", Type.REMOVE, string(place))
                     self._versions.left(place, taken.attributes.modified or 0)
 
     def _remove_directory(self, session: Session, path: StoragePath, place: bytes) -> None:
         """Remove a directory that is empty but for what dead writers have left in it, which a listing sweeps."""
         try:
-            session.ask(f"/{path}", RMDIR, string(place))
+            session.ask(f"/{path}", Type.RMDIR, string(place))
         except Failure as error:
             with self.scan(path) as scan:
                 is_empty = not scan.next()
             if not is_empty:
                 raise DirectoryNotEmpty(f"/{path} is not empty") from error
             try:
-                session.ask(f"/{path}", RMDIR, string(place))
+                session.ask(f"/{path}", Type.RMDIR, string(place))
             except Failure:  # a living writer has its temporary in it
                 raise DirectoryNotEmpty(f"/{path} is not empty") from error
 
@@ -217,7 +226,7 @@ class SFTPBackend(StorageBackend):
                 return
             new = self._tree.parent(session, target)
             with self._locks.held(below(old, source.name), below(new, target.name)):
-                entry = self._rename(session, source, old, target, new, overwrite=overwrite)
+                entry = _try_again(lambda: self._rename(session, source, old, target, new, overwrite=overwrite))
             if not entry.is_directory:
                 make_name_durable(session, target, below(new, target.name))
 
@@ -235,15 +244,16 @@ class SFTPBackend(StorageBackend):
         is_file = not entry.is_directory and not what.is_link
         if is_file and self._versions.resembles(what.attributes, place, before):
             newer = Attributes(modified=(what.attributes.modified or 0) + 1)
-            session.ask(f"/{target}", SETSTAT, string(origin), newer.to_set())
+            session.ask(f"/{target}", Type.SETSTAT, string(origin), newer.to_bytes())
         try:
-            if present is None:
-                rename_to_free_name(session, target, origin, place)
-            elif entry.is_directory and not session.offers(POSIX_RENAME):
-                session.ask(f"/{target}", RMDIR, string(place))
-                rename_to_free_name(session, target, origin, place)
-            else:
-                replace(session, target, origin, place)
+            with steady(session, self._locks):
+                if present is None:
+                    rename_to_free_name(session, target, origin, place)
+                elif entry.is_directory and not session.offers(POSIX_RENAME):
+                    session.ask(f"/{target}", Type.RMDIR, string(place))
+                    rename_to_free_name(session, target, origin, place)
+                else:
+                    replace(session, target, origin, place, self._tree.hidden)
         except Failure as error:
             now = self._tree.taken(session, target, new)
             if now is not None and now.entry is not None:
@@ -300,6 +310,14 @@ def _require_replaceable(source: Entry, present: Taken, target: StoragePath, *, 
     if present.entry is None:
         raise PermissionDenied(f"/{target}: the name is taken by something that is not served")
     check_kinds(target, from_directory=source.is_directory, to_directory=present.entry.is_directory)
+
+
+def _try_again(change: Callable[[], T]) -> T:
+    """Make a change of names; what was in its way may have gone with its directory before anybody could look at it."""
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(Failure):
+            return change()
+    return change()
 
 
 def _explained(session: Session, directory: bytes, failure: Failure) -> StorageError:

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import paramiko
 
+from backends import temporaries
 from backends.errors import Unavailable
 from backends.secret_file import SecretFile
+from backends.sftp.bounds import PACKET, BoundedPackets, hold_to_window
 from backends.sftp.known_hosts import HostKeys, fingerprint, host_keys, name_of
 from backends.sftp.session import BROKEN, Session
 
@@ -24,8 +26,8 @@ PATIENCE = 30.0  # seconds that an answer may take
 BEGINNING = 20.0  # seconds that all may take until SFTP is spoken
 KEEPALIVE = 15  # seconds
 
-# Measured as the fastest, 252 MB/s both ways on loopback; paramiko's own reach 75 and 143.
-WINDOW, PACKET = 128 * 1024 * 1024, 256 * 1024  # bytes
+# Measured as the fastest with such packets, 252 MB/s both ways on loopback; paramiko's own reach 75 and 143.
+WINDOW = 128 * 1024 * 1024  # bytes that a server may send before they are taken
 
 # Without CBC, SHA-1 and MD5, which paramiko offers last. GCM takes no MAC beside it.
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
@@ -49,14 +51,16 @@ class Entrance(ABC):
     """Who logs in where, and what of it somebody else does: a configured account here, a guest in `guests`.
 
     `patience` is how many seconds an answer may take, `pulse` how many where only looks were asked for, and `beginning`
-    how many all may take until SFTP is spoken.
+    how many all may take until SFTP is spoken. The server may make us hold `window` bytes that nobody takes.
     """
 
     name: str  # in errors, and of the journal
     patience: float = PATIENCE
     pulse: float | None = None  # as long as any other answer
     beginning: float = BEGINNING
+    window: int = WINDOW
     where: str  # of the keys that `known` returns, behind the words "the key"
+    hidden: bytes = temporaries.PREFIX  # with which the names of temporaries begin there
 
     @abstractmethod
     def known(self) -> HostKeys:
@@ -162,8 +166,10 @@ def connect(entrance: Entrance) -> Session:
             _require_known(entrance, transport, known)
             entrance.prove(transport)
             channel = transport.open_session(timeout=entrance.beginning)
+            hold_to_window(channel, entrance.window)
             channel.invoke_subsystem("sftp")
-            session = Session(channel, str(entrance), entrance.patience, entrance.pulse, entrance.fell_silent)
+            times = entrance.patience, entrance.pulse, entrance.fell_silent
+            session = Session(channel, str(entrance), entrance.window, *times)
     transport.set_keepalive(KEEPALIVE)
     return session
 
@@ -184,7 +190,12 @@ def _negotiated(entrance: Entrance, known: HostKeys) -> Iterator[paramiko.Transp
     """Give a transport that has a key for its packets, and close it when what follows fails or takes too long."""
     link = _patient(entrance)
     try:
-        transport = paramiko.Transport(link, default_window_size=WINDOW, default_max_packet_size=PACKET)
+        transport = paramiko.Transport(
+            link,
+            default_window_size=entrance.window,
+            default_max_packet_size=PACKET,
+            packetizer_class=BoundedPackets,
+        )
     except BROKEN as error:
         link.close()
         raise Unavailable(f"{entrance}: {error}") from error

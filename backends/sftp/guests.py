@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import paramiko
 
+from backends import temporaries
 from backends.errors import PermissionDenied, Unavailable
 from backends.sftp.connecting import PATIENCE, Entrance, Link
 from backends.sftp.known_hosts import HostKeys
-from backends.sftp.packets import Fields
+
+WINDOW = 8 * 1024 * 1024  # bytes: twice what a reader asks for ahead, and no more than a stranger should make us hold
 
 # The kinds of host keys that may be accepted, the first that a server has is shown.
 KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
@@ -49,7 +51,9 @@ class Guest(Entrance):
     patience: float = PATIENCE
     pulse: float | None = None
     beginning: float = PATIENCE
+    window: int = WINDOW
     where: str = "that was accepted"
+    hidden: bytes = temporaries.GUEST_PREFIX
 
     def __str__(self) -> str:
         """Return a form for errors, without secrets."""
@@ -58,7 +62,7 @@ class Guest(Entrance):
     def known(self) -> HostKeys:
         if self.host_key is None:
             raise self.refused("no host key of the server was accepted yet")
-        kind = Fields(self.host_key).string().decode("ascii", "replace")
+        kind = paramiko.Message(self.host_key).get_string().decode("ascii", "replace")
         return HostKeys((kind,), frozenset({self.host_key}), frozenset())
 
     def refused(self, sentence: str) -> Unavailable:

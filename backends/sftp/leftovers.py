@@ -18,9 +18,9 @@ from backends.errors import InvalidPath, NotFound, PermissionDenied, StorageErro
 from backends.journal import Journal
 from backends.paths import StoragePath
 from backends.sftp.connections import Connections
-from backends.sftp.packets import CREATE, EXCLUSIVE, FOR_READING, FOR_WRITING, OPEN, REMOVE, Attributes, string, u32
 from backends.sftp.session import Session
 from backends.sftp.tree import Tree, below, is_beneath
+from backends.sftp_packets import Attributes, Open, Type, string, u32
 
 
 @dataclass(eq=False, slots=True)
@@ -50,15 +50,15 @@ class Leftovers:
         self, session: Session, directory: StoragePath, place: bytes, mode: int | None
     ) -> tuple[Temporary, bytes]:
         """Make a temporary in a directory, with these permissions; returns it and its handle."""
-        name = temporaries.new_name()
+        name = temporaries.new_name(self._tree.hidden)
         temporary = Temporary(directory.child(name), below(place, name))
         self._journal.enter(temporary.noted)
         with self._lock:
             self._living.add(temporary)
-        flags = u32(FOR_READING | FOR_WRITING | CREATE | EXCLUSIVE)
+        flags = u32(Open.READ | Open.WRITE | Open.CREATE | Open.EXCLUSIVE)
         try:
-            fields = string(temporary.place), flags, Attributes(mode=mode).to_set()
-            return temporary, session.ask(f"/{directory}", OPEN, *fields).string()
+            fields = string(temporary.place), flags, Attributes(mode=mode).to_bytes()
+            return temporary, session.ask(f"/{directory}", Type.OPEN, *fields).string()
         except Unavailable:  # it may be there
             self.remove(session, temporary)
             raise
@@ -120,7 +120,7 @@ class Leftovers:
         return self._clock() - (attributes.modified or 0) > temporaries.STALE_AFTER
 
     def _sweep(self, session: Session, path: StoragePath) -> bool:
-        if not temporaries.is_temporary(path.name):
+        if not temporaries.is_temporary(path.name, self._tree.hidden):
             return False
         try:
             directory = self._tree.look(session, path.parent).place
@@ -130,7 +130,7 @@ class Leftovers:
 
     def _remove(self, session: Session, place: bytes) -> bool:
         try:
-            session.ask("a temporary", REMOVE, string(place))
+            session.ask("a temporary", Type.REMOVE, string(place))
         except NotFound:
             return False
         return True

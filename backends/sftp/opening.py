@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from backends.errors import NotFound, StorageError
 from backends.interface import Entry
 from backends.paths import StoragePath
-from backends.sftp.packets import FOR_READING, FSTAT, OPEN, Attributes, string, u32
 from backends.sftp.session import Session
 from backends.sftp.tree import Tree, require_file
 from backends.sftp.versions import entry_of
+from backends.sftp_packets import Attributes, Open, Type, string, u32
 
 
 @dataclass(slots=True)
@@ -37,10 +37,10 @@ def open_file(session: Session, tree: Tree, path: StoragePath) -> OpenFile:
     """Open the file at `path`; raises NotFound, IsADirectory, PermissionDenied, Unavailable."""
     found = tree.look(session, path)
     require_file(found, path)  # a FIFO, for one, would hold up the server
-    opening = string(found.place), u32(FOR_READING), Attributes().to_set()
-    handle = session.ask(f"/{path}", OPEN, *opening).string()
+    opening = string(found.place), u32(Open.READ), Attributes().to_bytes()
+    handle = session.ask(f"/{path}", Type.OPEN, *opening).string()
     try:
-        facts = session.ask(f"/{path}", FSTAT, string(handle)).attributes()
+        facts = session.ask(f"/{path}", Type.FSTAT, string(handle)).attributes()
         entry = entry_of(path.name, facts)
         if entry.is_directory:
             raise NotFound(f"/{path}: it was replaced meanwhile")

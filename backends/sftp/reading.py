@@ -14,13 +14,12 @@ from backends.interface import Reader
 from backends.paths import StoragePath
 from backends.sftp.connections import Connections, Lease
 from backends.sftp.opening import OpenFile, open_file
-from backends.sftp.packets import FSTAT, READ, string, u32, u64
 from backends.sftp.session import Session
 from backends.sftp.statuses import EndOfData, Lost
 from backends.sftp.tree import Tree
+from backends.sftp_packets import Type, string, u32, u64
 
 DEPTH = 16  # requests on their way: with 255 KiB each the fastest on loopback, and 4 MiB in 100 ms far away
-SHARED_DEPTH = 256  # requests on their way for all readers of a connection: 64 MiB, half of its window
 
 
 @dataclass(slots=True)
@@ -120,12 +119,13 @@ class SFTPReader(Reader):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _most(self) -> int:
-        return max(2, min(DEPTH, SHARED_DEPTH // max(self._session.load, 1)))
+        """Return how many answers a reader may leave untaken: a server whose window is full takes no request."""
+        return min(DEPTH, self._session.reads_ahead // max(self._session.load, 1))
 
     def _ask(self, offset: int, end: int) -> None:
         """Ask for what is not on its way yet, up to `end`, in groups of at least half of the depth."""
         begin = self._ahead[-1].end if self._ahead else offset
-        most = self._most()
+        most = max(2, self._most())
         if begin >= end or len(self._ahead) > most // 2:
             return
         look = Look(None)
@@ -137,18 +137,19 @@ class SFTPReader(Reader):
 
     def _content(self, piece: Piece) -> bytes:
         if piece.data is None:
-            piece.data = self._answer(piece.number)
+            piece.data = self._answer(piece.number, piece.size)
             while len(piece.data) < piece.size:  # a server may send less than it was asked for
-                missing = self._begin_read(piece.offset + len(piece.data), piece.size - len(piece.data))
+                missing = piece.size - len(piece.data)
+                number = self._begin_read(piece.offset + len(piece.data), missing)
                 look = self._begin_look()
-                piece.data += self._answer(missing)
+                piece.data += self._answer(number, missing)
                 self._require_unchanged(Look(look))
             self._require_unchanged(piece.look)
         return piece.data
 
-    def _answer(self, number: int) -> bytes:
+    def _answer(self, number: int, size: int) -> bytes:
         try:
-            data = self._session.end(number).string()
+            data = self._session.end(number).data(size)
         except EndOfData:
             data = b""
         if not data:
@@ -161,10 +162,10 @@ class SFTPReader(Reader):
             raise self._changed()
 
     def _begin_read(self, offset: int, size: int) -> int:
-        return self._session.begin(self._what, READ, string(self._file.handle), u64(offset), u32(size))
+        return self._session.begin(self._what, Type.READ, string(self._file.handle), u64(offset), u32(size))
 
     def _begin_look(self) -> int:
-        return self._session.begin(self._what, FSTAT, string(self._file.handle))
+        return self._session.begin(self._what, Type.FSTAT, string(self._file.handle))
 
     def _changed(self) -> Unavailable:
         return Unavailable(f"{self._session.name}: {self._what} changed while it was read", retry_after=1)

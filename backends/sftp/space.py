@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from backends.errors import OutOfSpace, StorageError, Unsupported
 from backends.interface import Space
-from backends.sftp.packets import EXTENDED, string
 from backends.sftp.session import STATVFS, Session
+from backends.sftp_packets import Type, string
 
 LITTLE = 1 << 20  # bytes; a server with less has said "failure" because of it
 
@@ -25,7 +25,7 @@ def file_system(session: Session, directory: bytes) -> FileSystem:
     """Return the facts of the file system that holds a directory; raises Unsupported where none are offered."""
     if not session.offers(STATVFS):
         raise Unsupported(f"{session.name}: the server does not tell its free space")
-    answer = session.ask("statvfs", EXTENDED, string(STATVFS), string(directory))
+    answer = session.ask("statvfs", Type.EXTENDED, string(STATVFS), string(directory))
     _, size, blocks, _, free, files, _, free_files = [answer.u64() for _ in range(8)]
     return FileSystem(Space(free * size, blocks * size), free_files, files)
 

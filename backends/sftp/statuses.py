@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from backends.errors import InvalidPath, NotFound, PermissionDenied, StorageError, Unavailable, Unsupported
 from backends.paths import printable
-
-OK = 0
+from backends.sftp_packets import Status
 
 
 class Lost(Unavailable):
@@ -24,14 +23,14 @@ class EndOfData(Unavailable):
 # message" of a name that is too long, and "failure" of a full disk, a name that is taken, a directory with something in
 # it (errno_to_portable in sftp-server.c).
 MEANING: dict[int, tuple[type[StorageError], str]] = {
-    1: (EndOfData, "it ends here"),
-    2: (NotFound, "nothing there"),
-    3: (PermissionDenied, "it is not allowed"),
-    4: (Failure, "the server could not do it"),
-    5: (InvalidPath, "the server cannot hold such a name"),
-    6: (Unavailable, "the server has no connection"),
-    7: (Unavailable, "the server has lost its connection"),
-    8: (Unsupported, "the server cannot do this"),
+    Status.EOF: (EndOfData, "it ends here"),
+    Status.NO_SUCH_FILE: (NotFound, "nothing there"),
+    Status.PERMISSION_DENIED: (PermissionDenied, "it is not allowed"),
+    Status.FAILURE: (Failure, "the server could not do it"),
+    Status.BAD_MESSAGE: (InvalidPath, "the server cannot hold such a name"),
+    Status.NO_CONNECTION: (Unavailable, "the server has no connection"),
+    Status.CONNECTION_LOST: (Unavailable, "the server has lost its connection"),
+    Status.OP_UNSUPPORTED: (Unsupported, "the server cannot do this"),
 }
 
 

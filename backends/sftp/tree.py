@@ -15,9 +15,10 @@ from backends import temporaries
 from backends.errors import IsADirectory, NotADirectory, NotFound, PermissionDenied, StorageError, Unavailable
 from backends.interface import Entry
 from backends.paths import StoragePath, printable
-from backends.sftp.packets import LSTAT, REALPATH, STAT, Attributes, Fields, string
+from backends.sftp.answers import Answer
 from backends.sftp.session import Request, Session
 from backends.sftp.versions import entry_of
+from backends.sftp_packets import Attributes, Type, string
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,10 @@ def is_beneath(place: bytes, top: bytes) -> bool:
 class Tree:
     """The tree below `root`, a path on the server; one that is relative begins where the account logs in."""
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, hidden: bytes = temporaries.PREFIX) -> None:
+        """Names that begin with `hidden` are those of temporaries, and do not exist for anybody else."""
         self.root = root
+        self.hidden = hidden
 
     def look(self, session: Session, path: StoragePath) -> Found:
         """Return what is at `path`; raises NotFound, Unavailable where the root itself is not there."""
@@ -80,7 +83,7 @@ class Tree:
 
     def require_root(self, session: Session) -> None:
         """Raise Unavailable where the root is no directory."""
-        (answer,) = session.together("the root", [(STAT, string(self.root))])
+        (answer,) = session.together("the root", [(Type.STAT, string(self.root))])
         missing = isinstance(answer, StorageError)
         if isinstance(answer, StorageError) or not stat.S_ISDIR(answer.attributes().mode or 0):
             state = "does not exist, or may not be reached" if missing else "is not a directory"
@@ -91,8 +94,8 @@ class Tree:
 
         Raises NotFound, NotADirectory where that is a file or lies below one, PermissionDenied for a name of ours.
         """
-        if temporaries.is_hidden(path.name):
-            raise PermissionDenied(f"/{path}: names that begin with {temporaries.PREFIX.decode()} are reserved")
+        if temporaries.is_hidden(path.name, self.hidden):
+            raise PermissionDenied(f"/{path}: names that begin with {self.hidden.decode()} are reserved")
         try:
             found = self.look(session, path.parent)
         except NotFound:
@@ -104,7 +107,7 @@ class Tree:
 
     def parent_of_existing(self, session: Session, path: StoragePath) -> bytes:
         """Return the place of the directory that holds the name of `path`; raises NotFound where that cannot exist."""
-        if temporaries.hides(path):
+        if temporaries.hides(path, self.hidden):
             raise _nothing(path)
         found = self.look(session, path.parent)
         if not found.entry.is_directory:
@@ -114,7 +117,7 @@ class Tree:
     def taken(self, session: Session, path: StoragePath, directory: bytes) -> Taken | None:
         """Return what has the name of `path` in the directory at the place `directory`, None where nothing has."""
         try:
-            attributes = session.ask(f"/{path}", LSTAT, string(below(directory, path.name))).attributes()
+            attributes = session.ask(f"/{path}", Type.LSTAT, string(below(directory, path.name))).attributes()
         except NotFound:
             return None
         return self.judge_taken(session, path, attributes)
@@ -145,10 +148,10 @@ class Tree:
         for piece, _ in path.steps():
             here = here + b"/" + piece if here else piece
             names.append(below(self.root, here))
-        return [*((REALPATH, string(name)) for name in names), (STAT, string(self.on_server(path)))]
+        return [*((Type.REALPATH, string(name)) for name in names), (Type.STAT, string(self.on_server(path)))]
 
-    def _judge(self, path: StoragePath, answers: list[Fields | StorageError]) -> Found:
-        if temporaries.hides(path):
+    def _judge(self, path: StoragePath, answers: list[Answer | StorageError]) -> Found:
+        if temporaries.hides(path, self.hidden):
             raise _nothing(path)
         fields = []
         for answer in answers:
@@ -179,7 +182,7 @@ def require_file(found: Found, path: StoragePath) -> None:
         raise IsADirectory(f"/{path} is a directory")
 
 
-def _place(answer: Fields) -> bytes:
+def _place(answer: Answer) -> bytes:
     answer.u32()  # how many: it is one
     return answer.string()
 

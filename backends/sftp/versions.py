@@ -14,7 +14,7 @@ from hashlib import blake2b
 
 from backends.errors import NotFound
 from backends.interface import Entry, Kind
-from backends.sftp.packets import LATEST, Attributes
+from backends.sftp_packets import LATEST, Attributes
 
 SECOND = 1_000_000_000  # nanoseconds
 DRIFT = 3600  # seconds; a file from further in the future cannot be mistaken for one that is written now

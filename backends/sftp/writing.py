@@ -16,17 +16,18 @@ from backends.errors import IncompleteWrite, NotFound, OutOfSpace, PermissionDen
 from backends.interface import Entry, Writer, check_preconditions
 from backends.name_locks import NameLocks
 from backends.paths import StoragePath
+from backends.sftp.answers import Answer
 from backends.sftp.connections import Lease
 from backends.sftp.leftovers import Leftovers
-from backends.sftp.naming import make_name_durable, rename_to_free_name
+from backends.sftp.naming import make_name_durable, rename_to_free_name, steady
 from backends.sftp.naming import replace as replace_name
 from backends.sftp.opening import OpenFile
-from backends.sftp.packets import CLOSE, EXTENDED, FSETSTAT, FSTAT, READ, WRITE, Attributes, Fields, string, u32, u64
 from backends.sftp.session import COPY_DATA, FSYNC, Request, Session
 from backends.sftp.space import is_full, require_space
 from backends.sftp.statuses import EndOfData, Failure
 from backends.sftp.tree import Taken, Tree, below
 from backends.sftp.versions import SECOND, Versions, entry_of
+from backends.sftp_packets import Attributes, Type, string, u32, u64
 
 DEPTH = 16  # requests without an answer
 COPY_PIECE = 64 * 1024 * 1024  # bytes per copy-data, which the server answers only when it is done
@@ -147,7 +148,7 @@ class SFTPWriter(Writer):
             raise source.changed from error
         except Failure as error:
             raise self._explained(error) from error
-        (now,) = self._demand([(FSTAT, string(source.file.handle))])
+        (now,) = self._demand([(Type.FSTAT, string(source.file.handle))])
         if not source.file.is_described_by(now.attributes()):
             raise source.changed
 
@@ -155,16 +156,16 @@ class SFTPWriter(Writer):
         for offset in range(begin, end, COPY_PIECE):
             count = min(COPY_PIECE, end - offset)
             where = string(source.handle), u64(offset), u64(count), string(self._handle), u64(offset)
-            self._session.ask(self._what, EXTENDED, string(COPY_DATA), *where)
+            self._session.ask(self._what, Type.EXTENDED, string(COPY_DATA), *where)
 
     def _content(self, handle: bytes, begin: int, end: int) -> Iterator[bytes]:
         """Give these bytes of an open file, many requests at once; raises EndOfData where it ends earlier."""
         most = self._session.read_size
         while begin < end:
             sizes = {offset: min(most, end - offset) for offset in range(begin, min(end, begin + DEPTH * most), most)}
-            requests = [(READ, string(handle) + u64(offset) + u32(size)) for offset, size in sizes.items()]
+            requests = [(Type.READ, string(handle) + u64(offset) + u32(size)) for offset, size in sizes.items()]
             for answer, (offset, size) in zip(self._demand(requests), sizes.items(), strict=True):
-                data = answer.string()
+                data = answer.data(size)
                 if not data:
                     raise EndOfData(f"{self._session.name}: {self._what}: it ends here")
                 yield data
@@ -181,7 +182,7 @@ class SFTPWriter(Writer):
         while len(self._on_the_way) >= DEPTH:
             self._take_status()
         fields = string(self._handle), u64(self._at), string(bytes(data))
-        self._on_the_way.append(self._session.begin(self._what, WRITE, *fields))
+        self._on_the_way.append(self._session.begin(self._what, Type.WRITE, *fields))
         self._at += len(data)
 
     def _take_status(self) -> None:
@@ -198,7 +199,7 @@ class SFTPWriter(Writer):
 
     def _prepare(self) -> None:
         self._finish()
-        *_, status = self._demand([*self._fsync(), (FSTAT, string(self._handle))])
+        *_, status = self._demand([*self._fsync(), (Type.FSTAT, string(self._handle))])
         self._require_whole(status.attributes())
 
     def _commit(self) -> Entry:
@@ -230,22 +231,25 @@ class SFTPWriter(Writer):
             requests.append(self._set(Attributes(modified=newer)))
         if requests:
             requests += self._fsync()
-        *_, status, _ = self._demand([*requests, (FSTAT, string(self._handle)), (CLOSE, string(self._handle))])
+        *_, status, _ = self._demand(
+            [*requests, (Type.FSTAT, string(self._handle)), (Type.CLOSE, string(self._handle))]
+        )
         self._handle = b""
         self._require_whole(status.attributes())
         return self._facts
 
     def _give_name(self, place: bytes, directory: bytes, present: Taken | None) -> None:
-        hidden, path = self._temporary.place, self._target.path
-        if present is None:
-            try:
-                rename_to_free_name(self._session, path, hidden, place)
-            except Failure:
-                if self._target.present(self._session, directory) is None:
-                    raise
-                replace_name(self._session, path, hidden, place)
-        else:
-            replace_name(self._session, path, hidden, place)
+        hidden, path, prefix = self._temporary.place, self._target.path, self._target.tree.hidden
+        with steady(self._session, self._locks):
+            if present is None:
+                try:
+                    rename_to_free_name(self._session, path, hidden, place)
+                except Failure:
+                    if self._target.present(self._session, directory) is None:
+                        raise
+                    replace_name(self._session, path, hidden, place, prefix)
+            else:
+                replace_name(self._session, path, hidden, place, prefix)
         self._leftovers.forget(self._temporary)
 
     def _abort(self) -> None:
@@ -260,17 +264,17 @@ class SFTPWriter(Writer):
             self._source.file.close()
         self._lease.release()
 
-    def _demand(self, requests: list[Request]) -> list[Fields]:
+    def _demand(self, requests: list[Request]) -> list[Answer]:
         try:
             return self._session.all_of(self._what, requests)
         except Failure as error:
             raise self._explained(error) from error
 
     def _fsync(self) -> list[Request]:
-        return [(EXTENDED, string(FSYNC) + string(self._handle))] if self._session.offers(FSYNC) else []
+        return [(Type.EXTENDED, string(FSYNC) + string(self._handle))] if self._session.offers(FSYNC) else []
 
     def _set(self, attributes: Attributes) -> Request:
-        return FSETSTAT, string(self._handle) + attributes.to_set()
+        return Type.FSETSTAT, string(self._handle) + attributes.to_bytes()
 
     def _require_whole(self, facts: Attributes) -> None:
         self._facts = facts

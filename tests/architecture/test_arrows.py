@@ -15,6 +15,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         *("backends.entries", "backends.errors", "backends.interface", "backends.paths", "backends.pool"),
         *("backends.pool_parts", "backends.writer"),
     ),
+    "packets": ("backends.sftp_packets",),
     "backends": ("backends",),
     "core": ("gateway.ocm",),
     "disk": ("gateway.durable",),
@@ -102,7 +103,8 @@ PARTS: dict[str, tuple[str, ...]] = {
 # What each part may import of the others. `app` builds everything and is known to the command line alone.
 ARROWS: dict[str, tuple[str, ...]] = {
     "contract": (),
-    "backends": ("contract",),
+    "packets": (),
+    "backends": ("contract", "packets"),
     "core": (),
     "disk": (),
     "words": ("disk",),

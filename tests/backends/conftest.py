@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faulty_link import FaultyLink
 from sftp_servers import Server, sshd
 
 pytest.register_assert_rewrite("tests.backends.conformance", "tests.backends.local_contract")
@@ -23,3 +24,10 @@ def ssh_root(ssh_server: Server) -> Path:
     root = ssh_server.data / uuid.uuid4().hex
     root.mkdir()
     return root
+
+
+@pytest.fixture
+def link(ssh_server: Server) -> Iterator[FaultyLink]:
+    """A link to that server, to be disturbed."""
+    with FaultyLink(ssh_server.port) as link:
+        yield link

@@ -26,12 +26,6 @@ PATIENCE = 2.0  # seconds
 
 
 @pytest.fixture
-def link(ssh_server: Server) -> Iterator[FaultyLink]:
-    with FaultyLink(ssh_server.port) as link:
-        yield link
-
-
-@pytest.fixture
 def remote(ssh_server: Server, ssh_root: Path, link: FaultyLink) -> Iterator[SFTPBackend]:
     """The new directory behind the link, by one connection."""
     account = replace(ssh_server.account(link.port), patience=PATIENCE, beginning=5)

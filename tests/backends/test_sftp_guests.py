@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import signal
 import socket
 import time
@@ -53,6 +54,19 @@ def test_a_guest_gets_in_with_the_text_of_a_key(ssh_server: Server, ssh_root: Pa
     with opened(ssh_server, ssh_root) as backend:
         put(backend, "file", b"content")
         assert get(backend, "file") == b"content"
+        assert names(backend) == [b"file"]
+
+
+def test_what_a_guest_writes_has_no_name_that_a_gateway_there_would_refuse(ssh_server: Server, ssh_root: Path) -> None:
+    """`.ocm-gateway-...` is what a gateway calls its own temporaries, in the storage that it shares."""
+    with opened(ssh_server, ssh_root) as backend, backend.open_write(path("file")) as writer:
+        writer.write(b"content")
+        (there,) = [file.name for file in ssh_root.iterdir()]
+        assert re.fullmatch(r"\.ocm-guest-[0-9a-f]{32}", there)
+        assert names(backend) == []
+        with pytest.raises(PermissionDenied, match="reserved"):
+            put(backend, ".ocm-guest-x", b"")
+        writer.commit()
         assert names(backend) == [b"file"]
 
 

@@ -15,8 +15,9 @@ from sites import children
 
 from backends.errors import Unavailable
 from backends.sftp import SFTPBackend, writing
-from backends.sftp.packets import EXTENDED, Fields
+from backends.sftp.answers import Answer
 from backends.sftp.session import Session
+from backends.sftp_packets import Type
 
 from .conformance.actions import ROOT, names, path
 
@@ -60,9 +61,9 @@ def test_a_file_that_changes_while_the_server_copies_it_is_not_copied(
     monkeypatch.setattr(writing, "COPY_PIECE", 1_000_000)
     ask = Session.ask
 
-    def slowly(session: Session, what: str, kind: int, *fields: bytes) -> Fields:
+    def slowly(session: Session, what: str, kind: int, *fields: bytes) -> Answer:
         answer = ask(session, what, kind, *fields)
-        if kind == EXTENDED and b"copy-data" in fields[0]:
+        if kind == Type.EXTENDED and b"copy-data" in fields[0]:
             (ssh_root / "file").write_bytes(b"x" * len(CONTENT))
         return answer
 

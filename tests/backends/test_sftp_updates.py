@@ -18,19 +18,14 @@ from sites import children
 from backends.errors import OutOfSpace, PreconditionFailed, Unavailable
 from backends.interface import Writer
 from backends.sftp import SFTPBackend, writing
-from backends.sftp.packets import EXTENDED, Fields
+from backends.sftp.answers import Answer
 from backends.sftp.session import COPY_DATA, Session
+from backends.sftp_packets import Type
 
 from .conformance.actions import get, names, path, put
 
 CONTENT = os.urandom(3 * MIB + 17)
 CHANGED = CONTENT[:MIB] + b"new" + CONTENT[MIB + 3 :]
-
-
-@pytest.fixture
-def link(ssh_server: Server) -> Iterator[FaultyLink]:
-    with FaultyLink(ssh_server.port) as link:
-        yield link
 
 
 @pytest.fixture
@@ -57,8 +52,8 @@ def test_the_server_copies_what_is_not_overwritten(
     copied: list[tuple[int, int]] = []
     ask = Session.ask
 
-    def recording(session: Session, what: str, kind: int, *fields: bytes) -> Fields:
-        if kind == EXTENDED and COPY_DATA in fields[0]:
+    def recording(session: Session, what: str, kind: int, *fields: bytes) -> Answer:
+        if kind == Type.EXTENDED and COPY_DATA in fields[0]:
             offset, size = (int.from_bytes(field, "big") for field in fields[2:4])
             copied.append((offset, offset + size))
         return ask(session, what, kind, *fields)
@@ -132,9 +127,9 @@ def test_a_file_that_changes_while_it_is_taken_over_is_no_mixture(
 ) -> None:
     ask = Session.ask
 
-    def slowly(session: Session, what: str, kind: int, *fields: bytes) -> Fields:
+    def slowly(session: Session, what: str, kind: int, *fields: bytes) -> Answer:
         answer = ask(session, what, kind, *fields)
-        if kind == EXTENDED and COPY_DATA in fields[0]:
+        if kind == Type.EXTENDED and COPY_DATA in fields[0]:
             (ssh_root / "file").write_bytes(b"x" * len(CONTENT))
         return answer
 
