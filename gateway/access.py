@@ -6,6 +6,7 @@ that fails, fails alike: the caller learns neither which part was wrong nor what
 
 from __future__ import annotations
 
+import hmac
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -60,7 +61,8 @@ class Grant:
     permissions: frozenset[Permission]
     shared: SharedResource | None  # None: a local user's whole tree
     key: str | None = None  # fingerprint of the SSH key that it came with
-    key_is_kept_elsewhere: bool = False  # by a program that is asked once, so it is not asked for again
+    key_is_kept_elsewhere: bool = False  # by a program that is asked again now and then
+    password: bytes | None = field(default=None, repr=False)  # which one it came with, as a digest of the stored hash
     read_at: float = field(default=float("-inf"), compare=False, repr=False)  # by the monotonic clock, in seconds
 
 
@@ -101,9 +103,11 @@ class Access:
         """Return the Grant of a local user; raises Unproven."""
 
         async def read() -> Grant:
-            if not await self._passwords.verify(user, password):
+            # Read before the check, so that a password which is changed meanwhile ends the Grant.
+            stored = await self._store.read(lambda tx: users.password_hash(tx, user))
+            if not await self._passwords.verify(user, password) or stored is None:
                 raise _refused("wrong user name or password")
-            return await self._store.read(lambda tx: self._of_user(tx, user))
+            return replace(_of_tree(user), password=self.digest(stored.encode()))
 
         return await self._grant(f"password\0{user}\0{password}", read)
 
@@ -139,11 +143,12 @@ class Access:
 
         return await self._grant(f"token\0{token}", read)
 
-    async def by_key(self, login: str, key: PublicKey) -> Grant:
+    async def by_key(self, login: str, key: PublicKey, client: str = "") -> Grant:
         """Return the Grant of whoever has the private half of `key`, which the door makes sure of; raises Unproven.
 
-        `login` is a user's name, or that of a Share. Everything that is looked up for one that exists is looked up for
-        any other, so that also the time of a refusal tells nothing. Raises Unavailable when too many ask.
+        `login` is a user's name, or that of a Share, and `client` the address that it comes from. Everything that is
+        looked up for one that exists is looked up for any other, so that also the time of a refusal tells nothing.
+        Raises Unavailable when too many ask.
         """
         fingerprint = key.fingerprint
 
@@ -151,10 +156,10 @@ class Access:
             if SHARE_LOGIN.fullmatch(login):
                 return await self._store.read(lambda tx: self._of_share_key(tx, login, fingerprint))
             if USER_NAME.fullmatch(login):
-                return await self._of_user_key(login, fingerprint)
+                return await self._of_user_key(login, fingerprint, client)
             raise _refused("a name that nobody logs in by")
 
-        return await self._grant(f"key\0{login}\0{fingerprint}", read)
+        return await self._grant(f"key\0{login}\0{fingerprint}", read, client)
 
     async def of_user(self, name: str) -> Grant:
         """Return the Grant of a user whom the operating system has proved (the admin socket); raises Unproven."""
@@ -164,13 +169,13 @@ class Access:
         """Return the Grant as it is now, for work that lasts; raises Unproven once it has ended.
 
         The expiry of a token is judged when a request begins, revocation and everything else always (wire.md). A Grant
-        that came with an SSH key ends with the key.
+        that came with an SSH key, or with a password, ends with it.
         """
         now = time.monotonic()
         again, has_key = await self._store.read(lambda tx: (self._again(tx, grant), self._has_key(tx, grant)))
-        if not has_key and not await self._has_key_in_file(grant):
+        if not has_key and not await self._has_key_elsewhere(grant):
             raise _refused(f"the key {grant.key} is no longer authorised")
-        return replace(again, key=grant.key, key_is_kept_elsewhere=grant.key_is_kept_elsewhere, read_at=now)
+        return replace(grant, permissions=again.permissions, shared=again.shared, read_at=now)
 
     async def of_principal(self, principal: str) -> Grant:
         """Return the Grant that a principal has now, for what outlives a request; raises Unproven."""
@@ -178,6 +183,23 @@ class Access:
         if kind == "user":
             return await self.of_user(name)
         return await self._store.read(lambda tx: self._of_share(tx, sent_shares.get(tx, name)))
+
+    async def note_use(self, grant: Grant) -> None:
+        """Tell the owner that the Share, if it is one, is being used; a state that cannot be written keeps nobody out.
+
+        Of a key the door says so, which alone has seen that the private half is there: anybody may ask about a key.
+        """
+        if grant.shared is None:
+            return
+        share_id, now = grant.shared.share_id, time.monotonic()
+        if now - self._used.get(share_id, float("-inf")) < USE_NOTED:
+            return
+        if len(self._used) >= CACHE_LIMIT:
+            self._used.clear()
+        self._used[share_id] = now
+        moment = int(self._clock())
+        with suppress(StorageError):
+            await self._store.run(lambda tx: sent_shares.set_used(tx, share_id, moment))
 
     def forget(self) -> None:
         """Drop every cached Grant, after a change in this process."""
@@ -192,8 +214,11 @@ class Access:
         """Return 32 bytes by which a credential can be known again, and which tell nothing of it."""
         return blake2b(credential, digest_size=32, key=self._salt).digest()
 
-    async def _grant(self, credential: str, read: Callable[[], Awaitable[Grant]]) -> Grant:
-        """Return the Grant of `credential`, read anew when the one in the cache is older than GRANT_LIFE."""
+    async def _grant(self, credential: str, read: Callable[[], Awaitable[Grant]], client: str = "") -> Grant:
+        """Return the Grant of `credential`, read anew when the one in the cache is older than GRANT_LIFE.
+
+        A refusal may be for one `client` alone, so what is read at the same time is shared only among its connections.
+        """
         key = self.digest(credential.encode("utf-8", "surrogatepass"))
         cached = self._cache.get(key)
         if cached and self.is_fresh(cached):
@@ -202,50 +227,46 @@ class Access:
         async def read_anew() -> Grant:
             now = time.monotonic()
             grant = replace(await read(), read_at=now)
-            if grant.shared is not None:
-                await self._note_use(grant.shared.share_id, now)
+            if grant.key is None:
+                await self.note_use(grant)
             if len(self._cache) >= CACHE_LIMIT:
                 self._cache.clear()
             self._cache[key] = grant
             return grant
 
         # Once for all connections of a client, and for none that comes after a `forget` what was read before.
-        return await self._reading.run((key, self._forgotten), read_anew)
-
-    async def _note_use(self, share_id: str, now: float) -> None:
-        """Tell the owner that the Share is being used; a state that cannot be written keeps nobody out."""
-        if now - self._used.get(share_id, float("-inf")) < USE_NOTED:
-            return
-        if len(self._used) >= CACHE_LIMIT:
-            self._used.clear()
-        self._used[share_id] = now
-        moment = int(self._clock())
-        with suppress(StorageError):
-            await self._store.run(lambda tx: sent_shares.set_used(tx, share_id, moment))
+        return await self._reading.run((key, client, self._forgotten), read_anew)
 
     def _again(self, tx: Connection, grant: Grant) -> Grant:
-        if grant.shared is None:
-            return self._of_user(tx, grant.who)
-        return self._of_share(tx, sent_shares.get(tx, grant.shared.share_id))
+        if grant.shared is not None:
+            return self._of_share(tx, sent_shares.get(tx, grant.shared.share_id))
+        stored = users.password_hash(tx, grant.who) or ""
+        if grant.password is not None and not hmac.compare_digest(grant.password, self.digest(stored.encode())):
+            raise _refused(f"{grant.who} has another password now, or is disabled")
+        return self._of_user(tx, grant.who)
 
     def _has_key(self, tx: Connection, grant: Grant) -> bool:
-        """Tell whether the state, or what was asked once, still has the key of a Grant that came with one."""
-        if grant.key is None or grant.key_is_kept_elsewhere:
+        """Tell whether the state still has the key of a Grant that came with one."""
+        if grant.key is None:
             return True
+        if grant.key_is_kept_elsewhere:
+            return False
         if grant.shared is None:
             return user_keys.exists(tx, grant.who, grant.key)
         return share_keys.exists(tx, grant.shared.share_id, grant.key)
 
-    async def _has_key_in_file(self, grant: Grant) -> bool:
+    async def _has_key_elsewhere(self, grant: Grant) -> bool:
         assert grant.key is not None
-        return grant.shared is None and await self._authorized_keys.in_file(grant.who, grant.key)
+        if grant.key_is_kept_elsewhere:
+            return await self._authorized_keys.still_by_command(grant.who, grant.key)
+        return grant.shared is None and await self._authorized_keys.still_in_file(grant.who, grant.key)
 
-    async def _of_user_key(self, name: str, fingerprint: str) -> Grant:
+    async def _of_user_key(self, name: str, fingerprint: str, client: str) -> Grant:
         kept_elsewhere = False
         known = await self._store.read(lambda tx: user_keys.exists(tx, name, fingerprint))
         known = known or await self._authorized_keys.in_file(name, fingerprint)
         if not known:
-            known = kept_elsewhere = await self._authorized_keys.by_command(name, fingerprint)
+            known = kept_elsewhere = await self._authorized_keys.by_command(name, fingerprint, client)
         if not known:
             raise _refused("no such user, or not with this key")
         grant = await self._store.read(lambda tx: self._of_user(tx, name))
@@ -262,7 +283,7 @@ class Access:
     def _of_user(self, tx: Connection, name: str) -> Grant:
         if not users.is_enabled(tx, name):
             raise _refused(f"there is no enabled user {name}")
-        return Grant(users.principal(name), name, frozenset(Permission), None)
+        return _of_tree(name)
 
     def _of_secret(self, tx: Connection, digest: bytes) -> tuple[Grant, str]:
         """Return the Grant and the server that the Share is with."""
@@ -295,6 +316,10 @@ class Access:
         path = mount.path.join(share.path.relative_to(mount.path)).bounded()
         resource = SharedResource(share.id, share.backend, path, kind, share.identity, share.owner)
         return Grant(sent_shares.principal(share.id), share.share_with, permissions, resource)
+
+
+def _of_tree(user: str) -> Grant:
+    return Grant(users.principal(user), user, frozenset(Permission), None)
 
 
 def _refused(reason: str) -> Unproven:

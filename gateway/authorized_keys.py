@@ -9,142 +9,118 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import stat
 import time
 from asyncio.subprocess import DEVNULL, PIPE
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import structlog
 
 from backends.errors import Unavailable
-from backends.pool import Pool
-from gateway.ocm.ssh_keys import parse_authorized_keys
+from gateway.key_files import CONTENT_MAX, KEPT_MAX, NONE, USER, KeyFiles, Keys, fingerprints
 from gateway.single_flight import SingleFlight
 from gateway.users import USER_NAME
 
-USER = "{user}"  # in the configured path and arguments: the user's name
-CONTENT_MAX = 256 * 1024  # bytes of a file, or of what the program prints; more than 2,000 keys
 COMMAND_TIME = 5.0  # seconds that the program may take
 KILL_TIME = 5.0  # seconds until one that was killed is left to itself
 COMMANDS = 8  # programs at a time, in each worker
 WAITING = 64  # users whose program waits until another one has ended
+COMMANDS_OF_ONE = 4  # the part of both for those who log in from one address: nobody alone keeps the others out
+WAITING_OF_ONE = 12
 COMMAND_KEPT = 1.0  # seconds that its answer holds: a client offers one key after the other
-KEPT_MAX = 10_000  # users
-NOBODY_ELSE = stat.S_IWGRP | stat.S_IWOTH  # who may write there lets himself in
+COMMAND_AGAIN = 60.0  # seconds until it is asked again about a key that somebody is logged in with
 
-Keys = frozenset[str]  # fingerprints
-Stamp = tuple[int, ...]
-NONE: Keys = frozenset()
+OURSELVES = ""  # who asks about those that are in: they are so many as may be, and are waited for
+TOO_MANY = "wait for ssh.authorized_keys_command: make it faster"
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What a file held when it was like `stamp`, or why it could not be read."""
-
-    stamp: Stamp | None = None
-    keys: Keys = NONE
-    problem: str | None = None
 
 
 class AuthorizedKeys:
     """The configured file and command, as far as there are some."""
 
     def __init__(self, file: Path | None = None, command: Sequence[str] = ()) -> None:
-        self._file = file
+        self._files = KeyFiles(file)
         self._command = tuple(command)
-        self._pool = Pool("authorized-keys", threads=2, waiting=64)  # the file may be on a NAS that hangs
-        self._seen: dict[str, _Read] = {}
         self._answers: dict[str, tuple[float, Keys]] = {}  # until when each holds, by the monotonic clock
+        self._named: dict[str, tuple[float, Keys]] = {}  # what was named last, and when that was asked
         self._asking: SingleFlight[Keys] = SingleFlight()
         self._slots = asyncio.Semaphore(COMMANDS)
-        self._unanswered = 0
+        self._slots_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # by address
+        self._unanswered: Counter[str] = Counter()  # by address
 
     async def in_file(self, user: str, fingerprint: str) -> bool:
         """Tell whether the user's file has this key now; raises Unavailable when too many ask."""
-        if self._file is None or not USER_NAME.fullmatch(user):
-            return False
-        return fingerprint in await self._pool.run(self._of_file, user, str(self._file).replace(USER, user))
+        return USER_NAME.fullmatch(user) is not None and await self._files.have(user, fingerprint)
 
-    async def by_command(self, user: str, fingerprint: str) -> bool:
-        """Tell whether the program has just named this key for the user; raises Unavailable when too many ask."""
+    async def still_in_file(self, user: str, fingerprint: str) -> bool:
+        """Tell whether the user's file has this key, or had it before it could not be read for a while."""
+        return await self._files.still_have(user, fingerprint)
+
+    async def by_command(self, user: str, fingerprint: str, client: str = OURSELVES) -> bool:
+        """Tell whether the program has just named this key for the user, who logs in from the address `client`.
+
+        Raises Unavailable when too many ask, from there or in all.
+        """
         if not self._command or not USER_NAME.fullmatch(user):
             return False
         until, keys = self._answers.get(user, (0.0, NONE))
         if time.monotonic() >= until:
-            keys = await self._asking.run(user, lambda: self._ask(user))
+            keys = await self._run_once(user, client)
+        return fingerprint in keys
+
+    async def still_by_command(self, user: str, fingerprint: str) -> bool:
+        """Tell whether the program names this key as it did, by its answer of the last COMMAND_AGAIN seconds.
+
+        What it has named stays while it gives no answer: a directory that is away ends nobody's work. Raises
+        Unavailable.
+        """
+        asked, keys = self._named.get(user, (float("-inf"), NONE))
+        if time.monotonic() - asked >= COMMAND_AGAIN:
+            await self._run_once(user)
+            _, keys = self._named.get(user, (0.0, NONE))
         return fingerprint in keys
 
     def close(self) -> None:
-        self._pool.close()
+        self._files.close()
 
-    def _of_file(self, user: str, path: str) -> Keys:
-        before = self._seen.get(user, _Read())
-        try:
-            now = _read(path, before)
-        except FileNotFoundError:
-            now = _Read()
-        except (OSError, ValueError) as error:
-            now = _Read(problem=error.strerror or "" if isinstance(error, OSError) else str(error))
-        if now.problem is not None and now.problem != before.problem:
-            log.warning("a file of authorized keys is not used", path=path, user=user, reason=now.problem)
-        if len(self._seen) >= KEPT_MAX:
-            self._seen.clear()
-        self._seen[user] = now
-        return now.keys
+    async def _run_once(self, user: str, client: str = OURSELVES) -> Keys:
+        """Ask, or take what the same client is about to be answered: nobody waits, or is refused, with another."""
+        return await self._asking.run((user, client), lambda: self._ask(user, client))
 
-    async def _ask(self, user: str) -> Keys:
-        if self._unanswered >= COMMANDS + WAITING:
-            raise Unavailable("too many log-ins wait for ssh.authorized_keys_command")
-        self._unanswered += 1
+    async def _ask(self, user: str, client: str) -> Keys:
+        if client and self._unanswered[client] >= COMMANDS_OF_ONE + WAITING_OF_ONE:
+            raise Unavailable(f"too many log-ins from {client} {TOO_MANY}, or block that address")
+        if client and self._unanswered.total() >= COMMANDS + WAITING:
+            raise Unavailable(f"too many log-ins {TOO_MANY}")
+        slots = self._slots_of.setdefault(client, asyncio.Semaphore(COMMANDS_OF_ONE if client else COMMANDS))
+        self._unanswered[client] += 1
         try:
-            async with self._slots:
-                keys = await self._run(user)
+            async with slots, self._slots:
+                named = await self._run(user)
         finally:
-            self._unanswered -= 1
+            self._unanswered -= Counter((client,))  # which drops what has come to 0
+        now, before = time.monotonic(), self._named.get(user, (0.0, NONE))[1]
         if len(self._answers) >= KEPT_MAX:
             self._answers.clear()
-        self._answers[user] = (time.monotonic() + COMMAND_KEPT, keys)
-        return keys
+            self._named.clear()
+        self._answers[user] = now + COMMAND_KEPT, named or NONE
+        self._named[user] = now, before if named is None else named
+        return named or NONE
 
-    async def _run(self, user: str) -> Keys:
+    async def _run(self, user: str) -> Keys | None:
+        """Return what the program names, None where it has failed."""
         try:
-            return _fingerprints(await _output([argument.replace(USER, user) for argument in self._command]))
+            return fingerprints(await _output([argument.replace(USER, user) for argument in self._command]))
         except (OSError, ValueError) as error:
             # Without its arguments, which may hold a password for a directory.
             facts = {"program": self._command[0], "user": user, "reason": str(error)}
             hint = "run it as the account of this service to see why"
             log.warning("ssh.authorized_keys_command gave no keys", **facts, hint=hint)
-            return NONE
-
-
-def _read(path: str, before: _Read) -> _Read:
-    """Return what the file holds, read only if it is another than `before`; raises OSError, and ValueError saying why.
-
-    O_NONBLOCK: what is no file, such as a pipe that nobody writes to, must not hold up a thread.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    with open(descriptor, "rb") as file:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise ValueError("it is no file")
-        if facts.st_mode & NOBODY_ELSE:
-            raise ValueError("others than its owner may write to it: chmod go-w")
-        stamp = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-        if stamp == before.stamp:
-            return before
-        content = file.read(CONTENT_MAX + 1)
-    if len(content) > CONTENT_MAX:
-        raise ValueError(f"it is longer than {CONTENT_MAX} bytes")
-    return _Read(stamp, _fingerprints(content))
-
-
-def _fingerprints(content: bytes) -> Keys:
-    return frozenset(key.fingerprint for key in parse_authorized_keys(content.decode("utf-8", "replace")))
+            return None
 
 
 async def _output(arguments: Sequence[str]) -> bytes:

@@ -81,8 +81,11 @@ class Delivering:
             second = await self._say(share, other, secret)
             if second.status == 409 or not _refused(share.server, second, secret, profile).is_final:
                 offered, answer = other, second  # else the first refusal says what is wrong
-        if answer.status == 409:
-            return  # the id is 128 random bits: an earlier attempt, whose answer was lost, has brought it
+        if answer.status == 409:  # the id is 128 random bits: an earlier attempt, whose answer was lost, has brought it
+            if SSH in offered.protocols:  # and with the answer the keys, which nothing else tells
+                hint = "if its receiver cannot log in by SSH: revoke it, and share anew"
+                log.warning("a Share was taken, but not by which keys", share=share.id, peer=share.server, hint=hint)
+            return
         if answer.status not in TAKEN:
             raise _refused(share.server, answer, secret, profile)
         created = parse_share_created(answer.body)

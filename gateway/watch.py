@@ -10,10 +10,12 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import structlog
 
+from backends.errors import Unavailable
 from gateway.access import Grant
 from gateway.errors import Unproven
 from gateway.ocm.shares import Permission
@@ -44,6 +46,7 @@ class Watch:
         self._access = access
         self._every = every
         self._transfers: set[_Transfer] = set()
+        self._looking: dict[Grant, asyncio.Task[None]] = {}
 
     @contextmanager
     def over(self, grant: Grant, needs: Permission, abort: Callable[[], None]) -> Iterator[None]:
@@ -64,20 +67,35 @@ class Watch:
         """Watch until cancelled."""
         while True:
             await asyncio.sleep(self._every)
-            for grant in {transfer.grant for transfer in self._transfers}:
-                permissions = await self._permissions(grant)
-                for transfer in [one for one in self._transfers if one.grant == grant]:
-                    if transfer.needs not in permissions:
-                        _cut(transfer)
+            for grant in {transfer.grant for transfer in self._transfers} - self._looking.keys():
+                look = self._looking[grant] = asyncio.create_task(self._look(grant), name="watch")
+                look.add_done_callback(partial(self._looked, grant))
+
+    def _looked(self, grant: Grant, _look: asyncio.Task[None]) -> None:
+        del self._looking[grant]
+
+    async def _look(self, grant: Grant) -> None:
+        """Cut what a Grant no longer permits; one that cannot be read for a while keeps no other from being read."""
+        if not self._of(grant):
+            return  # ended by itself in this moment
+        permissions = await self._permissions(grant)
+        for transfer in self._of(grant):
+            if transfer.needs not in permissions:
+                _cut(transfer)
+
+    def _of(self, grant: Grant) -> list[_Transfer]:
+        return [one for one in self._transfers if one.grant == grant]
 
     async def _permissions(self, grant: Grant) -> frozenset[Permission]:
         try:
             return (await self._access.renew(grant)).permissions
         except Unproven:
             return frozenset()
+        except Unavailable as error:  # which every running transfer meets, while the state gives no answer
+            log.warning("transfer.unwatched", principal=grant.principal, reason=str(error))
         except Exception:
             log.exception("transfer.unwatched", principal=grant.principal)
-            return grant.permissions
+        return grant.permissions
 
 
 def _cut(transfer: _Transfer) -> None:

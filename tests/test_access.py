@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,9 @@ class Place:
             clock=self.clock,
         )
 
+    def set_password(self, password: str, user: str = "alice") -> None:
+        self.store.run_sync(lambda tx: users.set_password_hash(tx, user, CHEAP.hash(password)))
+
     def share(self, secret: str = SECRET, **changes: Any) -> SentShare:
         share = sent(**changes)
         self.store.run_sync(lambda tx: sent_shares.add(tx, share, secret_hash(secret), b"sealed"))
@@ -99,13 +103,45 @@ async def refused(attempt: Awaitable[Grant]) -> str:
 
 async def test_a_password_opens_the_users_own_tree(place: Place) -> None:
     expected = Grant("user:alice", "alice", frozenset(Permission), None)
-    assert await place.access.by_password("alice", PASSWORD) == expected
+    grant = await place.access.by_password("alice", PASSWORD)
+    assert replace(grant, password=None) == expected
+    assert await place.access.renew(grant) == grant
     assert await place.access.of_user("alice") == expected
 
 
 @pytest.mark.parametrize(("user", "password"), [("alice", ""), ("alice", "wrong"), ("nobody", PASSWORD), ("", "")])
 async def test_a_wrong_user_or_password_is_refused_in_one_way(place: Place, user: str, password: str) -> None:
     assert await refused(place.access.by_password(user, password)) == "wrong user name or password"
+
+
+async def test_what_a_password_has_opened_ends_with_it(place: Place) -> None:
+    """Also where the same one is set again, as after a leak."""
+    grant = await place.access.by_password("alice", PASSWORD)
+    known_by_the_system = await place.access.of_user("alice")
+    for password in ("another one", PASSWORD):
+        place.set_password(password)
+        assert "another password" in await refused(place.access.renew(grant))
+        grant = await place.access.by_password("alice", password)
+        assert await place.access.renew(grant) == grant
+    assert await place.access.renew(known_by_the_system) == known_by_the_system
+    stored = place.store.read_sync(lambda tx: users.password_hash(tx, "alice"))
+    assert stored is not None
+    assert stored not in repr(grant)
+    assert str(grant.password) not in repr(grant)
+
+
+async def test_a_password_that_is_changed_while_it_is_checked_opens_nothing_for_long(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = place.passwords.verify
+
+    async def overtaken(user: str, password: str) -> bool:
+        is_right = await verify(user, password)
+        place.set_password("another one")
+        return is_right
+
+    monkeypatch.setattr(place.passwords, "verify", overtaken)
+    await refused(place.access.renew(await place.access.by_password("alice", PASSWORD)))
 
 
 async def test_a_disabled_user_is_refused_everywhere(place: Place) -> None:

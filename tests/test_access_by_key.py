@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +15,11 @@ from sqlalchemy import event
 from ssh_lines import new_key
 from test_access import Place, refused
 
+from backends.errors import Unavailable
 from backends.interface import Kind
 from backends.paths import StoragePath
 from gateway import access as module
+from gateway import authorized_keys
 from gateway.access import Grant, SharedResource
 from gateway.authorized_keys import AuthorizedKeys
 from gateway.ocm.shares import Permission
@@ -253,18 +256,36 @@ async def test_a_key_in_a_file_is_good_for_as_long_as_it_is_there(place: Keyed, 
     assert await place.access.renew(grant) == grant, "wherever the key is now"
 
 
-async def test_a_key_of_the_program_is_asked_for_once(place: Keyed, tmp_path: Path) -> None:
+async def test_a_key_of_the_program_stays_while_it_fails(
+    place: Keyed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A session does not end because a directory server is away; one whose user is disabled ends."""
+    monkeypatch.setattr(authorized_keys, "COMMAND_AGAIN", 0.0)
     keys = tmp_path / "printed"
     keys.write_text(KEY.line)
     place.also_from(AuthorizedKeys(command=("/bin/cat", str(keys), "{user}")))
     await refused(place.access.by_key("alice", KEY))  # cat fails for a file named alice
     place.also_from(AuthorizedKeys(command=("/bin/sh", "-c", f"cat {keys}", "{user}")))
     grant = await place.access.by_key("alice", KEY)
-    keys.unlink()
+    keys.rename(tmp_path / "away")
+    assert await place.access.renew(grant) == grant
+    keys.write_text(OTHER.line)
+    await refused(place.access.renew(grant))
+    keys.write_text(KEY.line)
     assert await place.access.renew(grant) == grant
     place.store.run_sync(lambda tx: users.set_disabled(tx, "alice", True))
     await refused(place.access.renew(grant))
+
+
+async def test_nobody_is_refused_with_a_stranger_who_asks_for_the_same_at_the_same_time(place: Keyed) -> None:
+    """A key is public: whoever knows it may offer it in its owner's name, again and again."""
+    keys = AuthorizedKeys(command=("/bin/sh", "-c", f"echo {KEY.line}", "{user}"))
+    place.also_from(keys)
+    keys._unanswered["192.0.2.1"] = authorized_keys.COMMANDS_OF_ONE + authorized_keys.WAITING_OF_ONE
+    both = [place.access.by_key("alice", KEY, client) for client in ("192.0.2.1", "192.0.2.2")]
+    stranger, alice = await asyncio.gather(*both, return_exceptions=True)
+    assert isinstance(stranger, Unavailable)
+    assert isinstance(alice, Grant)
 
 
 async def test_nothing_kept_elsewhere_opens_a_share(place: Keyed, tmp_path: Path) -> None:

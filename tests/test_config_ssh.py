@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +96,24 @@ def test_a_mistake_is_reported_where_it_stands(directory: Path, key: str, value:
     assert allowed in mistake.allowed
 
 
-def test_a_program_that_others_may_change_is_refused(directory: Path) -> None:
-    program = directory / "keys-of"
-    program.touch()
-    program.chmod(0o775)
-    mistake = only(directory, ssh={"authorized_keys_command": [str(program), "{user}"]})
-    assert (mistake.found, "chmod go-w" in mistake.allowed) == (repr(str(program)), True)
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda program: program.chmod(0o775), "others than its owner may write to {program}: chmod go-w {program}"),
+        (
+            lambda program: program.parent.chmod(0o777),
+            "others than its owner may write to {program.parent}: chmod go-w",
+        ),
+        (lambda program: os.chown(program, 60_001, -1), "{program} belongs to uid 60001"),
+    ],
+)
+def test_a_program_that_others_may_change_or_replace_is_refused(
+    directory: Path, change: Callable[[Path], object], found: str
+) -> None:
+    program = directory / "bin/keys-of"
+    program.parent.mkdir(0o755)
+    program.touch(0o755)
+    config = {"authorized_keys_command": [str(program), "{user}"]}
+    assert loaded(directory, ssh=config).ssh.authorized_keys_command == (str(program), "{user}")
+    change(program)
+    assert found.format(program=program) in (only(directory, ssh=config).found or "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ from typing import Annotated
 from pydantic import Field, PlainValidator, ValidationInfo
 
 from gateway.config.section import Section
+from gateway.config.strict_modes import require_unshared
 from gateway.config.values import ADDRESS_AND_PORT, HOST_NAME, Address, Seconds, canonical_ip, refuse, resolve
 
 USER = "{user}"
@@ -49,8 +49,10 @@ def _command(value: object, info: ValidationInfo) -> tuple[str, ...]:
     program = resolve(value[0], directory)
     if not program.is_file() or not os.access(program, os.X_OK):
         refuse(allowed, f"{str(program)!r}, which is no program that this user can run")
-    if program.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        refuse("a program that nobody but its owner may change: chmod go-w", repr(str(program)))
+    try:
+        require_unshared(program)
+    except (OSError, ValueError) as error:
+        refuse("a program that nobody but root and this user can change or replace", str(error))
     return str(program), *value[1:]
 
 

@@ -50,6 +50,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "gateway.inviting",
         "gateway.issuing",
         "gateway.keeping",
+        "gateway.key_files",
         "gateway.key_pairs",
         "gateway.last_seen",
         "gateway.legacy",

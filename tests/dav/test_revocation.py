@@ -14,7 +14,7 @@ from gateway.ocm.shares import Permission
 from gateway.store import sent_shares, users
 from gateway.watch import Watch
 
-from .served import READ, WRITE, Served, Shared, basic, bearer
+from .served import CHEAP, READ, WRITE, Served, Shared, basic, bearer
 from .test_get import drain, slow_reader
 from .test_put import begin, eventually
 
@@ -113,6 +113,14 @@ def test_an_upload_into_a_folder_that_is_moved_meanwhile_is_not_stored_in_anothe
     assert answer.startswith(b"HTTP/1.1 409 ")
     assert not (door.data / "moving" / "file").exists()
     assert not (door.data / "moved" / "file").exists()
+
+
+def test_whoever_came_with_another_password_is_cut_too(door):
+    download = slow_reader(door, basic("alice"), "/dav/files/alice/home/folder/big")
+    old = door.store.read_sync(lambda tx: users.password_hash(tx, "alice"))
+    door.store.run_sync(lambda tx: users.set_password_hash(tx, "alice", CHEAP.hash("another one")))
+    assert ended_within_the_promise(download)
+    door.store.run_sync(lambda tx: users.set_password_hash(tx, "alice", old))
 
 
 def test_a_disabled_user_is_cut_too(door):
