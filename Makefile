@@ -12,10 +12,10 @@ export PYTHONDONTWRITEBYTECODE :=
 
 # Foreign judges and clients of the tests: curl and cadaver read and write through the doors, Apache is a WebDAV
 # server to receive from, Apache and nginx are servers to stand in front of, systemd-analyze judges the unit, acl sets
-# ACLs to be obeyed, litmus judges the WebDAV door; nginx with dav-ext, XRootD and sshd are storage; disks are made,
-# filled and broken with the last three.
+# ACLs to be obeyed, litmus judges the WebDAV door; nginx with dav-ext, XRootD and sshd are storage; sftp, scp and sshfs
+# come in by the SSH door; disks are made, filled and broken with the last three.
 TOOLS := curl cadaver apache2 nginx systemd acl litmus libnginx-mod-http-dav-ext xrootd-server xrootd-server-plugins \
-         xrootd-plugins openssh-server openssh-client e2fsprogs mount strace
+         xrootd-plugins openssh-server openssh-client sshfs fuse3 e2fsprogs mount strace
 
 .PHONY: help install run demo test torture lint bench tools clean
 

@@ -136,6 +136,16 @@ class Place:
             raise Unavailable(f"another {present.kind.value} stands in the place of Share {self.shared.share_id}")
 
 
+async def in_pool(place: Place, job: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """Run `job` in the storage's threads, after making sure that a Share still is what was shared."""
+
+    def checked() -> T:
+        place.check()
+        return job(*arguments, **named)
+
+    return await place.storage.pool.run(checked)
+
+
 @dataclass(frozen=True, slots=True)
 class VirtualFolder:
     """A folder that exists only as names: `/` and `/received`."""

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import structlog
 from sqlalchemy import Connection
 
-from backends.errors import InUse, NothingParked, StorageError, Unavailable
-from backends.interface import Parked, StorageBackend, Writer
+from backends.errors import InUse, NotFound, NothingParked, StorageError, Unavailable
+from backends.interface import Entry, Parked, StorageBackend, Writer
 from gateway.access import Access, Grant
-from gateway.errors import Conflict, Full, Unproven
+from gateway.errors import Conflict, Full, Refusal, Unproven
 from gateway.mounts import Mounts
 from gateway.ocm.shares import Permission
 from gateway.stamp import Stamp
@@ -30,12 +30,14 @@ from gateway.tree import Place, Storage
 
 LIFETIME = 24 * 3600  # seconds after the last part
 MOST = 100  # unfinished uploads of one principal
+WORTH_KEEPING = 1 << 20  # bytes; what is cut off before so many have come is sent again as quickly
+LENGTH_UNKNOWN = -1  # as the length of the whole, where a client does not tell it
 EVERY = 60.0  # seconds between two looks for what has ended
 # Seconds after which it is read again who has left anything, though nobody has left more; reading it at each PUT would
 # cost a fifth of a small one.
 KNOWN_FOR = 1.0
 
-__all__ = ["Upload", "Uploads"]
+__all__ = ["LENGTH_UNKNOWN", "Upload", "Uploads"]
 
 log = structlog.get_logger()
 
@@ -46,6 +48,15 @@ class _Known(NamedTuple):
     stamp: bytes
     read: float
     principals: frozenset[str]
+
+
+def is_unchanged(place: Place, present: Entry | None) -> bool:
+    """Tell whether the file is as it was, or still is not there."""
+    try:
+        now: Entry | None = place.backend.stat(place.path)
+    except NotFound:
+        now = None
+    return (now.etag if now else None) == (present.etag if present else None)
 
 
 class Uploads:
@@ -132,6 +143,27 @@ class Uploads:
 
         writer.park(note)
         return kept[0]
+
+    def leave(
+        self, writer: Writer, principal: str, place: Place, total: int, *, present: Entry | None, known: Upload | None
+    ) -> None:
+        """Park what has come of an upload that was cut off, to be resumed, or drop it; `writer` is closed then.
+
+        It is kept while the file is as it was when the upload began (`present`): what replaced it is newer.
+        """
+        try:
+            worth = writer.written - writer.start >= WORTH_KEEPING
+            if worth and place.backend.features.resumable and is_unchanged(place, present):
+                known = known or self.find(principal, place, total)
+                upload = self.keep(writer, principal, place, total, known)
+                if not is_unchanged(place, present):  # by whoever came too early to find what is kept
+                    self.drop(place.backend, upload)
+                    return
+                log.info("upload.kept", principal=principal, path=str(place.path), bytes=upload.parked.size)
+        except (StorageError, Refusal) as error:
+            log.info("upload.unkept", principal=principal, reason=str(error))
+        finally:
+            writer.abort()
 
     def finished(self, principal: str, place: Place) -> None:
         """Drop what is left for a path whose content has come: whoever went on with that would mix two contents."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,20 @@ class Pair:
     def add_users(self) -> None:
         self.alice.add_user("alice", ALICE)
         self.bob.add_user("bob", BOB)
+
+
+@contextmanager
+def two_sites(directory: Path, **options: Any) -> Iterator[Pair]:
+    """Run two sites, which are configured alike; in the end no mistake and no secret may stand in their logs."""
+    with Site(directory / "alice", **options) as alice, Site(directory / "bob", **options) as bob:
+        pair = Pair(alice, bob)
+        pair.add_users()
+        yield pair
+        secrets = {ALICE, BOB, *sealed_values(alice).values(), *sealed_values(bob).values()}
+        for site in (alice, bob):
+            log = site.log.read_text()
+            assert "Traceback" not in log, log
+            assert not [secret for secret in secrets if secret in log], "a secret stands in a log"
 
 
 SEALED = (

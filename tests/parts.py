@@ -121,6 +121,24 @@ def received(share_id: str = "received-1", **changes: Any) -> ReceivedShare:
     return ReceivedShare(**(values | changes))
 
 
+def offer(protocols: dict[str, Any], by: str = "carol@peer.example", **changes: Any) -> dict[str, Any]:
+    """Return a Share Creation Notification as the server of its sender writes it: for alice, of a folder.
+
+    A change to None takes a member out.
+    """
+    body: dict[str, Any] = {
+        "shareWith": "alice@gateway.example",
+        "name": "data",
+        "providerId": "provided-1",
+        "owner": by,
+        "sender": by,
+        "shareType": "user",
+        "resourceType": "folder",
+        "protocol": {"name": "multi"} | protocols,
+    } | changes
+    return {key: value for key, value in body.items() if value is not None}
+
+
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     """Give the loop time until `condition` holds; fails when it does not."""
     deadline = time.monotonic() + seconds

@@ -58,6 +58,7 @@ class Site:
         certificate: tuple[Path, Path] | None = None,
         workers: int = 1,
         port: int | None = None,
+        has_ssh: bool = False,
         **config: Any,
     ) -> None:
         """Prepare a site in `directory`; `certificate` and key make it speak TLS, `config` replaces whole sections.
@@ -69,6 +70,7 @@ class Site:
         self.data.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
         self.metrics_port = free_port()
+        self.ssh_port = free_port() if has_ssh else None
         self.server = f"localhost:{self.port}"
         self.certificate = certificate
         self.base_path = base_path
@@ -83,6 +85,7 @@ class Site:
                 "http": f"127.0.0.1:{self.port}",
                 "metrics": f"127.0.0.1:{self.metrics_port}",
                 "workers": workers,
+                "ssh": f"127.0.0.1:{self.ssh_port}" if has_ssh else None,
             },
             "backends": {"storage": {"type": "local", "root": str(self.data)}},
             "mounts": [{"name": "home", "backend": "storage", "path": "", "rights": "write"}],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ def reach(site: Site, pid: int) -> http.client.HTTPConnection:
     for _ in range(TRIES):
         connection = site.connect()
         connection.connect()
-        if _worker_of(site, connection) == pid:
+        if worker_of(site, connection.sock, site.port) == pid:
             return connection
         connection.close()
     raise AssertionError("the kernel gives this worker no connection")
@@ -54,12 +55,12 @@ def status(connection: http.client.HTTPConnection, method: str, target: str, hea
     return answer.status
 
 
-def _worker_of(site: Site, connection: http.client.HTTPConnection) -> int:
-    """Return the pid of the worker that has accepted `connection`."""
+def worker_of(site: Site, connection: socket.socket, port: int) -> int:
+    """Return the pid of the worker that has accepted `connection`, on the site's `port`."""
     found: list[int] = []
 
     def look() -> bool:
-        inode = _other_end(site, connection)
+        inode = _other_end(port, connection)
         found[:] = [pid for pid in workers(site) if inode in _sockets(pid)]
         return bool(found)
 
@@ -67,12 +68,12 @@ def _worker_of(site: Site, connection: http.client.HTTPConnection) -> int:
     return found[0]
 
 
-def _other_end(site: Site, connection: http.client.HTTPConnection) -> str:
+def _other_end(port: int, connection: socket.socket) -> str:
     """Return the inode of the gateway's end of `connection` (proc_pid_net(5))."""
-    port = connection.sock.getsockname()[1]
+    own = connection.getsockname()[1]
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if fields[1].endswith(f":{site.port:04X}") and fields[2].endswith(f":{port:04X}"):
+        if fields[1].endswith(f":{port:04X}") and fields[2].endswith(f":{own:04X}"):
             return fields[9]
     return "not there yet"
 

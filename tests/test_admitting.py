@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fake_peers import FakePeers
-from parts import NOW, Clock, new_store, until
+from parts import NOW, Clock, new_store, offer, until
 
 from gateway.admitting import CRITERIA, Admitting
 from gateway.config.accepting import Demand
@@ -64,16 +64,8 @@ class Place:
     async def send(self, peer: Peer = SIGNED, sender: str = f"carol@{PEER}", to: str = "alice") -> ReceivedShare:
         """Send a Share and return it as it is stored."""
         self.count += 1
-        body: dict[str, Any] = {
-            "shareWith": f"{to}@{SERVER}",
-            "name": "data",
-            "providerId": f"provided-{self.count}",
-            "owner": sender,
-            "sender": sender,
-            "shareType": "user",
-            "resourceType": "folder",
-            "protocol": {"name": "multi", "webdav": {"uri": "x", "sharedSecret": "s" * 32, "permissions": ["read"]}},
-        }
+        webdav = {"uri": "x", "sharedSecret": "s" * 32, "permissions": ["read"]}
+        body = offer({"webdav": webdav}, sender, shareWith=f"{to}@{SERVER}", providerId=f"provided-{self.count}")
         self.shown = (await self.receiving.admit(peer, parse_share(body))).recipient_display_name
         return self.shares()[-1]
 

@@ -478,7 +478,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"listen": {"http": None}}, "listen.http", "ADDR:PORT"),
     ({"listen": {"metrics": "0.0.0.0:9180"}}, "listen.metrics", "loopback"),
     ({"listen": {"metrics": "[2001:db8::1]:9180"}}, "listen.metrics", "loopback"),
-    ({"listen": {"ssh": "0.0.0.0:2022"}}, "listen.ssh", "does not exist yet"),
     ({"listen": {"workers": 0}}, "listen.workers", "from 1 to 64"),
     ({"listen": {"workers": 65}}, "listen.workers", "from 1 to 64"),
     ({"listen": {"workers": True}}, "listen.workers", "from 1 to 64"),

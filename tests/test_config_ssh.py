@@ -11,15 +11,8 @@ import pytest
 from test_config import directory, loaded, only
 
 from gateway.config import Address, SSHConfig
-from gateway.config.mistakes import NOT_BUILT
 
 __all__ = ["directory"]
-
-
-@pytest.fixture
-def _door(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let there be a door, as once it is built."""
-    monkeypatch.delitem(NOT_BUILT, ("listen", "ssh"), raising=False)
 
 
 def test_without_a_door_nothing_is_said_of_one(directory: Path) -> None:
@@ -27,7 +20,6 @@ def test_without_a_door_nothing_is_said_of_one(directory: Path) -> None:
     assert (config.listen.ssh, config.ssh_public, config.ssh) == (None, None, SSHConfig())
 
 
-@pytest.mark.usefixtures("_door")
 @pytest.mark.parametrize(
     ("public", "expected"),
     [
@@ -43,7 +35,6 @@ def test_others_are_told_a_host_and_a_port(directory: Path, public: str | None, 
     assert str(config.ssh_public) == expected
 
 
-@pytest.mark.usefixtures("_door")
 def test_every_key_is_understood(directory: Path) -> None:
     program = directory / "keys-of"
     program.touch(0o755)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fake_peers import FakePeers
-from parts import NOW, WRITE, Clock, new_store, until
+from parts import NOW, WRITE, Clock, new_store, offer, until
 from sqlalchemy import Connection
 
 from gateway.admitting import Admitting
@@ -111,17 +111,9 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 
 
 def offered(**changes: object) -> ShareCreationNotification:
-    body = {
-        "shareWith": f"staff@{SERVER}",
-        "name": "data",
-        "providerId": "provided-1",
-        "owner": "dave@peer.example",
-        "sender": "dave@peer.example",
-        "shareType": "group",
-        "resourceType": "folder",
-        "protocol": {"name": "multi", "webdav": {"uri": "1", "sharedSecret": SECRET, "permissions": ["read"]}},
-    }
-    return parse_share(body | changes)
+    webdav = {"uri": "1", "sharedSecret": SECRET, "permissions": ["read"]}
+    to_staff = {"shareWith": f"staff@{SERVER}", "shareType": "group"}
+    return parse_share(offer({"webdav": webdav}, "dave@peer.example", **(to_staff | changes)))
 
 
 async def test_each_member_gets_the_share_and_accepts_for_himself(place: Place) -> None:

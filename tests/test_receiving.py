@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 from fake_peers import NO_ANSWER, FakePeers
-from parts import NOW, READ, WRITE, Clock, new_store, received, until
+from parts import NOW, READ, WRITE, Clock, new_store, offer, received, until
 
 from backends.interface import Entry, Kind
 from backends.paths import StoragePath
@@ -126,17 +126,8 @@ async def place(tmp_path: Path, log: list[Any]) -> AsyncIterator[Place]:
 def offered(webdav: dict[str, Any] | None = None, **changes: Any) -> ShareCreationNotification:
     """Return a Share Creation Notification as the sender's server writes it; None takes a member out."""
     details = {"uri": "remote-1", "sharedSecret": SECRET, "permissions": ["read"]} | (webdav or {})
-    body: dict[str, Any] = {
-        "shareWith": f"alice@{SERVER}",
-        "name": "data",
-        "providerId": "provided-1",
-        "owner": "carol@peer.example",
-        "sender": "carol@peer.example",
-        "shareType": "user",
-        "resourceType": "folder",
-        "protocol": {"name": "multi", "webdav": {key: value for key, value in details.items() if value is not None}},
-    } | changes
-    return parse_share({key: value for key, value in body.items() if value is not None})
+    webdav = {key: value for key, value in details.items() if value is not None}
+    return parse_share(offer({"webdav": webdav}, **changes))
 
 
 def seafile(secret: str, **changes: Any) -> ShareCreationNotification:

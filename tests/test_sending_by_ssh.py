@@ -268,6 +268,23 @@ async def test_only_keys_become_keys_and_the_share_stands_whatever_is_answered(
     assert bool(warned) is (not kept or "rubbish" in what)
 
 
+@pytest.mark.parametrize(("offered", "warned"), [(BOTH, True), (SSH, True), (WEBDAV, False)])
+async def test_keys_whose_answer_was_lost_are_told_to_be_missing(
+    place: Place, log: list[Any], offered: tuple[str, ...], warned: bool
+) -> None:
+    """The peer has the Share (409), and nothing tells its keys a second time."""
+    place.put(state="pending", protocols=offered)
+    place.peers.answers["/shares"] = (409, {"message": "SHARE_ALREADY_EXISTS"})
+    place.offer_again()
+    await place.settled()
+    view = await place.sending.show("alice", "share-1")
+    assert (view.state, view.keys) == ("sent", ())
+    lines = [line for line in log if line["event"] == "a Share was taken, but not by which keys"]
+    assert [(line["share"], line["peer"], "revoke it" in line["hint"]) for line in lines] == (
+        [("share-1", "peer.example", True)] if warned else []
+    )
+
+
 async def test_no_more_than_20_keys_of_one_user_are_kept(place: Place, log: list[Any]) -> None:
     many = [key() for _ in range(30)]
     answer(place, *many)

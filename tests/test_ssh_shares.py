@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import structlog
-from parts import NOW, READ, WRITE, Clock, new_store
+from parts import NOW, READ, WRITE, Clock, new_store, offer
 from peer_servers import LOOPBACK, SERVER, PeerServer, client, peer_server
 from sftp_servers import Server, make_key, sshd, user
 from sites import free_port
@@ -102,19 +102,10 @@ class Place:
         **more: Any,
     ) -> ShareCreated:
         """Let the sender share the folder, by SSH and perhaps by WebDAV."""
-        protocol: dict[str, Any] = {"name": "multi", "ssh": {"uri": self.uri()} | (ssh or {})}
+        protocols: dict[str, Any] = {"ssh": {"uri": self.uri()} | (ssh or {})}
         if webdav:
-            protocol["webdav"] = {"uri": "remote-1", "sharedSecret": SECRET, "permissions": ["read", "write"]}
-        body = {
-            "shareWith": f"alice@{SERVER}",
-            "name": "data",
-            "providerId": "provided-1",
-            "owner": f"carol@{self.peer.server}",
-            "sender": f"carol@{self.peer.server}",
-            "shareType": "user",
-            "resourceType": "folder",
-            "protocol": protocol,
-        } | more
+            protocols["webdav"] = {"uri": "remote-1", "sharedSecret": SECRET, "permissions": ["read", "write"]}
+        body = offer(protocols, f"carol@{self.peer.server}", **more)
         answer = await self.receiving.admit(Peer(self.peer.server, evidence), parse_share(body))
         self.let_in(*answer.recipient_public_keys)
         return answer

@@ -13,7 +13,6 @@ from sites import free_port
 
 from gateway import serving
 from gateway.config import load
-from gateway.config.mistakes import NOT_BUILT
 from gateway.listening import Doors
 
 
@@ -26,8 +25,7 @@ def bound(stack: ExitStack, directory: Path, **listen: object) -> list[Doors]:
 
 
 @pytest.fixture
-def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitStack]:
-    monkeypatch.delitem(NOT_BUILT, ("listen", "ssh"), raising=False)
+def stack() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
 

@@ -28,6 +28,14 @@ METHODS = (
 STATUSES = range(100, 600)  # what HTTP knows (RFC 9110 §15)
 BUCKETS = Histogram.DEFAULT_BUCKETS  # seconds; the last one takes everything
 
+# By metric: its words, its label, and by what the door counts the label's value
+SSH_METRICS = {
+    "ocm_gateway_ssh_logins": ("Log-ins by SSH", "outcome", {"logins": "accepted", "logins_refused": "refused"}),
+    "ocm_gateway_ssh_sessions": ("Sessions by SSH", "protocol", {"sessions_sftp": "sftp", "sessions_scp": "scp"}),
+    "ocm_gateway_ssh_bytes": ("Content by SSH", "direction", {"bytes_read": "read", "bytes_written": "written"}),
+}
+_SSH = {what: place for place, what in enumerate(what for *_, values in SSH_METRICS.values() for what in values)}
+
 _DOOR = {door: number for number, door in enumerate(DOORS)}
 _OTHER = len(METHODS) - 1
 _METHOD = {method: number for number, method in enumerate(METHODS)}
@@ -64,6 +72,32 @@ class Uses(Collector):
         yield uses
 
 
+class SshCounts(Collector):
+    """What goes on at the SSH door, in memory that all workers share; make it before they are."""
+
+    def __init__(self, workers: int) -> None:
+        memory = memoryview(mmap.mmap(-1, workers * len(_SSH) * _BYTES)).cast("d")
+        self._rows = [memory[number * len(_SSH) : (number + 1) * len(_SSH)] for number in range(workers)]
+
+    def counter(self, worker: int) -> Callable[[str, int], None]:
+        """Return what counts so much of what it is given the name of, as SSH_METRICS has it."""
+
+        def count(what: str, much: int) -> None:
+            self._rows[worker][_SSH[what]] += much
+
+        return count
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the sums; nothing while nothing was counted, as where there is no such door."""
+        if not any(map(any, self._rows)):
+            return
+        for name, (words, label, values) in SSH_METRICS.items():
+            metric = CounterMetricFamily(name, words, labels=(label,))
+            for what, value in values.items():
+                metric.add_metric((value,), sum(row[_SSH[what]] for row in self._rows))
+            yield metric
+
+
 class Tally(Collector):
     """The numbers of all workers; make it before they are."""
 
@@ -71,6 +105,7 @@ class Tally(Collector):
         memory = memoryview(mmap.mmap(-1, workers * _ROW * _BYTES)).cast("d")
         self._rows = [memory[number * _ROW : (number + 1) * _ROW] for number in range(workers)]
         self.ways = Uses(workers)
+        self.ssh = SshCounts(workers)
 
     def count(self, worker: int, door: str, method: str, status: int, seconds: float) -> None:
         """Count one answer of `worker`; `door` is one of DOORS, and a status out of STATUSES counts as the nearest."""
@@ -103,7 +138,7 @@ class Tally(Collector):
         for place, limit in enumerate(LIMITED):
             if refused := self._sums(_REFUSED + place, 1):
                 limited.add_metric((limit,), refused[0])
-        yield from (requests, seconds, limited, *self.ways.collect())
+        yield from (requests, seconds, limited, *self.ways.collect(), *self.ssh.collect())
 
     def _sums(self, start: int, length: int) -> list[float]:
         """Add up so many numbers of all workers; empty when nobody has counted there, which most do not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -29,6 +30,9 @@ from gateway.upstream.door import UpstreamDoor
 from gateway.web.door import WebDoor
 from gateway.web.inviting import AcceptInvitePage
 from gateway.web.wayf import WayfPage
+
+if TYPE_CHECKING:
+    from gateway.ssh.door import SshDoor
 
 KEEP_TIME = 3.0  # seconds in which what was cut off at the end is kept, to be resumed
 
@@ -72,13 +76,42 @@ async def open_doors(
     WebDoor(config, own_paths.pages).add_routes(public)
     AcceptInvitePage(config, ground.access, sharing.inviting, ground.tickets, logins, client).add_routes(public.router)
     _add_wayf(public, config, outside)
+    ssh = await _open_ssh(stack, config, ground, sharing, moves, limits, logins, seat)
     await listen_on(stack, public, *seat.doors.http, tls=config.tls, before=dav.quick.before)
+    if ssh is not None:
+        stack.callback(ssh.stop_listening)
     later = asyncio.get_running_loop().call_later
     # aiohttp waits for running requests, asks them to end, and waits as long again: a transfer does not hear it, and
     # neither does a call of a storage that hangs.
     stack.callback(later, STOP_TIME, sharing.watch.cut_all)
     for abandon in (dav.abandon, sharing.remote.close, *(storage.pool.abandon for storage in ground.storages.values())):
         stack.callback(later, STOP_TIME + KEEP_TIME, abandon)
+
+
+async def _open_ssh(
+    stack: AsyncExitStack,
+    config: Config,
+    ground: Ground,
+    sharing: Sharing,
+    moves: Moves,
+    limits: Limits,
+    logins: Logins,
+    seat: Seat,
+) -> SshDoor | None:
+    if ground.host_keys is None:
+        return None
+    from gateway.ssh.door import SshDoor  # asyncssh takes a fifth of a second, and most gateways have no such door
+    from gateway.ssh.workspace import Site
+
+    site = Site(
+        *(ground.access, sharing.tree, moves, ground.changes, sharing.uploads),
+        Locks(ground.store, ground.clock),
+        Belongings(ground.store),
+    )
+    count = seat.tally.ssh.counter(seat.number)
+    door = SshDoor(site, sharing.watch, limits, logins, ground.host_keys.private(), config.ssh, count)
+    await door.listen(stack, seat.doors.ssh)
+    return door
 
 
 def _add_api(

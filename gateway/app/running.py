@@ -30,6 +30,7 @@ from gateway.roots import (
     settle,
 )
 from gateway.settling import Settling
+from gateway.ssh.version import require_version
 from gateway.tree import Storage
 
 SETTLE_TIME = 5.0  # seconds that those who want something of a storage wait until it is settled
@@ -40,8 +41,9 @@ log = structlog.get_logger()
 
 
 def check(config: Config) -> None:
-    """Refuse what the configuration asks for and this process has not the rights for; raises ConfigError."""
+    """Refuse what the configuration asks for and this process has no rights, or libraries, for; raises ConfigError."""
     require_ownership(config)
+    require_version(config)
     sources(config.federation.directories)
 
 

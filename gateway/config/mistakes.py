@@ -14,9 +14,6 @@ from gateway.config.section import Section
 
 Loc = tuple[int | str, ...]
 
-# Keys of features that are announced and not built: whoever sets one is told.
-NOT_BUILT: dict[Loc, str] = {("listen", "ssh"): "nothing: the SSH door does not exist yet"}
-
 
 @dataclass(frozen=True, slots=True)
 class Mistake:

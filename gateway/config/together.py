@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from gateway.config.mistakes import NOT_BUILT, Mistake, dotted, shown
+from gateway.config.mistakes import Mistake, shown
 from gateway.config.model import FederationConfig
 from gateway.config.values import DEFAULT_PORTS, public_url
 
@@ -45,12 +45,6 @@ class Document:
         """Return the mapping under `key`, empty when there is none."""
         section = self.content.get(key)
         return section if isinstance(section, Mapping) else {}
-
-
-def _nothing_is_asked_that_is_not_built(document: Document) -> Iterator[Mistake]:
-    for loc, allowed in NOT_BUILT.items():
-        if (value := document.at(*loc)) is not None:
-            yield Mistake(dotted(loc), shown(value), allowed)
 
 
 def _mounts_name_backends(document: Document) -> Iterator[Mistake]:
@@ -149,7 +143,6 @@ def _directories_differ(document: Document) -> Iterator[Mistake]:
 
 
 CHECKS: tuple[Callable[[Document], Iterator[Mistake]], ...] = (
-    _nothing_is_asked_that_is_not_built,
     _mounts_name_backends,
     _mounts_name_groups,
     _mount_names_differ,

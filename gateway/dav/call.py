@@ -1,13 +1,12 @@
-"""One request, once it is known who asks for what; its body, and the hop into the storage's threads."""
+"""One request, once it is known who asks for what; and its body."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
 
 from aiohttp import ClientPayloadError, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -22,8 +21,7 @@ from gateway.dav.errors import DavError
 from gateway.dav.paths import Location
 from gateway.locks import Holder
 from gateway.tree import Place
-
-T = TypeVar("T")
+from gateway.tree import in_pool as in_pool  # for the files beside this one
 
 BODY_MAX = 1 << 20  # bytes of an XML body
 BODY_TIME = 60.0  # seconds that a whole XML body, or any one piece of a file, may take to arrive
@@ -55,16 +53,6 @@ def address(place: Place, location: Location, path: StoragePath) -> Location:
     above = len(location.path.parts) - len(place.path.relative_to(place.root))
     root = replace(location, path=StoragePath(location.path.parts[:above]))
     return root.below(path.relative_to(place.root)) if path.is_within(place.root) else root
-
-
-async def in_pool(place: Place, job: Callable[..., T], *args: Any, **named: Any) -> T:
-    """Run `job` in the storage's threads, after making sure that a Share still is what was shared."""
-    return await place.storage.pool.run(_checked, place, job, *args, **named)
-
-
-def _checked(place: Place, job: Callable[..., T], *args: Any, **named: Any) -> T:
-    place.check()
-    return job(*args, **named)
 
 
 def require_conditions(call: Call) -> None:

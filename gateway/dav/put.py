@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from backends.errors import DigestMismatch, NotADirectory, NotFound, StorageError
+from backends.errors import DigestMismatch, NotADirectory, NotFound
 from backends.interface import Entry, Writer
 from gateway.access import Access
 from gateway.arriving import Arriving
@@ -26,7 +26,6 @@ from gateway.dav.errors import REFUSALS, DavError
 from gateway.dav.guard import Guard
 from gateway.dav.parts import Part, Question
 from gateway.dav.stream import reset
-from gateway.errors import Refusal
 from gateway.ocm.digests import HASHLIB_NAMES, parse_digest
 from gateway.ocm.errors import ProtocolError
 from gateway.ocm.shares import Permission
@@ -35,7 +34,6 @@ from gateway.uploads import Upload, Uploads
 from gateway.watch import Watch
 
 PIECE = 1 << 20  # bytes that go to the storage at a time, while the next ones arrive
-WORTH_KEEPING = 1 << 20  # bytes; what is cut off before so many have come is sent again as quickly
 
 log = structlog.get_logger()
 
@@ -156,24 +154,17 @@ class Put:
     async def _leave(self, call: Call, opening: _Opening, error: BaseException) -> None:
         """Keep what has come of an upload that was cut off, and drop what has failed."""
         close = opening.writer.abort
-        if _is_cut(error) and opening.is_worth_keeping and await self._is_still_allowed(call):
+        if _is_cut(error) and opening.total is not None and await self._is_still_allowed(call):
             close = functools.partial(self._keep, call, opening)
         await call.place.storage.release(close)
 
     def _keep(self, call: Call, opening: _Opening) -> None:
-        writer, place, total = opening.writer, call.place, opening.total
-        try:
-            if total is not None and place.backend.features.resumable and _is_unchanged(place, opening.present):
-                known = opening.known or self._uploads.find(call.grant.principal, place, total)
-                upload = self._uploads.keep(writer, call.grant.principal, place, total, known)
-                if not _is_unchanged(place, opening.present):  # by whoever came too early to find what is kept
-                    self._uploads.drop(place.backend, upload)
-                    return
-                log.info("dav.upload.kept", principal=call.grant.principal, path=str(call.location.path))
-        except (StorageError, Refusal) as error:
-            log.info("dav.upload.unkept", principal=call.grant.principal, reason=str(error))
-        finally:
-            writer.abort()
+        assert opening.total is not None
+        self._uploads.leave(
+            *(opening.writer, call.grant.principal, call.place, opening.total),
+            present=opening.present,
+            known=opening.known,
+        )
 
     async def _is_still_allowed(self, call: Call) -> bool:
         try:
@@ -221,10 +212,6 @@ class _Opening:
     total: int | None  # bytes that the whole has, where that was announced
     known: Upload | None = None  # what was stored of it before
 
-    @property
-    def is_worth_keeping(self) -> bool:
-        return self.total is not None and self.writer.written - self.writer.start >= WORTH_KEEPING
-
     def __enter__(self) -> Writer:
         return self.writer
 
@@ -235,15 +222,6 @@ class _Opening:
 def _is_cut(error: BaseException) -> bool:
     """Tell whether the body has ended early: the connection is lost, it was idle, or the gateway stops."""
     return isinstance(error, OSError | asyncio.CancelledError) or (isinstance(error, DavError) and error.status == 408)
-
-
-def _is_unchanged(place: Place, present: Entry | None) -> bool:
-    """Tell whether the file is as it was: what replaced it is newer than what was cut off."""
-    try:
-        now: Entry | None = place.backend.stat(place.path)
-    except NotFound:
-        now = None
-    return (now.etag if now else None) == (present.etag if present else None)
 
 
 async def _receive(call: Call, writer: Writer, body_time: float, part: Part | None) -> None:

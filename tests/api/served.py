@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from parts import CHEAP, Clock, new_store, received, sent
+from parts import CHEAP, Clock, new_store, offer, received, sent
 from peer_servers import LOOPBACK, SERVER, PeerServer, client, peer_server, proving
 
 from backends.memory import MemoryBackend
@@ -262,17 +262,8 @@ class Served:
     def share(self, **changes: Any) -> dict[str, Any]:
         """Return the Share Creation Notification that the peer sends; None takes a member out."""
         details = {"uri": "remote-1", "sharedSecret": SECRET, "permissions": ["read"]}
-        body: dict[str, Any] = {
-            "shareWith": f"alice@{SERVER}",
-            "name": "data",
-            "providerId": "provided-1",
-            "owner": f"carol@{self.peer.server}",
-            "sender": f"carol@{self.peer.server}",
-            "shareType": "user",
-            "resourceType": "folder",
-            "protocol": {"name": "multi", "webdav": details | changes.pop("webdav", {})},
-        } | changes
-        return {key: value for key, value in body.items() if value is not None}
+        webdav = details | changes.pop("webdav", {})
+        return offer({"webdav": webdav}, f"carol@{self.peer.server}", **changes)
 
     # What is in the state
 

@@ -91,6 +91,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "dav": ("gateway.dav",),
     "web": ("gateway.web",),
     "admin": ("gateway.admin",),
+    "ssh": ("gateway.ssh",),
     "upstream": ("gateway.upstream",),
     "http": (
         *("gateway.asking", "gateway.bodies", "gateway.causing", "gateway.expecting"),
@@ -119,6 +120,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "dav": ("core", "words", "use cases", "contract", "http"),
     "web": ("core", "words", "config", "use cases", "contract", "http"),
     "admin": ("core", "words", "config", "use cases", "storage", "store", "contract", "http"),
+    "ssh": ("core", "words", "config", "use cases", "contract", "packets"),
     "upstream": ("words", "config", "http"),
     "process": ("words", "config"),
     "app": tuple(part for part in PARTS if part not in ("app", "cli")),
@@ -152,8 +154,10 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "gateway.supervisor",  # a pair to each worker
         "gateway.dav.stream",  # writes to one that a client has opened
         "gateway.resetting",  # ends one that a client has opened
+        "gateway.ssh.door",  # serves on one
         "backends.sftp.connecting",  # paramiko is given one
     ),
+    "asyncssh": ("gateway.ssh",),
     "boto3": ("backends.s3",),
     "botocore": ("backends.s3",),
     "paramiko": ("backends.sftp",),
@@ -274,7 +278,7 @@ def test_every_place_that_is_allowed_something_exists() -> None:
         assert any(within(name, library) for module in users for name in module.imports), f"{place}: {library}"
 
 
-EDGES = ("api", "dav", "web", "admin", "upstream")
+EDGES = ("api", "dav", "web", "admin", "ssh", "upstream")
 
 
 def test_edges_know_neither_each_other_nor_the_command_line() -> None:
@@ -310,6 +314,8 @@ PLANTED = [
     ("gateway.sending", "from aiohttp import web", "imports aiohttp.web, which is for"),
     ("gateway.sending", "import gateway.app", "use cases may not know app"),
     ("gateway.tree", "from backends.local import LocalBackend", "use cases may not know backends"),
+    ("gateway.ssh.sftp", "from backends.sftp.session import Session", "ssh may not know backends"),
+    ("gateway.dav.get", "from backends.sftp_packets import Fields", "dav may not know packets"),
     ("gateway.admin.commands", "from gateway.app import running", "admin may not know app"),
     ("gateway.cli.sharing", "from gateway.sending import Sending", "cli may not know use cases"),
     ("gateway.remote", "from gateway.upstream.connection import Connections", "storage may not know upstream"),

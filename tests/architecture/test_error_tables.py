@@ -15,11 +15,13 @@ from aiohttp import web
 import backends.errors
 import gateway.errors
 import gateway.ocm.errors
+from backends import sftp_packets
 from backends.errors import StorageError, Unavailable
 from gateway.api import errors as api
 from gateway.dav import errors as dav
 from gateway.errors import Invalid, Refusal
 from gateway.ocm.errors import Malformed, ProtocolError, TokenError
+from gateway.ssh import errors as ssh
 from gateway.upstream import errors as upstream
 from gateway.web import errors as web_errors
 
@@ -156,6 +158,25 @@ def test_the_dav_door_answers_every_error(kind: type[Exception]) -> None:
     assert dav.response(refusal).status == refusal.status
 
 
+# --- the SSH door ---------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_sftp_has_no_dead_row() -> None:
+    assert set(ssh.ANSWERS) <= {*STORAGE, *REFUSALS, sftp_packets.Malformed}
+
+
+@pytest.mark.parametrize("kind", [*STORAGE, *REFUSALS, sftp_packets.Malformed], ids=lambda kind: kind.__name__)
+def test_the_ssh_door_answers_every_error(kind: type[Exception]) -> None:
+    """An error of the trees' own modules has its own row; what a backend derives from one has that one's."""
+    if kind.__module__ in ("backends.errors", "gateway.errors"):
+        assert kind in ssh.ANSWERS
+    refusal = ssh.translate(example(kind))
+    assert refusal.status not in (sftp_packets.Status.OK, sftp_packets.Status.EOF)
+    assert re.fullmatch(r"[A-Z][A-Z_]+", refusal.code)
+    assert str(refusal)
+    assert not issubclass(kind, StorageError) or TEXT not in str(refusal), "a storage's own sentence may name paths"
+
+
 # --- the server behind ----------------------------------------------------------------------------------------------
 
 
@@ -182,6 +203,6 @@ def test_the_tree_in_the_docstring_is_the_one_that_exists(module: object) -> Non
 
 def test_every_error_is_raised_somewhere() -> None:
     own = {kind.__module__ for kind in (*STORAGE, *REFUSALS, *PROTOCOL)} & {"backends.errors", "gateway.errors"}
-    tables = {*own, "gateway.api.errors", "gateway.dav.errors"}
+    tables = {*own, *(f"gateway.{edge}.errors" for edge in ("api", "dav", "ssh", "web"))}
     used = {name for module in MODULES if module.name not in tables for name in module.names}
     assert {kind.__name__ for kind in (*STORAGE, *REFUSALS, *PROTOCOL)} - used == set()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from parts import NOW
-from sites import Site, free_port
+from sites import Site
 from ssh_lines import new_key
 
 from gateway import user_keys as module
@@ -164,23 +162,11 @@ def test_the_doors_keys_are_listed_with_what_dns_may_say_of_them(served: Served,
 # --- as a whole -----------------------------------------------------------------------------------------------------
 
 
-class Doored(Site):
-    """A gateway with an SSH door, as once it is built."""
-
-    @property
-    def command(self) -> list[str]:
-        opened = "from gateway.config.mistakes import NOT_BUILT as n; n.pop(('listen', 'ssh'), None)"
-        return [sys.executable, "-c", f"{opened}; from gateway.cli import main; main()", "--config", str(self.config)]
-
-
 def test_a_gateway_keeps_its_keys_and_its_users_over_a_restart(tmp_path: Path) -> None:
-    key, port = new_key(), free_port()
+    key = new_key()
     file = tmp_path / "key.pub"
     file.write_text(f"{key.line} marie@laptop\n")
-    site = Doored(tmp_path / "site", workers=2)
-    document = yaml.safe_load(site.config.read_text())
-    document["listen"]["ssh"] = f"127.0.0.1:{port}"
-    site.config.write_text(yaml.safe_dump(document))
+    site = Site(tmp_path / "site", workers=2, has_ssh=True)
 
     def doors_keys() -> list[dict[str, Any]]:
         return [row for row in site.json("keys", "list") if "sshfp" in row]
@@ -190,7 +176,7 @@ def test_a_gateway_keeps_its_keys_and_its_users_over_a_restart(tmp_path: Path) -
         added = site.json("user", "key", "add", "alice", "--key-file", str(file))
         known = doors_keys()
         assert [row["sshfp"].split()[:3] for row in known] == [["localhost", "IN", "SSHFP"]] * 3
-        assert f"127.0.0.1:{port}" in site.log.read_text(), "where it listens is said at the start"
+        assert f"127.0.0.1:{site.ssh_port}" in site.log.read_text(), "where it listens is said at the start"
     with site:
         assert site.json("user", "key", "list", "alice") == added
         assert doors_keys() == known

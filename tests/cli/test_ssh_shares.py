@@ -43,8 +43,12 @@ def test_a_share_by_ssh_shows_its_address_and_the_keys_that_open_it(served: Serv
     assert served.json("share", "revoke", share["id"], "--as", "alice")["state"] == "revoked"
 
 
-def test_a_peer_that_answers_no_key_is_told_of(served: Served) -> None:
+@pytest.mark.parametrize("status", [201, 409])
+def test_a_peer_that_answers_no_key_is_told_of(served: Served, status: int) -> None:
+    """Also where it has answered, and that was lost: it has the Share, then (409)."""
+    served.peers.answers["/shares"] = (status, {})
     done = served.cli("share", "create", "/home/data", *WITH, "--protocols", "ssh")
+    served.peers.answers["/shares"] = (201, {})
     assert done.exit_code == 0, done.output
     assert "no key: the other server has not answered any that can be used" in done.stdout
 

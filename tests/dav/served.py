@@ -164,14 +164,16 @@ class Served:
         self._runner = self.run(self._start(quick))
 
     def _remember_writers(self, backend: Any) -> None:
-        open_write = backend.open_write
+        def remembering(opens: Callable[..., Writer]) -> Callable[..., Writer]:
+            def remembered(*args: Any, **options: Any) -> Writer:
+                writer = opens(*args, **options)
+                self._opened.add(writer)
+                return writer
 
-        def remembered(*args: Any, **options: Any) -> Writer:
-            writer: Writer = open_write(*args, **options)
-            self._opened.add(writer)
-            return writer
+            return remembered
 
-        backend.open_write = remembered
+        for name in ("open_write", "open_update"):
+            setattr(backend, name, remembering(getattr(backend, name)))
 
     @property
     def writers(self) -> list[Writer]:
@@ -306,6 +308,7 @@ class Served:
         expiration: int | None = None,
         requires_exchange: bool = False,
         state: str = "accepted",
+        ssh_login: str | None = None,
     ) -> Shared:
         """Share what is at `path` of the local directory."""
         where = StoragePath.parse(path)
@@ -332,6 +335,7 @@ class Served:
             recipient_display_name=None,
             created=0,
             updated=0,
+            ssh_login=ssh_login,
         )
         self.store.run_sync(lambda tx: sent_shares.add(tx, row, secret_hash(secret), b"sealed"))
         return Shared(share_id, secret)

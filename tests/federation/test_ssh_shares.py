@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from parts import offer
 from peer_servers import PeerServer, peer_server
 from sftp_servers import Server, sshd, user
 from sites import Site
@@ -65,16 +66,8 @@ async def bob(site: Site, method: str, target: str, body: bytes | None = None, *
 
 async def test_the_life_of_a_share_by_ssh(site: Site, server: Server, sender: PeerServer) -> None:
     (server.data / "table.csv").write_bytes(b"1,2")
-    share = {
-        "shareWith": f"bob@{site.server}",
-        "name": "data",
-        "providerId": "provided-1",
-        "owner": f"carol@{sender.server}",
-        "sender": f"carol@{sender.server}",
-        "shareType": "user",
-        "resourceType": "folder",
-        "protocol": {"name": "multi", "ssh": {"uri": f"{user()}@127.0.0.1:{server.port}{server.data}"}},
-    }
+    ssh = {"uri": f"{user()}@127.0.0.1:{server.port}{server.data}"}
+    share = offer({"ssh": ssh}, f"carol@{sender.server}", shareWith=f"bob@{site.server}")
     status, answer = await say(sender, site, "/ocm/shares", share)
     assert status == 201
     (line,) = answer["recipientPublicKeys"]
