@@ -55,9 +55,10 @@ class Story:
 
     def __init__(self, directory: Path) -> None:
         self.step = ""
-        self.alice = Site(directory / "alice")
+        self.alice = Site(directory / "alice", has_ssh=True)
         self.bob = Site(directory / "bob")
         self.passwords = {"alice": secrets.token_urlsafe(9), "bob": secrets.token_urlsafe(9)}
+        self.key = directory / "id_ed25519"
         self.netrc = directory / "bob.netrc"
         self.netrc.touch(mode=0o600)
         self.netrc.write_text(f"machine localhost login bob password {self.passwords['bob']}\n")
@@ -82,7 +83,8 @@ class Story:
         received = self.accept(share)
         self.exchange(share)
         self.work(received)
-        self.revoke(share, received)
+        sftp = self.work_by_sftp(received)
+        self.revoke(share, received, sftp)
 
     def start(self) -> None:
         folder = self.alice.data / "run42"
@@ -99,9 +101,13 @@ class Story:
         expect("http-sig" in document["capabilities"], "bob's server signs, and says where its keys are")
 
     def share(self) -> str:
-        self.begin("3. Alice shares a folder with bob, to read and write.")
-        bob = f"bob@{self.bob.server}"
-        arguments = ("share", "create", "/home/run42", "--as", "alice", "--with", bob, "--permissions", "read,write")
+        self.begin(
+            "3. Bob adds the key that he uses with ssh, and alice shares a folder with him, by WebDAV and by SSH."
+        )
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bob", "-f", str(self.key))
+        self.gateway(self.bob, "user", "key", "add", "bob", "--key-file", f"{self.key}.pub")
+        bob, rights = f"bob@{self.bob.server}", ("--permissions", "read,write", "--protocols", "webdav,ssh")
+        arguments = ("share", "create", "/home/run42", "--as", "alice", "--with", bob, *rights)
         share = json.loads(self.gateway(self.alice, *arguments, "--json"))
         expect(share["state"] == "sent", "bob's server has taken the Share Creation Notification")
         return str(share["id"])
@@ -135,14 +141,34 @@ class Story:
         text = run("cat", str(self.alice.data / "run42" / "remarks.txt"))
         expect(text == "channel 2 looks low\n", "it lies in alice's directory, as an ordinary file")
 
-    def revoke(self, share: str, received: dict[str, str]) -> None:
-        self.begin("10. Alice revokes the Share.")
+    def work_by_sftp(self, received: dict[str, str]) -> list[str]:
+        """Return the command that logs bob in, with his own key and no account at alice's site."""
+        self.begin("10. The same Share by SFTP: bob's own key opens it at alice's server, and nothing else there.")
+        login, _, place = received["ssh"].removesuffix("/").partition("@")
+        host, _, port = place.rpartition(":")
+        known = self.key.with_name("known_hosts")
+        self.gateway(self.alice, "keys", "list")  # from which alice tells bob how he knows her server
+        keys = self.alice.json("keys", "list")
+        known.write_text("".join(f"[{host}]:{port} {key['key']}\n" for key in keys if "sshfp" in key))
+        sftp = ["sftp", "-q", "-i", str(self.key), "-o", f"UserKnownHostsFile={known}", "-P", port]
+        sftp = [*sftp, "-b", "-", f"{login}@{host}"]
+        got = self.key.with_name("remarks.txt")
+        run(*sftp, stdin=f"ls -l\nget remarks.txt {got}\nput {self.bob.config} settings.yaml\n")
+        expect(got.read_text() == "channel 2 looks low\n", "what he wrote by WebDAV he reads by SFTP")
+        written = (self.alice.data / "run42" / "settings.yaml").read_bytes()
+        expect(written == self.bob.config.read_bytes(), "what he writes by SFTP lies in alice's directory too")
+        return sftp
+
+    def revoke(self, share: str, received: dict[str, str], sftp: list[str]) -> None:
+        self.begin("11. Alice revokes the Share.")
         self.gateway(self.alice, "share", "revoke", share, "--as", "alice")
         time.sleep(1)
-        self.begin("11. Bob is refused.")
+        self.begin("12. Bob is refused, at both doors.")
         url = f"{self.bob.url}/dav/files/bob/received/{received['name']}/README.txt"
         answer = self.curl("--netrc-file", str(self.netrc), "--output", "/dev/null", "--write-out", "%{http_code}", url)
         expect(answer in ("403", "404"), f"his own server answers {answer}")
+        done = subprocess.run(sftp, input="ls\n", capture_output=True, text=True, timeout=60)
+        expect(done.returncode == 255, "alice's SSH door does not know his key any more")
         shown = json.loads(self.gateway(self.bob, "received", "show", received["id"], "--as", "bob", "--json"))
         expect(shown["state"] == "revoked", "bob's side shows the Share as revoked")
 
@@ -166,7 +192,7 @@ def main() -> int:
         story = Story(Path(directory))
         try:
             story.tell()
-            print(f"\n{GREEN}{BOLD}All eleven steps went as they should.{PLAIN}", flush=True)
+            print(f"\n{GREEN}{BOLD}All twelve steps went as they should.{PLAIN}", flush=True)
             if not os.environ.get("ONCE"):
                 story.stay()
         except Exception as error:

@@ -14,7 +14,7 @@ import pytest
 DEMO = Path(__file__).with_name("demo.py")
 STEPS = (
     *("start", "discovery", "shares", "verified", "accepts", "access token"),
-    *("lists", "reads", "writes", "revokes", "refused"),
+    *("lists", "reads", "writes", "sftp", "revokes", "refused"),
 )
 
 
@@ -44,8 +44,8 @@ def test_every_step_is_shown_with_the_command_that_did_it(tmp_path_factory: pyte
     for word, (number, text) in zip(STEPS, told.items(), strict=True):
         heading = text.partition("\n")[0]
         assert word in heading.lower(), heading
-        assert re.search(r"^\$ (ocm-gateway|curl|grep) ", text, re.MULTILINE), f"{number} has no command"
-    assert "All eleven steps went as they should." in told[len(STEPS)]
+        assert re.search(r"^\$ (ocm-gateway|curl|grep|sftp) ", text, re.MULTILINE), f"{number} has no command"
+    assert "All twelve steps went as they should." in told[len(STEPS)]
     assert list(directory.iterdir()) == [], "left behind"
 
 
@@ -57,7 +57,7 @@ def test_a_gateway_that_does_not_start_is_a_failed_first_step(tmp_path: Path) ->
     assert "This step failed: 1. Two sites start" in done.stdout
     assert "the gateway did not start" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-    assert "All eleven" not in done.stdout
+    assert "All twelve" not in done.stdout
     assert list(deep.iterdir()) == [], "left behind"
 
 
@@ -72,4 +72,4 @@ def test_a_step_that_fails_is_named_and_ends_the_story(tmp_path: Path) -> None:
     assert list(steps(told)) == list(range(1, 10))
     assert failed.startswith("9. Bob writes a file back.")
     assert "`curl` ended with status 7" in failed
-    assert "All eleven" not in done.stdout
+    assert "All twelve" not in done.stdout

@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import door, federation_speed, isolation, storage
+from bench import door, federation_speed, isolation, ssh, storage
 from bench.crowd import Crowd, crowd
 from bench.servers import AUTHORIZATION, Apache, Gateway, Nginx, Rclone, Server, WsgiDAV
 from bench.work import GIB, MIB, Work, table
@@ -75,13 +75,17 @@ def list_many(server: Server) -> float:
     return door.propfind(server, "many/")
 
 
+def make_large(file: Path) -> None:
+    block = os.urandom(MIB)
+    with file.open("wb") as target:
+        for _ in range(GIB // len(block)):
+            target.write(block)
+
+
 def make_files(data: Path, *, small: bool = True) -> Path:
     data.mkdir(parents=True)
-    block = os.urandom(MIB)
-    with (data / "large.bin").open("wb") as file:
-        for _ in range(GIB // len(block)):
-            file.write(block)
-    for name, count, content in (("small", 100, block[:4096]), ("many", 10_000, b"x")) if small else ():
+    make_large(data / "large.bin")
+    for name, count, content in (("small", 100, os.urandom(4096)), ("many", 10_000, b"x")) if small else ():
         (data / name).mkdir()
         for number in range(count):
             (data / name / f"{number}.bin").write_bytes(content)
@@ -118,6 +122,7 @@ def run(directory: Path, memory: Path) -> list[str]:
     """Measure, print the tables, and return what was missed."""
     print(heading())
     sentences = beside_servers(directory, memory)
+    sentences += by_ssh(directory / "ssh", memory / "ssh")
     sentences += in_front_of_storage(directory / "storage", memory / "storage")
     if ONLY:
         return sentences
@@ -136,6 +141,21 @@ def beside_servers(directory: Path, memory: Path) -> list[str]:
     print(f"\n{table(measured, COLUMNS)}" if measured else "")
     print(f"\n{told(slow)}" if slow else "")
     return list(missed(measured, slow))
+
+
+def by_ssh(directory: Path, memory: Path) -> list[str]:
+    """Measure what other SFTP servers do as well, and many sessions at once."""
+    memory.mkdir()
+    large = memory / "large.bin"
+    make_large(large)
+    with ExitStack() as stack:
+        sides = ssh.Sides(stack, directory, memory / "served", large)
+        measured = in_rounds(sides.works())
+        seen = ssh.together(sides) if not ONLY else None
+    large.unlink()
+    print(f"\n{table(measured, ssh.COLUMNS)}" if measured else "")
+    print(f"\n{seen.told()}" if seen else "")
+    return [*missed(measured, None), *(seen.missed() if seen else ())]
 
 
 def in_front_of_storage(directory: Path, memory: Path) -> list[str]:

@@ -98,10 +98,12 @@ class Gateway(Server):
         tls: bool = False,
         workers: int = 1,
         backend: Mapping[str, Any] | None = None,
+        has_ssh: bool = False,
     ) -> None:
         """`backend` is the section of what it is in front of, `data` itself where that is not given."""
         super().__init__(directory, data, tls=tls)
         self.workers = workers
+        self.has_ssh = has_ssh
         self.backend = backend or {"type": "local", "root": str(data)}
 
     def start(self) -> None:
@@ -109,11 +111,14 @@ class Gateway(Server):
             self.directory,
             certificate=self.certificate,
             workers=self.workers,
+            has_ssh=self.has_ssh,
+            ssh={"connections_per_address": 1000},
             backends={"storage": dict(self.backend)},
             log={"level": "warning"},
         )
         site.start()
         site.add_user(USER, PASSWORD)
+        self.site = site
         assert site.process is not None
         self.port, self.process = site.port, site.process
         self.url = f"{self.scheme}://127.0.0.1:{site.port}/dav/files/{USER}/home/"

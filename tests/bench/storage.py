@@ -11,15 +11,15 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from bench import door
 from bench.link import link_to
 from bench.servers import Gateway, rclone_command
+from bench.sftp import Sftp, sftp
 from bench.work import MIB, Work
 from s3_servers import ACCESS_KEY, BUCKET, SECRET_KEY, key_files, rclone_s3
 from s3_servers import Server as Bucket
@@ -90,37 +90,6 @@ class Boto3:
         return float(self._process.stdout.readline())
 
 
-class Sftp:
-    """OpenSSH's client in one session, without the time for its log-in."""
-
-    name = "sftp"
-
-    def __init__(self, process: subprocess.Popen[str], place: Path) -> None:
-        self._process = process
-        self._place = place
-        self._do("pwd")
-
-    def get(self, name: str) -> float:
-        return self._do(f"get {name} {self._place}/read")
-
-    def put(self, file: Path) -> float:
-        return self._do(f"put {file} alone-{file.name}")
-
-    def listed(self, name: str) -> float:
-        return self._do(f"ls -ln {name}")
-
-    def _do(self, command: str) -> float:
-        """Give a command, and wait for what the next one prints."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        begun = time.monotonic()
-        print(f"{command}\n!echo done", file=self._process.stdin, flush=True)
-        for line in self._process.stdout:
-            if line == "done\n":
-                return time.monotonic() - begun
-        raise RuntimeError(f"sftp has ended with {command}")
-
-
 def works(stack: ExitStack, directory: Path, memory: Path) -> list[Work]:
     """Start the servers, with files in `memory`, and return what is to be measured on them."""
     for place in (directory, memory):
@@ -167,7 +136,7 @@ def _sftp(stack: ExitStack, directory: Path, place: Path, files: Sequence[Path])
             "root": str(server.data),
         }
         own = _gateway(stack, directory / f"sftp-{port}", section)
-        sides.append((own, Sftp(stack.enter_context(_session(server, port)), place)))
+        sides.append((own, stack.enter_context(_session(server, port, place))))
     return list(_of("SFTP", sides, SFTP_TARGETS, files))
 
 
@@ -226,14 +195,11 @@ def _boto3(bucket: Bucket) -> Iterator[Boto3]:
         yield Boto3(process)
 
 
-@contextmanager
-def _session(server: Sshd, port: int) -> Iterator[subprocess.Popen[str]]:
+def _session(server: Sshd, port: int, place: Path) -> AbstractContextManager[Sftp]:
     """Run sftp as it comes, with the cipher that it chooses itself."""
     account = server.account(port)
-    command = ["sftp", "-q", "-P", str(port), "-i", str(account.key_file), "-b", "-"]
-    command += ["-o", f"UserKnownHostsFile={account.known_hosts_file}"]
-    with _running([*command, f"{account.user}@127.0.0.1:{server.data}"]) as process:
-        yield process
+    assert account.key_file is not None
+    return sftp(place, "sftp", port, account.key_file, f"{account.user}@127.0.0.1:{server.data}")
 
 
 @contextmanager
