@@ -66,20 +66,22 @@ class Passwords:
         known = self._known.get(name)
         if stored and known and time.monotonic() < known[0] and hmac.compare_digest(known[1], proof):
             return True
-        hashed = stored or self._nobody
         # With the name, or two unknown users with one password would cost one check, and two known ones two.
-        right = (
-            await self._checks.run((name, proof), lambda: self._pool.run(self._matches, hashed, password))
-            and stored is not None
-        )
+        hashed = stored or self._nobody
+        right = await self._checks.run((name, proof), lambda: self._check(name, proof, hashed, password))
+        return right and stored is not None
+
+    def close(self) -> None:
+        self._pool.close()
+
+    async def _check(self, name: str, proof: bytes, hashed: str, password: str) -> bool:
+        """Tell whether it matches, and keep a right answer before anybody could ask anew; nothing matches `_nobody`."""
+        right = await self._pool.run(self._matches, hashed, password)
         if right:
             if len(self._known) >= REMEMBERED_LIMIT:
                 self._known.clear()
             self._known[name] = (time.monotonic() + REMEMBERED, proof)
         return right
-
-    def close(self) -> None:
-        self._pool.close()
 
     def _matches(self, stored: str, password: str) -> bool:
         try:

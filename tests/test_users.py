@@ -159,6 +159,19 @@ async def test_the_same_check_runs_once_however_many_ask(place: Place) -> None:
     assert len(place.hasher.checked) == 1
 
 
+async def test_a_right_answer_is_kept_before_anybody_could_ask_anew(place: Place) -> None:
+    place.hasher.free.clear()
+    asking = asyncio.create_task(place.passwords.verify("alice", PASSWORD))
+    while not place.passwords._checks._running:
+        await asyncio.sleep(0)
+    (check,) = place.passwords._checks._running.values()
+    kept: list[bool] = []
+    check.add_done_callback(lambda _: kept.append("alice" in place.passwords._known))
+    place.hasher.free.set()
+    assert await asking
+    assert kept == [True]
+
+
 async def test_two_unknown_users_cost_two_checks_also_at_the_same_time(place: Place) -> None:
     """As two known ones do: otherwise asking for both at once tells which there are."""
     for names in (("nobody", "no one"), ("alice", "bob"), ("alice", "nobody")):
