@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-AT_ONCE = 256 * 1024  # bytes that are encrypted before anything else has its turn; less than a millisecond
-QUANTUM = 128 * 1024  # bytes of one channel before the next one's
+# Bytes that are encrypted before anything else has its turn: less than a millisecond. One channel may have all of it:
+# half of that wakes its client twice as often, by which a single one had two thirds of the speed.
+AT_ONCE = 256 * 1024
 
 
 class Sends(Protocol):
@@ -41,9 +42,8 @@ class Pacer:
         try:
             while self._waiting and left > 0:
                 channel = self._waiting.popleft()
-                sent = channel.send_some(min(QUANTUM, left))
-                left -= sent
-                if sent >= min(QUANTUM, left + sent) and channel not in self._waiting:
+                left -= channel.send_some(left)
+                if left <= 0 and channel not in self._waiting:  # it may have more
                     self._waiting.append(channel)
         finally:
             self._is_running = bool(self._waiting)
