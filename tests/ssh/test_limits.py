@@ -136,7 +136,7 @@ def test_strangers_who_ask_for_many_names_keep_nobody_from_elsewhere_out(
 ) -> None:
     """The program of keys is run for each name, and hangs for those of strangers."""
     go, key = tmp_path / "go", public_key(asking.guest).line
-    script = f'case "$1" in user*) while [ ! -e {go} ]; do sleep 0.02; done; esac; echo "{key}"'
+    script = f'case "$1" in user*) until [ -e {go} ] || [ ! -d {go.parent} ]; do sleep 0.02; done; esac; echo "{key}"'
     keys = AuthorizedKeys(command=("/bin/sh", "-c", script, "keys-of", "{user}"))
     monkeypatch.setattr(asking.access, "_authorized_keys", keys)
     monkeypatch.setattr("gateway.authorized_keys.COMMAND_TIME", 60.0)
