@@ -115,7 +115,7 @@ class SFTPBackend(StorageBackend):
         return self._connections.keeping(begin)
 
     def open_read(self, path: StoragePath) -> SFTPReader:
-        return SFTPReader(self._connections, self._tree, path)
+        return SFTPReader(self._connections, self._tree, self._versions, path)
 
     def space(self) -> Space:
         return self._connections.twice(lambda session: file_system(session, self._tree.root).space)
@@ -150,7 +150,7 @@ class SFTPBackend(StorageBackend):
         def begin(lease: Lease) -> SFTPWriter:
             session = lease.session
             changed = PreconditionFailed(f"{session.name}: /{path} has changed since it was opened")
-            present = open_file(session, self._tree, path)
+            present = open_file(session, self._tree, self._versions, path)
             try:
                 target = Target(self._tree, path, present.entry.etag, False)
                 return self._writer(lease, target, source=Source(present, changed))
@@ -243,7 +243,7 @@ class SFTPBackend(StorageBackend):
         before = present.attributes if present else None
         is_file = not entry.is_directory and not what.is_link
         if is_file and self._versions.resembles(what.attributes, place, before):
-            newer = Attributes(modified=(what.attributes.modified or 0) + 1)
+            newer = Attributes(modified=self._versions.redate(what.attributes))
             session.ask(f"/{target}", Type.SETSTAT, string(origin), newer.to_bytes())
         try:
             with steady(session, self._locks):
@@ -271,7 +271,7 @@ class SFTPBackend(StorageBackend):
             if not session.offers(COPY_DATA):
                 raise Unsupported(f"{session.name}: the server does not copy by itself")
             changed = Unavailable(f"{session.name}: /{source} changed while it was copied", retry_after=5)
-            file = open_file(session, self._tree, source)
+            file = open_file(session, self._tree, self._versions, source)
             try:
                 return self._copy(Source(file, changed), target, overwrite=overwrite)
             except IncompleteWrite as error:

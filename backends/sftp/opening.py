@@ -9,7 +9,7 @@ from backends.interface import Entry
 from backends.paths import StoragePath
 from backends.sftp.session import Session
 from backends.sftp.tree import Tree, require_file
-from backends.sftp.versions import entry_of
+from backends.sftp.versions import Versions, entry_of
 from backends.sftp_packets import Attributes, Open, Type, string, u32
 
 
@@ -21,10 +21,11 @@ class OpenFile:
     handle: bytes
     facts: Attributes
     entry: Entry
+    versions: Versions
 
     def is_described_by(self, now: Attributes) -> bool:
         """Tell whether the file is unchanged, of which FSTAT says `now`."""
-        return (now.size, now.modified) == (self.facts.size, self.facts.modified)
+        return self.versions.is_same(self.facts, now)
 
     def close(self) -> None:
         """Close the handle, once: the server may give it to another file then. Never raises."""
@@ -33,7 +34,7 @@ class OpenFile:
             self.session.close_handle(handle)
 
 
-def open_file(session: Session, tree: Tree, path: StoragePath) -> OpenFile:
+def open_file(session: Session, tree: Tree, versions: Versions, path: StoragePath) -> OpenFile:
     """Open the file at `path`; raises NotFound, IsADirectory, PermissionDenied, Unavailable."""
     found = tree.look(session, path)
     require_file(found, path)  # a FIFO, for one, would hold up the server
@@ -47,4 +48,4 @@ def open_file(session: Session, tree: Tree, path: StoragePath) -> OpenFile:
     except StorageError:
         session.close_handle(handle)
         raise
-    return OpenFile(session, handle, facts, entry)
+    return OpenFile(session, handle, facts, entry, versions)

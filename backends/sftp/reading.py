@@ -17,6 +17,7 @@ from backends.sftp.opening import OpenFile, open_file
 from backends.sftp.session import Session
 from backends.sftp.statuses import EndOfData, Lost
 from backends.sftp.tree import Tree
+from backends.sftp.versions import Versions
 from backends.sftp_packets import Type, string, u32, u64
 
 DEPTH = 16  # requests on their way: with 255 KiB each the fastest on loopback, and 4 MiB in 100 ms far away
@@ -47,10 +48,11 @@ class Piece:
 class SFTPReader(Reader):
     """An open file: if its name is replaced it stays what it was; if it is changed in place, reading is Unavailable."""
 
-    def __init__(self, connections: Connections, tree: Tree, path: StoragePath) -> None:
+    def __init__(self, connections: Connections, tree: Tree, versions: Versions, path: StoragePath) -> None:
         """Open the file; raises NotFound, IsADirectory, PermissionDenied, Unavailable."""
         self._connections = connections
         self._tree = tree
+        self._versions = versions
         self._path = path
         self._what = f"/{path}"
         self._ahead: deque[Piece] = deque()  # without gaps
@@ -92,7 +94,7 @@ class SFTPReader(Reader):
             raise self._changed()
 
     def _open(self, lease: Lease) -> tuple[Lease, OpenFile]:
-        return lease, open_file(lease.session, self._tree, self._path)
+        return lease, open_file(lease.session, self._tree, self._versions, self._path)
 
     def _read(self, offset: int, size: int) -> bytes:
         end = offset + size

@@ -41,6 +41,7 @@ class Versions:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._gone: dict[bytes, int] = {}
+        self._redated: dict[tuple[int | None, int], int] = {}  # by size and second, the second that it was given
 
     def left(self, place: bytes, modified: int) -> None:
         """Note that nothing is at `place` any more, and when what was there had been modified."""
@@ -49,6 +50,27 @@ class Versions:
             self._gone[place] = modified
             if len(self._gone) > _REMEMBERED:
                 del self._gone[next(iter(self._gone))]
+
+    def redate(self, content: Attributes) -> int:
+        """Return the second to give to a content that would look like another at its new name.
+
+        Whoever has it open must not take that for a change (`is_same`); so this comes before the server is told.
+        """
+        before = content.modified or 0
+        with self._lock:
+            self._redated.pop((content.size, before), None)
+            self._redated[content.size, before] = before + 1
+            if len(self._redated) > _REMEMBERED:
+                del self._redated[next(iter(self._redated))]
+        return before + 1
+
+    def is_same(self, then: Attributes, now: Attributes) -> bool:
+        """Tell whether an open file is what it was, but for being dated anew by a rename of ours."""
+        modified = then.modified or 0
+        with self._lock:
+            while modified != (now.modified or 0) and (then.size, modified) in self._redated:
+                modified = self._redated[then.size, modified]
+        return (then.size, modified) == (now.size, now.modified or 0)
 
     def after(self, place: bytes, present: int, own: int) -> int:
         """Return the second to show for a content that was written at `own` and comes to `place`, where that of what

@@ -51,13 +51,7 @@ def emptied(backend: SFTPBackend, server: Server) -> SFTPBackend:
     return backend
 
 
-class SFTPConformance(BackendConformance, RandomWritingConformance):
-    def is_expected(self, error: Exception) -> bool:
-        """Let a reader be told to come again: a rename may date anew what he reads (backends/sftp/versions.py)."""
-        return super().is_expected(error) or "changed while it was read" in str(error)
-
-
-class TestOpenSSH(SFTPConformance):
+class TestOpenSSH(BackendConformance, RandomWritingConformance):
     expected = Features(atomic_replace=True, server_side_copy=True, random_write=True, quota=True)
     unit = 50_000
 
@@ -66,7 +60,7 @@ class TestOpenSSH(SFTPConformance):
         return emptied(on_server, server)
 
 
-class TestWithoutExtensions(SFTPConformance):
+class TestWithoutExtensions(BackendConformance, RandomWritingConformance):
     """A server that speaks the draft and nothing else."""
 
     expected = Features(random_write=True)

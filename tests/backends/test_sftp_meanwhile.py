@@ -42,6 +42,20 @@ def test_a_file_that_has_changed_stays_unreadable_to_its_reader(remote: SFTPBack
                 reader.read_at(offset, 600_000)
 
 
+def test_a_file_that_a_rename_dates_anew_is_read_on(remote: SFTPBackend, ssh_root: Path) -> None:
+    """It would look like what had the name before; its content is the same."""
+    when = (ssh_root / "file").stat().st_mtime
+    for name in ("other", "third"):
+        (ssh_root / name).write_bytes(b"x" * len(CONTENT))
+        os.utime(ssh_root / name, (when, when + (name == "third")))
+    with remote.open_read(path("file")) as reader:
+        assert reader.read_at(0, 1000) == CONTENT[:1000]
+        for old, new in (("file", "other"), ("other", "third")):
+            remote.rename(path(old), path(new), overwrite=True)
+        assert int((ssh_root / "third").stat().st_mtime) == int(when) + 2
+        assert reader.read_at(1000, len(CONTENT)) == CONTENT[1000:]
+
+
 def test_a_reader_may_ask_again_after_any_failure(remote: SFTPBackend, ssh_root: Path) -> None:
     with remote.open_read(path("file")) as reader:
         assert reader.read_at(0, 1000) == CONTENT[:1000]
