@@ -90,16 +90,6 @@ def after(limit: int, what: Callable[[], object]) -> Callable[[int], None]:
     return pause
 
 
-def settled(backend: StorageBackend, where: str) -> bytes | None:
-    """Return a content, None while it changes: where uploads are direct, one that was given up may arrive after all."""
-    try:
-        return get(backend, where)
-    except Unavailable as error:
-        if "changed while it was read" not in str(error):
-            raise
-        return None
-
-
 def is_as_before(backend: StorageBackend) -> None:
     eventually(lambda: (names(backend), get(backend, "old")), ([b"old"], b"old"))
 
@@ -122,8 +112,9 @@ def test_a_stall_is_given_up_and_is_over_when_it_is_over(linked: tuple[FaultyLin
         with pytest.raises(Unavailable, match=r"backends\.remote: .* no answer in time"):
             work(backend, "file", after(passed, link.stall))
         assert time.monotonic() - began < 12 * IDLE
+        link.cut()  # else an upload that waits may arrive whole, as nginx takes it directly, while the file is read
         link.flow()
-        eventually(lambda: settled(backend, "file"), CONTENT)
+        eventually(lambda: get(backend, "file"), CONTENT)
     backend.remove(path("file"))
     is_as_before(backend)
 
