@@ -12,7 +12,7 @@ PACKET = 256 * 1024  # bytes of data in one packet
 _AROUND = 1024  # bytes; more than what else is in such a packet
 
 
-class BoundedPackets(Packetizer):  # type: ignore[misc]
+class BoundedPackets(Packetizer):  # type: ignore[misc]  # paramiko has no types
     """Raises SSHException before it takes a packet that is longer than any may be."""
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
@@ -22,7 +22,7 @@ class BoundedPackets(Packetizer):  # type: ignore[misc]
         return data
 
 
-class BoundedPipe(BufferedPipe):  # type: ignore[misc]
+class BoundedPipe(BufferedPipe):  # type: ignore[misc]  # paramiko has no types
     """Raises SSHException where more comes than the window lets, which ends the connection."""
 
     def __init__(self, window: int) -> None:
